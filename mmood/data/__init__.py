@@ -1,0 +1,1 @@
+"""Data: indexed WebDataset shards, packing, benchmarks, the data module."""

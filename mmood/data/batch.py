@@ -1,0 +1,33 @@
+"""The batch that every loader yields."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, NotRequired, TypedDict
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Skipped(NamedTuple):
+    """A sample that `on_error: skip` left out."""
+
+    key: int
+    shard: str
+    sample: str
+    reason: str
+
+
+class Batch(TypedDict):
+    """Samples of one set; B may be 0 where a rank has nothing of the set.
+
+    Keys:
+        image: (B, 3, H, W) float32, transformed for the encoder.
+        label: (B,) int64 class index, -1 for OoD (a `cls` in an OoD set never becomes a label).
+        key: (B,) int64 index of the sample in its set, unique and the same on every rank, worker and run.
+        skipped: samples left out since the last batch; present only under `on_error: skip`.
+    """
+
+    image: Float[Tensor, "batch 3 height width"]
+    label: Int[Tensor, " batch"]
+    key: Int[Tensor, " batch"]
+    skipped: NotRequired[list[Skipped]]

@@ -1,0 +1,27 @@
+"""The one exception that speaks to the user, and the sentences that need more than a format string."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MmoodError(Exception):
+    """Input or surroundings that mmood cannot work with.
+
+    The message is one full sentence for the user: it names the key or file, the value found, and what would be right.
+    The command line prints it without a traceback and ends with exit code 2.
+    """
+
+
+def unknown(what: str, value: str, known: Iterable[str], limit: int = 12) -> MmoodError:
+    """Return the error for a `value` that is none of the `known` names, with the nearest of them.
+
+    >>> str(unknown("set", "textrues", ["textures", "sun"]))
+    "There is no set 'textrues'; did you mean 'textures'? Known: sun, textures."
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(value, names, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    shown = ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return MmoodError(f"There is no {what} '{value}'{hint} Known: {shown or 'none'}.")
