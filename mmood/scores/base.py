@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Part = Literal["features", "embedding", "logits", "patches"]
@@ -30,6 +30,27 @@ class Embedded:
     patches: Float[Tensor, "batch patches dim"] | None = None
 
 
+@dataclass(frozen=True)
+class Bank:
+    """Stored embeddings of the ID training images; the tensors may be memory-mapped and in half precision.
+
+    Read it in chunks and convert each chunk to float32: on ImageNet it has 1.28 million rows.
+
+    Attributes:
+        features: (N, F) before the projection, as the tower gives them.
+        labels: (N,) int64 class of each image.
+        keys: (N,) int64, the sample's key in its set.
+        embedding: (N, D) of unit norm, or None for an image-only encoder.
+        identity: what names the bank for good: set, store and hash.
+    """
+
+    features: Float[Tensor, "images features"]
+    labels: Int[Tensor, " images"]
+    keys: Int[Tensor, " images"]
+    embedding: Float[Tensor, "images dim"] | None
+    identity: Mapping[str, object]
+
+
 class Reference(Protocol):
     """What a score may know about the ID side when it is fitted; never a label of an OoD test image."""
 
@@ -40,6 +61,23 @@ class Reference(Protocol):
     @property
     def prototypes(self) -> Float[Tensor, "classes dim"]:
         """Unit-norm text prototypes of the ID classes, on the device of the module."""
+
+    def identity(self) -> dict[str, object]:
+        """Return what names the encoder for good: model, tag, sha256 of the weights, transform."""
+
+    def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
+        """Return the ID training images, `shots` of each class (drawn by seed) or all, encoded once for all scores.
+
+        Raises:
+            MmoodError: the data settings name no ID training set.
+        """
+
+    def head(self) -> tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]:
+        """Return weight and bias of the linear head on `Embedded.features` that gives the logits.
+
+        Raises:
+            MmoodError: the module has no such head (zero-shot prototypes read embeddings).
+        """
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
         """Return unit-norm float32 embeddings of whole texts (no template is applied), on the module's device."""
@@ -65,5 +103,7 @@ class AbstractScore(nn.Module, ABC):
         """Return the scores of a batch, float32, higher = more in-distribution."""
 
     def settings(self) -> dict[str, object]:
-        """Return what a reader must know to compute the same number (temperature, prompts, list hashes)."""
-        return {}
+        """Return what a reader must know to compute the same number: by default the public constructor arguments."""
+        plain = (str, int, float, bool, type(None))
+        public = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
+        return {name: value for name, value in public.items() if not name.endswith("_") and isinstance(value, plain)}

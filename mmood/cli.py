@@ -1,0 +1,103 @@
+"""The command line: finds configs, dispatches to LightningCLI and to the tools, and speaks in sentences.
+
+Nothing heavy is imported before a command that needs it is known, so that `mmood --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from mmood import __version__
+from mmood.errors import MmoodError, unknown
+
+USAGE = """\
+mmood: out-of-distribution image detection with vision-language models
+
+  mmood test      --config NAME ...    score the test sets, report AUROC and FPR95
+  mmood fit       --config NAME ...    train a probe or fine-tune
+  mmood validate  --config NAME ...    score the validation sets
+  mmood predict   --config NAME ...    score images without labels
+  mmood pack      --out SET ...        make or index WebDataset shards
+  mmood doctor    [--config NAME ...]  say what works here and whether a config would run
+  mmood configs                        list the configs that come with mmood
+
+  mmood COMMAND --help                 the settings of a command
+  mmood --version
+
+A config is a path, a file in ./configs, or one that comes with mmood; flags win over configs, the last config over
+the ones before it. First number, no download:  mmood demo
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `mmood` with these arguments (`sys.argv` by default) and return the exit code.
+
+    0: done; 1: `doctor` found a shortfall; 2: bad input, said in one sentence; 130: interrupted.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except MmoodError as error:
+        print(f"mmood: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mmood: interrupted.", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else "--help"
+    if command in ("--help", "-h", "help"):
+        print(USAGE, end="")
+        return 0
+    if command in ("--version", "version"):
+        print(f"mmood {__version__}")
+        return 0
+    if command not in COMMANDS:
+        raise unknown("command", command, COMMANDS)
+    return COMMANDS[command](arguments)
+
+
+def _lightning(arguments: list[str]) -> int:
+    from mmood.lightning_cli import run
+
+    return run(arguments)
+
+
+def _pack(arguments: list[str]) -> int:
+    from mmood.data.pack import main as pack
+
+    return pack(arguments[1:])
+
+
+def _doctor(arguments: list[str]) -> int:
+    from mmood.doctor import main as doctor
+
+    return doctor(arguments[1:])
+
+
+def _demo(arguments: list[str]) -> int:
+    from mmood.demo.run import main as demo
+
+    return demo(arguments[1:])
+
+
+def _configs(arguments: list[str]) -> int:
+    from mmood.config_files import available
+
+    for name, first_line in available():
+        print(f"{name:28} {first_line}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "fit": _lightning,
+    "validate": _lightning,
+    "test": _lightning,
+    "predict": _lightning,
+    "pack": _pack,
+    "doctor": _doctor,
+    "demo": _demo,
+    "configs": _configs,
+}

@@ -1,0 +1,167 @@
+"""What every detector shares: encode a batch once, let every score read it, return tensors and nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from mmood.data.batch import Batch
+from mmood.encoders import EncoderSettings, ImageTransform, build_encoder, load_class_names
+from mmood.errors import MmoodError
+from mmood.scores.base import AbstractScore, Embedded, Part, Reference
+
+
+class Scored(TypedDict):
+    """What an evaluation step returns for a batch.
+
+    Keys:
+        key: (B,) int64, as in the batch.
+        label: (B,) int64, -1 for OoD.
+        predicted: (B,) int64, the class with the largest logit.
+        scores: (B, S) float32, a column per score in the order of `AbstractDetector.score_names`.
+    """
+
+    key: Int[Tensor, " batch"]
+    label: Int[Tensor, " batch"]
+    predicted: Int[Tensor, " batch"]
+    scores: Float[Tensor, "batch scores"]
+
+
+class AbstractDetector(LightningModule, ABC):
+    """A LightningModule whose evaluation steps score images.
+
+    A subclass says how a batch becomes `Embedded` (`embed`) and what scores may know of the ID side (`reference`).
+    The module reports nothing: `OoDCallback` evaluates what the steps return.
+
+    Args:
+        encoder: which encoder to build.
+        class_names: ID classes: the name of a list, a text file with one name a line, or the names.
+        scores: name in the results -> score.
+    """
+
+    def __init__(
+        self, encoder: EncoderSettings, class_names: str | list[str], scores: Mapping[str, AbstractScore]
+    ) -> None:
+        super().__init__()
+        # What a checkpoint may leave out is decided by `trained_state`, checked by name in `on_load_checkpoint`.
+        self.strict_loading = False
+        self.class_names = load_class_names(class_names)
+        self.encoder = build_encoder(encoder)
+        self.scores = nn.ModuleDict(_checked(scores))
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The names of the scores, in the order of the columns of `Scored`."""
+        return tuple(self.scores)
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """The parts of `Embedded` that at least one score reads."""
+        return frozenset().union(*(score.needs for score in self._scores()))
+
+    @abstractmethod
+    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
+        """Return what the scores read of a batch of images, float32 whatever the precision of the trainer."""
+
+    @abstractmethod
+    def reference(self) -> Reference:
+        """Return what the scores may know of the ID side, made with the current weights."""
+
+    @abstractmethod
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return the tensors that a checkpoint must hold, by their names in `state_dict`."""
+
+    def image_transform(self, train: bool) -> ImageTransform:
+        """Return the transform that the data module applies to an RGB image."""
+        return self.encoder.transform(train)
+
+    @torch.no_grad()
+    def fit_scores(self) -> None:
+        """Let every score learn what it needs of the ID side."""
+        reference = self.reference()
+        for score in self._scores():
+            score.fit(reference)
+
+    def score(self, batch: Batch) -> Scored:
+        """Return the scores of a batch, computed in float32 outside autocast."""
+        embedded = self.embed(batch["image"])
+        with torch.autocast(self.device.type, enabled=False):
+            columns = [score(embedded).float() for score in self._scores()]
+        return Scored(
+            key=batch["key"],
+            label=batch["label"],
+            predicted=embedded.logits.argmax(dim=-1),
+            scores=torch.stack(columns, dim=-1),
+        )
+
+    def on_validation_start(self) -> None:
+        """Fit the scores with the weights of this moment."""
+        self.fit_scores()
+
+    def on_test_start(self) -> None:
+        """Fit the scores with the weights of this moment."""
+        self.fit_scores()
+
+    def on_predict_start(self) -> None:
+        """Fit the scores with the weights of this moment."""
+        self.fit_scores()
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scored:
+        """Return the scores of a batch of a validation set."""
+        return self.score(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scored:
+        """Return the scores of a batch of a test set."""
+        return self.score(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scored:
+        """Return the scores of a batch of images without labels."""
+        return self.score(batch)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep only what was trained: frozen towers are named, not stored."""
+        checkpoint["state_dict"] = self.trained_state()
+        checkpoint["mmood_encoder"] = self.encoder.identity()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose tensors or frozen encoder are not those of this module."""
+        _check_names(set(checkpoint["state_dict"]), set(self.trained_state()))
+        stored, own = checkpoint.get("mmood_encoder", {}), self.encoder.identity()
+        if stored.get("weights_sha256") != own["weights_sha256"] and not _trains_encoder(self):
+            raise MmoodError(
+                f"The checkpoint belongs to the encoder {stored.get('name')!r} with weights "
+                f"{str(stored.get('weights_sha256'))[:12]}, but model.encoder gives {own['name']!r} with weights "
+                f"{str(own['weights_sha256'])[:12]}; name the same encoder and tag."
+            )
+
+    def _scores(self) -> Sequence[AbstractScore]:
+        return [score for score in self.scores.values() if isinstance(score, AbstractScore)]
+
+
+def _trains_encoder(module: AbstractDetector) -> bool:
+    return any(name.startswith("encoder.") for name in module.trained_state())
+
+
+def _check_names(found: set[str], wanted: set[str]) -> None:
+    if found == wanted:
+        return
+    missing, extra = sorted(wanted - found), sorted(found - wanted)
+    raise MmoodError(
+        f"The checkpoint does not fit the model: missing {missing[:4] or 'nothing'}, unexpected {extra[:4] or 'nothing'}"
+        " in its state_dict; use the model settings that it was trained with."
+    )
+
+
+def _checked(scores: Mapping[str, AbstractScore]) -> dict[str, AbstractScore]:
+    for name in scores:
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise MmoodError(f"model.scores has the name '{name}'; use letters, digits, '_' and '-' only.")
+    if not scores:
+        raise MmoodError("model.scores is empty; name at least one score, such as {mcm: {class_path: MCM}}.")
+    return dict(scores)

@@ -1,0 +1,75 @@
+"""Zero-shot detection: cosines with text prototypes of the ID classes, nothing trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmood.encoders import EncoderSettings, load_templates
+from mmood.encoders.vision_language import VisionLanguageEncoder
+from mmood.errors import MmoodError
+from mmood.modules.base import AbstractDetector
+from mmood.modules.reference import TextReference
+from mmood.scores.base import AbstractScore, Embedded
+
+
+class ZeroShot(AbstractDetector):
+    """Scores images by their cosines with text prototypes of the ID classes (arXiv 2211.13445 and its kin).
+
+    Args:
+        encoder: a vision-language model.
+        class_names: ID classes: the name of a list, a text file with one name a line, or the names.
+        scores: name in the results -> score.
+        prompts: a template such as `a photo of a {}`, several, or the name of a set of templates; a class's prototype is
+            the normalised mean of its normalised prompt embeddings.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderSettings,
+        class_names: str | list[str],
+        scores: dict[str, AbstractScore],
+        prompts: str | list[str] = "a photo of a {}",
+    ) -> None:
+        super().__init__(encoder, class_names, scores)
+        self.templates = load_templates(prompts)
+        self._prototypes: Tensor | None = None
+
+    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
+        """Return features, embedding and raw cosines of a batch."""
+        encoded = self._vision_language.encode_image(images, patches="patches" in self.parts)
+        if encoded.embedding is None or self._prototypes is None:
+            raise MmoodError("ZeroShot.embed needs text prototypes; call fit_scores() first.")
+        with torch.autocast(images.device.type, enabled=False):
+            logits = encoded.embedding @ self._prototypes.T
+        return Embedded(encoded.features, logits, encoded.embedding, encoded.patches)
+
+    def reference(self) -> TextReference:
+        """Return the class names and their text prototypes, made now."""
+        with torch.autocast(self.device.type, enabled=False):
+            self._prototypes = self._vision_language.prototypes(self.class_names, self.templates)
+        return TextReference(self.class_names, self._prototypes, self._vision_language)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return nothing: a zero-shot detector trains nothing."""
+        return {}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Refuse to train."""
+        raise MmoodError("ZeroShot has nothing to train; use `mmood test` or `mmood predict`.")
+
+    def configure_optimizers(self) -> None:
+        """Refuse to train before any work starts."""
+        raise MmoodError("ZeroShot has nothing to train; use `mmood test` or `mmood predict`.")
+
+    @property
+    def _vision_language(self) -> VisionLanguageEncoder:
+        if not isinstance(self.encoder, VisionLanguageEncoder):
+            raise MmoodError(
+                f"model.encoder.name is '{self.encoder.settings.name}', an image-only encoder without texts; "
+                "ZeroShot needs a vision-language model such as ViT-B-16."
+            )
+        return self.encoder

@@ -1,0 +1,116 @@
+"""Scores on the logits of a classifier, as pure functions.
+
+Every function takes logits (B, C) in float32 or float64 and a `temperature` that divides them, and returns (B,) in the
+same type; higher = more in-distribution. For a head of text prototypes the logits are raw cosines, so the temperature
+is on the cosine: CLIP's own scale of 100 is the temperature 0.01.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Logits = Float[Tensor, "batch classes"]
+Scores = Float[Tensor, " batch"]
+
+
+def max_softmax_log_odds(logits: Logits, temperature: float = 1.0) -> Scores:
+    """Return the log-odds of the maximum softmax probability p = max_c softmax_c(logits / T): log p - log(1 - p).
+
+    1 - p is summed over the other classes, never subtracted from 1, so that scores do not tie at p = 1. With one class
+    p is 1 and the score is +inf. On raw cosines with T = 1 this orders images as MCM does (arXiv 2211.13445).
+
+    >>> max_softmax_log_odds(torch.tensor([[0.0, 0.0]]))
+    tensor([0.])
+    """
+    scaled = logits / temperature
+    largest, where = scaled.max(dim=-1, keepdim=True)
+    others = scaled.scatter(-1, where, -torch.inf)
+    return largest.squeeze(-1) - others.logsumexp(dim=-1)
+
+
+def max_softmax(logits: Logits, temperature: float = 1.0) -> Scores:
+    """Return the maximum softmax probability max_c softmax_c(logits / T), in (0, 1] (arXiv 1610.02136).
+
+    >>> max_softmax(torch.tensor([[0.0, 0.0]]))
+    tensor([0.5000])
+    """
+    return max_softmax_log_odds(logits, temperature).sigmoid()
+
+
+def max_logit(logits: Logits) -> Scores:
+    """Return max_c logit_c, on the scale of the logits (arXiv 1911.11132).
+
+    >>> max_logit(torch.tensor([[1.0, 3.0]]))
+    tensor([3.])
+    """
+    return logits.amax(dim=-1)
+
+
+def energy(logits: Logits, temperature: float = 1.0) -> Scores:
+    """Return the negative free energy T * logsumexp_c(logits / T), on the scale of the logits (arXiv 2010.03759).
+
+    >>> energy(torch.tensor([[0.0, 0.0]])).exp()
+    tensor([2.])
+    """
+    return temperature * (logits / temperature).logsumexp(dim=-1)
+
+
+def negative_entropy(logits: Logits, temperature: float = 1.0) -> Scores:
+    """Return sum_c p_c log p_c of p = softmax(logits / T), in nats, in [-log C, 0].
+
+    >>> negative_entropy(torch.tensor([[0.0, 0.0]])).exp()
+    tensor([0.5000])
+    """
+    log_p = (logits / temperature).log_softmax(dim=-1)
+    # A class at -inf has probability 0 and adds nothing; 0 * -inf would be NaN.
+    return (log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
+
+
+def softmax_variance(logits: Logits, temperature: float = 1.0) -> Scores:
+    """Return the variance over the C classes (divided by C) of softmax(logits / T), in [0, (C - 1) / C^2].
+
+    With p_c = 1/C + d_c and d = (expm1(z_c) - mean expm1(z)) / sum exp(z) for z = logits / T - mean: the deviations are
+    formed without cancellation, so that nearly uniform probabilities (cosines at T = 1) keep their order in float32.
+
+    >>> softmax_variance(torch.tensor([[0.0, 0.0]]))
+    tensor([0.])
+    """
+    scaled = logits / temperature
+    centred = scaled - scaled.amax(dim=-1, keepdim=True)
+    grown = torch.expm1(centred)
+    deviation = (grown - grown.mean(dim=-1, keepdim=True)) / centred.exp().sum(dim=-1, keepdim=True)
+    return deviation.square().mean(dim=-1)
+
+
+def generalised_entropy(logits: Logits, temperature: float = 1.0, gamma: float = 0.1, top: int | None = None) -> Scores:
+    """Return GEN, the negative generalised entropy -sum_{c in top} p_c^gamma (1 - p_c)^gamma (Liu et al., CVPR 2023).
+
+    Args:
+        logits: (B, C).
+        temperature: divides the logits.
+        gamma: exponent in (0, 1]; 0.1 in the paper.
+        top: sum over this many largest probabilities only (100 in the paper for 1,000 classes); None for all.
+
+    >>> generalised_entropy(torch.tensor([[0.0, 0.0]]), gamma=0.5)
+    tensor([-1.])
+    """
+    log_p = (logits / temperature).log_softmax(dim=-1)
+    if top is not None and top < log_p.shape[-1]:
+        log_p = log_p.topk(top, dim=-1).values
+    # log(1 - p) in the form that is exact on both ends.
+    log_rest = torch.where(log_p > -0.6931, (-torch.expm1(log_p)).log(), torch.log1p(-log_p.exp()))
+    return -(gamma * (log_p + log_rest)).exp().sum(dim=-1)
+
+
+def margin(logits: Logits) -> Scores:
+    """Return the gap between the two largest logits, on the scale of the logits; +inf with one class.
+
+    >>> margin(torch.tensor([[1.0, 4.0, 2.0]]))
+    tensor([2.])
+    """
+    if logits.shape[-1] == 1:
+        return logits.new_full(logits.shape[:-1], torch.inf)
+    largest = logits.topk(2, dim=-1).values
+    return largest[..., 0] - largest[..., 1]

@@ -1,0 +1,141 @@
+"""Scores that read nothing but the logits of the module.
+
+They compute in float64 and round once at the end: on raw cosines at temperature 1 the probabilities are so nearly
+uniform that float32 arithmetic would leave a few hundred distinct values, and ties change the metrics.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmood.errors import MmoodError
+from mmood.scores import functional
+from mmood.scores.base import AbstractScore, Embedded
+
+Scores = Float[Tensor, " batch"]
+
+
+def _precise(logits: Tensor) -> Tensor:
+    # Apple's GPUs have no float64.
+    return logits if logits.device.type == "mps" else logits.to(torch.float64)
+
+
+def _positive(owner: AbstractScore, key: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise MmoodError(f"{type(owner).__name__}.{key} is {value}; it must be a finite number greater than 0.")
+    return value
+
+
+class MCM(AbstractScore):
+    """Maximum concept matching: max_c softmax_c(cos / T), returned as its log-odds (arXiv 2211.13445).
+
+    On the logits of a trained head the same score is known as MSP (arXiv 1610.02136).
+
+    Args:
+        temperature: divides the cosine (or the logit of a head); 1 as in the paper.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = _positive(self, "temperature", temperature)
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return log p - log(1 - p) of the largest softmax probability p."""
+        return functional.max_softmax_log_odds(_precise(embedded.logits), self.temperature).float()
+
+
+class MaxLogit(AbstractScore):
+    """Largest logit: the largest cosine for text prototypes (arXiv 1911.11132)."""
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return the largest logit."""
+        return functional.max_logit(embedded.logits)
+
+
+class Energy(AbstractScore):
+    """Negative free energy T * logsumexp_c(cos / T), on the scale of the logits (arXiv 2010.03759).
+
+    Args:
+        temperature: divides the cosine (or the logit of a head).
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = _positive(self, "temperature", temperature)
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return T * logsumexp_c(logit_c / T)."""
+        return functional.energy(_precise(embedded.logits), self.temperature).float()
+
+
+class Entropy(AbstractScore):
+    """Negative Shannon entropy of softmax(cos / T), in nats, counted from that of the uniform distribution.
+
+    The score is log C - H in [0, log C]: a constant shift of -H that keeps small differences in float32.
+
+    Args:
+        temperature: divides the cosine (or the logit of a head).
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = _positive(self, "temperature", temperature)
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return log C - H."""
+        negative = functional.negative_entropy(_precise(embedded.logits), self.temperature)
+        return (negative + math.log(embedded.logits.shape[-1])).float()
+
+
+class SoftmaxVariance(AbstractScore):
+    """Variance over the classes of softmax(cos / T) (a baseline of arXiv 2211.13445).
+
+    Args:
+        temperature: divides the cosine (or the logit of a head).
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = _positive(self, "temperature", temperature)
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return the variance of the probabilities."""
+        return functional.softmax_variance(_precise(embedded.logits), self.temperature).float()
+
+
+class GEN(AbstractScore):
+    """Negative generalised entropy of softmax(cos / T), counted from that of the uniform distribution.
+
+    GEN is -sum_c (p_c (1 - p_c))^gamma over the `top` largest probabilities (Liu et al., CVPR 2023); the score adds the
+    constant that makes the uniform distribution 0, which keeps small differences in float32.
+
+    Args:
+        temperature: divides the cosine (or the logit of a head).
+        gamma: exponent in (0, 1]; 0.1 as in the paper.
+        top: sum over this many largest probabilities (100 in the paper for 1,000 classes); None for all.
+    """
+
+    def __init__(self, temperature: float = 1.0, gamma: float = 0.1, top: int | None = None) -> None:
+        super().__init__()
+        self.temperature = _positive(self, "temperature", temperature)
+        self.gamma = _positive(self, "gamma", gamma)
+        self.top = None if top is None else int(_positive(self, "top", top))
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return GEN minus GEN of the uniform distribution."""
+        logits = _precise(embedded.logits)
+        classes = logits.shape[-1]
+        uniform = min(self.top or classes, classes) * (1 / classes * (1 - 1 / classes)) ** self.gamma
+        return (functional.generalised_entropy(logits, self.temperature, self.gamma, self.top) + uniform).float()
+
+
+class Margin(AbstractScore):
+    """Gap between the largest and the second largest logit."""
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return the gap."""
+        return functional.margin(embedded.logits)
