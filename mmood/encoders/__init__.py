@@ -1,1 +1,18 @@
 """Encoders: open_clip's vision-language models and timm's image towers behind one interface."""
+
+from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
+from mmood.encoders.build import build_encoder, check_settings
+from mmood.encoders.class_names import class_names_hash, load_class_names
+from mmood.encoders.prompts import load_templates
+
+__all__ = [
+    "AbstractEncoder",
+    "EncodedImages",
+    "EncoderSettings",
+    "ImageTransform",
+    "build_encoder",
+    "check_settings",
+    "class_names_hash",
+    "load_class_names",
+    "load_templates",
+]

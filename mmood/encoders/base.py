@@ -10,7 +10,12 @@ from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from mmood.errors import MmoodError
+
 ImageTransform = Callable[[Image], Tensor]
+
+RANDOM = "random"
+"""The value of `pretrained` that asks for seeded random weights: for tests and demonstrations."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +25,9 @@ class EncoderSettings:
     Attributes:
         name: an open_clip architecture (`ViT-B-16`), `local-dir:FOLDER`, `hf-hub:OWNER/MODEL`, or `timm:MODEL` for an
             image-only encoder.
-        pretrained: open_clip's tag of the weights (`openai`, `laion2b_s34b_b88k`) or a checkpoint file; for `timm:`
-            models `true` loads the tag that the name carries. Must be left out with `local-dir:` and `hf-hub:`.
+        pretrained: open_clip's tag of the weights (`openai`, `laion2b_s34b_b88k`), a checkpoint file, or `random` for
+            weights drawn from a fixed seed. Must be left out with `local-dir:` and `hf-hub:`, which carry their own;
+            left out with `timm:`, it means the weights of the tag in the name (or timm's default tag).
         image_size: side of the input in pixels; None for the model's own.
         cache_dir: folder for downloaded weights; None for the library's default.
     """
@@ -30,6 +36,10 @@ class EncoderSettings:
     pretrained: str | None = None
     image_size: int | None = None
     cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and self.image_size <= 0:
+            raise MmoodError(f"image_size is {self.image_size}, but must be a positive number of pixels.")
 
 
 @dataclass(frozen=True)
@@ -48,20 +58,40 @@ class EncodedImages:
 
 
 class AbstractEncoder(nn.Module, ABC):
-    """An image tower with the transforms that belong to it."""
+    """An image tower with the transforms that belong to it.
+
+    Attributes:
+        settings: what the encoder was built from.
+        feature_dim: F, width of the features before projection.
+        embedding_dim: D, width of the joint space; None for an image-only encoder.
+        image_size: (height, width) of the input in pixels.
+    """
 
     settings: EncoderSettings
     feature_dim: int
     embedding_dim: int | None
+    image_size: tuple[int, int]
 
     @abstractmethod
     def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
-        """Return features (and embeddings, patches where the tower has them) of a batch; B = 0 is answered too."""
+        """Return features (and embeddings, patches where the tower has them) of a batch; B = 0 is answered too.
+
+        The tower runs under the autocast of the caller; what it returns is float32. Raises MmoodError if `patches`
+        are asked of a tower that has none.
+        """
 
     @abstractmethod
-    def transform(self, train: bool = False) -> ImageTransform:
-        """Return the model's own eval transform, or its training transform; both picklable."""
+    def transform(self, train: bool = False, scale: tuple[float, float] = (0.9, 1.0)) -> ImageTransform:
+        """Return the model's own eval transform, or its training transform; both take RGB and can be pickled.
+
+        The training transform is a random resized crop of a share `scale` of the area, bicubic and without a flip,
+        with the model's own mean and standard deviation.
+        """
 
     @abstractmethod
     def weights_hash(self) -> str:
-        """Return the sha256 (hex) of the names, shapes, types and bytes of all weights."""
+        """Return the sha256 (hex) of the names, types, shapes and bytes of all weights as they are now."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, str | int | None]:
+        """Return what a reader needs to rebuild the encoder and check it: names, weights hash, transform, widths."""

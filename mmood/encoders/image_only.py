@@ -1,0 +1,132 @@
+"""Image-only encoders of timm, for what needs no text: probes and detectors on features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast, final
+
+import timm
+import torch
+from jaxtyping import Float
+from timm.data import create_transform, resolve_model_data_config
+from timm.models import load_state_dict
+from torch import Tensor
+
+from mmood.encoders.base import RANDOM, AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
+from mmood.encoders.transforms import Preprocessing, train_transform
+from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable, weights_hash
+from mmood.errors import MmoodError, unknown
+
+PREFIX = "timm:"
+
+
+def check_timm(settings: EncoderSettings) -> None:
+    """Raise MmoodError if timm has no such model, tag or checkpoint file; loads no weights."""
+    name, pretrained = settings.name.removeprefix(PREFIX), settings.pretrained
+    architecture, tag = timm.models.split_model_name_tag(name)
+    if architecture not in timm.list_models():
+        raise unknown("timm model", architecture, timm.list_models())
+    tags = [known.partition(".")[2] for known in timm.list_models(f"{architecture}.*", pretrained=True)]
+    if tag and tag not in tags:
+        raise unknown(f"pretrained tag of timm's {architecture}", tag, tags)
+    if pretrained is None and not timm.models.is_model_pretrained(name):
+        raise MmoodError(f"timm has no weights for '{name}': set pretrained to a checkpoint file or to '{RANDOM}'.")
+    if pretrained not in (None, RANDOM) and not Path(str(pretrained)).is_file():
+        raise MmoodError(
+            f"'{settings.name}' has pretrained='{pretrained}', which is no file: a timm tag belongs in the name "
+            f"(timm:{architecture}.TAG); leave pretrained out, or set a checkpoint file or '{RANDOM}'."
+        )
+
+
+@final
+class ImageEncoder(AbstractEncoder):
+    """A timm model without its classifier: pooled features, no joint space with texts.
+
+    Attributes:
+        model: timm's model, weights in float32.
+    """
+
+    embedding_dim: None
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        check_timm(settings)
+        self.settings = settings
+        self.model = _load(settings)
+        self.feature_dim = int(self.model.head_hidden_size)
+        self.embedding_dim = None
+        self.data_config: dict[str, Any] = resolve_model_data_config(self.model)
+        if settings.image_size is not None:
+            self.data_config["input_size"] = (3, settings.image_size, settings.image_size)
+        height, width = self.data_config["input_size"][1:]
+        self.image_size = (height, width)
+
+    def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
+        """Return the pooled features in float32; there are neither embeddings nor patches (MmoodError)."""
+        if patches:
+            raise MmoodError(f"Patch embeddings were asked of '{self.settings.name}', an image-only encoder.")
+        if len(images) == 0:
+            return EncodedImages(torch.empty(0, self.feature_dim, device=images.device))
+        return EncodedImages(self.model(images).float())
+
+    def transform(self, train: bool = False, scale: tuple[float, float] = (0.9, 1.0)) -> ImageTransform:
+        """Return timm's eval transform for the model, or the training transform with crops of share `scale`."""
+        if train:
+            return train_transform(self._preprocessing(), scale)
+        return cast(ImageTransform, create_transform(**self.data_config, is_training=False))
+
+    def weights_hash(self) -> str:
+        """Return the sha256 (hex) of timm's state dict (without classifier) as it is now, on any device."""
+        return weights_hash(self.model)
+
+    def identity(self) -> dict[str, str | int | None]:
+        """Return name, tag, weights hash, transform and width, for a provenance record."""
+        return {
+            "name": self.settings.name,
+            "pretrained": self.settings.pretrained or self.model.pretrained_cfg.get("tag"),
+            "weights_sha256": self.weights_hash(),
+            **self._preprocessing().identity(),
+            "feature_dim": self.feature_dim,
+            "embedding_dim": None,
+        }
+
+    def _preprocessing(self) -> Preprocessing:
+        config = self.data_config
+        return Preprocessing(
+            size=self.image_size,
+            mean=tuple(config["mean"]),
+            std=tuple(config["std"]),
+            interpolation=config["interpolation"],
+            resize_mode=f"{config['crop_mode']} {config['crop_pct']}",
+        )
+
+
+def _load(settings: EncoderSettings) -> Any:
+    """Return timm's model without classifier; a size other than its own is set where its layers depend on it."""
+    name = settings.name.removeprefix(PREFIX)
+    fixed = timm.get_pretrained_cfg(name).fixed_input_size
+    size = {"img_size": settings.image_size} if fixed and settings.image_size is not None else {}
+    what = f"The model '{settings.name}'"
+    try:
+        with seeded():
+            model = timm.create_model(
+                name, pretrained=settings.pretrained is None, num_classes=0, cache_dir=settings.cache_dir, **size
+            )
+    except OSError as error:
+        raise unreachable(what, error) from error
+    except LOAD_ERRORS as error:
+        raise unloadable(what, error) from error
+    if settings.pretrained not in (None, RANDOM):
+        _load_file(model, str(settings.pretrained), what)
+    return model
+
+
+def _load_file(model: Any, path: str, what: str) -> None:
+    """Load a checkpoint file as plain weights, leaving the classifier in it aside."""
+    heads = model.pretrained_cfg.get("classifier") or ()
+    prefixes = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
+    try:
+        state = load_state_dict(path, weights_only=True)
+        model.load_state_dict({key: value for key, value in state.items() if not key.startswith(prefixes)})
+    except LOAD_ERRORS as error:
+        raise unloadable(f"{what} with pretrained='{path}'", error) from error

@@ -1,0 +1,128 @@
+"""Open_clip models by name: what is checked before anything is loaded, and the loading itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import open_clip
+from open_clip.pretrained import download_pretrained, download_pretrained_from_hf, get_pretrained_cfg
+
+from mmood.encoders.base import RANDOM, EncoderSettings
+from mmood.encoders.towers import VisionLanguageModel
+from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable
+from mmood.errors import MmoodError, unknown
+
+LOCAL = "local-dir:"
+HUB = "hf-hub:"
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS = ("*.safetensors", "*.bin", "*.pth")
+Tokenizer = Callable[[list[str]], Any]
+
+
+def check_open_clip(settings: EncoderSettings) -> None:
+    """Raise MmoodError if the name, the tag, the checkpoint file or the folder cannot be right; loads no weights."""
+    name, pretrained = settings.name, settings.pretrained
+    if name.startswith((LOCAL, HUB)):
+        if pretrained is not None:
+            raise MmoodError(
+                f"'{name}' carries its own weights, so pretrained='{pretrained}' would be ignored: leave it out."
+            )
+        if name.startswith(LOCAL):
+            _check_folder(Path(name.removeprefix(LOCAL)))
+        elif name.removeprefix(HUB).count("/") != 1:
+            raise MmoodError(f"'{name}' is no model of the Hugging Face hub: write 'hf-hub:OWNER/MODEL'.")
+        return
+    if name not in open_clip.list_models():
+        raise unknown("open_clip architecture", name, open_clip.list_models())
+    if pretrained != RANDOM:
+        _check_pretrained(name, pretrained)
+
+
+def _check_pretrained(name: str, pretrained: str | None) -> None:
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained is None:
+        raise MmoodError(
+            f"'{name}' needs pretrained weights: set pretrained to one of its tags "
+            f"({', '.join(tags) or 'it has none'}), to a checkpoint file, or to '{RANDOM}' for random weights."
+        )
+    if pretrained in tags or Path(pretrained).is_file():
+        return
+    if Path(pretrained).suffix or "/" in pretrained:
+        raise MmoodError(f"There is no checkpoint file '{pretrained}' for '{name}'.")
+    raise unknown(f"pretrained tag of {name}", pretrained, tags)
+
+
+def _check_folder(folder: Path) -> None:
+    config = folder / CONFIG_FILE
+    if not folder.is_dir():
+        raise MmoodError(f"There is no folder '{folder}' with an open_clip model.")
+    if not config.is_file():
+        raise MmoodError(f"The folder '{folder}' has no {CONFIG_FILE}, so it is no saved open_clip model.")
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MmoodError(f"'{config}' is not valid JSON: {error}.") from error
+    if not isinstance(content, dict) or "model_cfg" not in content:
+        raise MmoodError(f"'{config}' has no entry 'model_cfg', so it does not describe an open_clip model.")
+    if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+        raise MmoodError(f"The folder '{folder}' has no weights ({', '.join(WEIGHTS)}) beside its {CONFIG_FILE}.")
+
+
+def load_model(settings: EncoderSettings) -> VisionLanguageModel:
+    """Return the model with its weights in float32 on the CPU; raises MmoodError in a sentence where it cannot.
+
+    OpenAI's and some other weights were trained with QuickGELU while the plain architecture names have GELU; open_clip
+    only warns, and the features are wrong. Here the tag decides.
+    """
+    random = settings.pretrained == RANDOM
+    _download(settings)
+    tag = get_pretrained_cfg(settings.name, settings.pretrained) if settings.pretrained else {}
+    try:
+        with seeded():
+            model = open_clip.create_model(
+                settings.name,
+                pretrained=None if random else settings.pretrained,
+                load_weights=not random,
+                pretrained_text=False,
+                require_pretrained=not random,
+                force_quick_gelu=bool(tag.get("quick_gelu", False)),
+                force_image_size=settings.image_size,
+                cache_dir=settings.cache_dir,
+                weights_only=True,
+            )
+    except LOAD_ERRORS as error:
+        raise unloadable(_described(settings), error) from error
+    return cast(VisionLanguageModel, model)
+
+
+def load_tokenizer(settings: EncoderSettings) -> Tokenizer:
+    """Return the model's own tokenizer: texts to (N, context length) token ids."""
+    try:
+        tokenizer = open_clip.get_tokenizer(settings.name, cache_dir=settings.cache_dir)
+    except OSError as error:
+        raise unreachable(f"The tokenizer of '{settings.name}'", error) from error
+    except (*LOAD_ERRORS, AttributeError) as error:
+        raise unloadable(f"The tokenizer of '{settings.name}' (it may need the package transformers)", error) from error
+    return cast(Tokenizer, tokenizer)
+
+
+def _download(settings: EncoderSettings) -> None:
+    """Bring configuration and weights into the cache, so that what fails later is not the network."""
+    name, tag = settings.name, settings.pretrained
+    try:
+        if name.startswith(HUB):
+            model = name.removeprefix(HUB)
+            download_pretrained_from_hf(model, filename=CONFIG_FILE, cache_dir=settings.cache_dir)
+            download_pretrained_from_hf(model, cache_dir=settings.cache_dir)
+        elif tag in open_clip.list_pretrained_tags_by_model(name):
+            download_pretrained(get_pretrained_cfg(name, tag), cache_dir=settings.cache_dir)
+    except OSError as error:
+        raise unreachable(_described(settings), error) from error
+
+
+def _described(settings: EncoderSettings) -> str:
+    weights = f" with pretrained='{settings.pretrained}'" if settings.pretrained else ""
+    return f"The model '{settings.name}'{weights}"

@@ -1,0 +1,194 @@
+"""The encoder of images and texts on open_clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
+from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
+from mmood.encoders.prompts import check_templates, fill
+from mmood.encoders.texts import given_embeddings, token_embedding
+from mmood.encoders.towers import image_tower
+from mmood.encoders.transforms import Preprocessing, eval_transform, train_transform
+from mmood.encoders.weights import weights_hash
+from mmood.errors import MmoodError
+
+
+@final
+class VisionLanguageEncoder(AbstractEncoder):
+    """A CLIP-like model: two towers into one space, where cosines compare images with texts.
+
+    Towers run under the autocast of the caller. Their output is cast to float32 before it is projected (images) and
+    normalised, so embeddings have unit norm whatever the precision.
+
+    Attributes:
+        model: open_clip's model, weights in float32; its parameters are the encoder's only ones.
+        preprocessing: what the eval transform does.
+    """
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        check_open_clip(settings)
+        self.settings = settings
+        self.model = load_model(settings)
+        self.tokenizer = load_tokenizer(settings)
+        self.tower = image_tower(self.model)
+        self.feature_dim = self.tower.feature_dim
+        self.embedding_dim: int = self.tower.embedding_dim
+        self.preprocessing = _preprocessing(self.model.visual.preprocess_cfg)
+        self.image_size = self.preprocessing.size
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        device: torch.device = self.model.logit_scale.device
+        return device
+
+    @property
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """What multiplies the cosine, already exponentiated (1 / temperature); carries a gradient."""
+        log_scale: Tensor = self.model.logit_scale
+        return log_scale.float().exp().reshape(())
+
+    @property
+    def logit_bias(self) -> Float[Tensor, ""] | None:
+        """What is added to the scaled cosine (SigLIP), or None."""
+        return None if self.model.logit_bias is None else self.model.logit_bias.float().reshape(())
+
+    def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
+        """Return features before projection and unit-norm embeddings, from one pass of the tower.
+
+        With `patches`, also the (B, P, D) unit-norm embeddings of the last layer's tokens, projected like the pooled
+        feature (not the value path of GL-MCM). Raises MmoodError for a tower that has none: only open_clip's own ViTs
+        without attentional pooling do.
+        """
+        if patches and self.tower.patches is None:
+            raise MmoodError(
+                f"Patch embeddings were asked of '{self.settings.name}', whose image tower "
+                f"({type(self.model.visual).__name__}) gives none; choose one of open_clip's own ViTs (ViT-B-16)."
+            )
+        if len(images) == 0:
+            # open_clip's towers raise on an empty batch.
+            return self._nothing(images, patches)
+        features, tokens = self.tower.features(images)
+        features = features.float()
+        local = self._embed(tokens.float()) if patches and tokens is not None else None
+        return EncodedImages(features, self._embed(features), local)
+
+    def project(self, features: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch dim"]:
+        """Return features in the joint space, float32, not normalised: what open_clip calls `encode_image`."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.tower.project(features.float())
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "texts length"]:
+        """Return the token ids of texts, cut or padded to the model's context length, on the model's device."""
+        tokens: Tensor = self.tokenizer(list(texts))
+        return tokens.to(self.device)
+
+    def encode_token_ids(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts dim"]:
+        """Return the projected embeddings of token ids, float32, not normalised."""
+        embedding: Tensor = self.model.encode_text(tokens, normalize=False)
+        return embedding.float()
+
+    def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "texts dim"]:
+        """Return unit-norm float32 embeddings of whole texts (no template is applied), `batch_size` at a time.
+
+        Gradients flow to the text tower unless the caller switches them off.
+        """
+        return functional.normalize(self._encode_text(texts, batch_size), dim=-1)
+
+    def prototypes(
+        self,
+        class_names: Sequence[str],
+        templates: Sequence[str],
+        normalise_first: bool = True,
+        batch_size: int = 256,
+    ) -> Float[Tensor, "classes dim"]:
+        """Return one unit-norm text prototype per class: normalise every prompt, average over templates, normalise.
+
+        With `normalise_first` off the prompts are averaged as they are (CSP). Memory is bounded by `batch_size` prompts
+        (or the templates of one class) under `no_grad`. Raises MmoodError for a template without `{}`.
+        """
+        check_templates(templates)
+        step = max(1, batch_size // len(templates))
+        means = [torch.empty(0, self.embedding_dim, device=self.device)]
+        for start in range(0, len(class_names), step):
+            names = class_names[start : start + step]
+            prompts = [fill(template, name) for name in names for template in templates]
+            texts = self._encode_text(prompts, batch_size)
+            texts = functional.normalize(texts, dim=-1) if normalise_first else texts
+            means.append(texts.reshape(len(names), len(templates), -1).mean(dim=1))
+        return functional.normalize(torch.cat(means), dim=-1)
+
+    def embed_tokens(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts length width"]:
+        """Return the token embeddings that the text tower starts from, before positions are added."""
+        embeddings: Tensor = token_embedding(self.model)(tokens)
+        return embeddings
+
+    def encode_token_embeddings(
+        self, embeddings: Float[Tensor, "texts length width"], tokens: Int[Tensor, "texts length"]
+    ) -> Float[Tensor, "texts dim"]:
+        """Return unit-norm embeddings of texts given by their token embeddings, with gradient (textual inversion).
+
+        `tokens` are ids of the same length: they say where a text ends and what is padding, so a place-holder word
+        stands wherever an embedding was replaced. Raises MmoodError for a text tower that is not open_clip's own.
+        """
+        with given_embeddings(token_embedding(self.model), embeddings):
+            return functional.normalize(self.encode_token_ids(tokens), dim=-1)
+
+    def transform(self, train: bool = False, scale: tuple[float, float] = (0.9, 1.0)) -> ImageTransform:
+        """Return open_clip's eval transform for this model, or the training transform with crops of share `scale`."""
+        return train_transform(self.preprocessing, scale) if train else eval_transform(self.preprocessing)
+
+    def weights_hash(self) -> str:
+        """Return the sha256 (hex) of open_clip's state dict as it is now, on any device."""
+        return weights_hash(self.model)
+
+    def identity(self) -> dict[str, str | int | None]:
+        """Return name, tag, weights hash, transform and widths, for a provenance record."""
+        return {
+            "name": self.settings.name,
+            "pretrained": self.settings.pretrained,
+            "weights_sha256": self.weights_hash(),
+            **self.preprocessing.identity(),
+            "feature_dim": self.feature_dim,
+            "embedding_dim": self.embedding_dim,
+        }
+
+    def _embed(self, features: Tensor) -> Tensor:
+        return functional.normalize(self.project(features), dim=-1)
+
+    def _encode_text(self, texts: Sequence[str], batch_size: int) -> Tensor:
+        """Return float32 embeddings of texts, not normalised; (0, D) for no texts."""
+        chunks = [torch.empty(0, self.embedding_dim, device=self.device)]
+        for start in range(0, len(texts), batch_size):
+            chunks.append(self.encode_token_ids(self.tokenize(texts[start : start + batch_size])))
+        return torch.cat(chunks)
+
+    def _nothing(self, images: Tensor, patches: bool) -> EncodedImages:
+        """Return the answer to an empty batch."""
+        none = torch.empty(0, device=images.device)
+        local = none.reshape(0, self.tower.patches or 0, self.embedding_dim) if patches else None
+        return EncodedImages(none.reshape(0, self.feature_dim), none.reshape(0, self.embedding_dim), local)
+
+
+def _preprocessing(config: dict[str, object]) -> Preprocessing:
+    """Return open_clip's preprocessing settings, its sizes written as (height, width)."""
+    from open_clip.transform import PreprocessCfg
+
+    settings = PreprocessCfg(**config)
+    size = (settings.size, settings.size) if isinstance(settings.size, int) else tuple(settings.size)
+    return Preprocessing(
+        size=size,
+        mean=tuple(settings.mean),
+        std=tuple(settings.std),
+        interpolation=settings.interpolation,
+        resize_mode=settings.resize_mode,
+        fill=settings.fill_color,
+    )

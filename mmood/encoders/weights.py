@@ -1,0 +1,72 @@
+"""Weights: seeded random ones, their fingerprint, and the sentences for weights that cannot be had."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from mmood.errors import MmoodError
+
+RANDOM_SEED = 0
+
+LOAD_ERRORS = (
+    AssertionError,
+    EOFError,
+    ImportError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    UnpicklingError,
+    ValueError,
+    SafetensorError,
+)
+"""What open_clip, timm, torch and safetensors raise for a damaged file, a foreign one, or one of another model."""
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Draw from a fixed seed on the CPU inside the block, and leave the global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        yield
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Return the sha256 (hex) over (name, type, shape, bytes) of a model's state dict, sorted by name.
+
+    It does not depend on the device. It is computed anew at every call (about a second per gigabyte): a remembered
+    hash would outlive a training step.
+
+    >>> a, b = nn.Linear(2, 2), nn.Linear(2, 2)
+    >>> weights_hash(a) == weights_hash(b), weights_hash(a) == weights_hash(a)
+    (False, True)
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # Bytes of one tensor at a time; flattened first because a scalar has no byte view.
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def unreachable(what: str, cause: Exception) -> MmoodError:
+    """Return the sentence for weights (or a configuration) that can neither be downloaded nor found in the cache."""
+    reason = str(cause).strip().splitlines() or [type(cause).__name__]
+    return MmoodError(
+        f"{what} could not be downloaded and is not in the cache ({reason[-1].rstrip('.')}); on a machine without a "
+        "network set HF_HOME to a filled Hugging Face cache and HF_HUB_OFFLINE=1, or use a saved folder as "
+        "'local-dir:FOLDER'."
+    )
+
+
+def unloadable(what: str, cause: Exception) -> MmoodError:
+    """Return the sentence for weights that are there but do not fit the architecture, or are not plain weights."""
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
+    return MmoodError(f"{what} could not be loaded: {' '.join(lines[:3])[:400].rstrip('.')}.")

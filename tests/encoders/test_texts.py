@@ -1,0 +1,116 @@
+"""Texts: embeddings, prototypes, token embeddings."""
+
+import copy
+import math
+
+import pytest
+import torch
+from mmood.errors import MmoodError
+from torch.nn import functional
+
+NAMES = ["cat", "great white shark", "dog"]
+TEMPLATES = ["a photo of a {}.", "the {} in {{braces}}", "many {}"]
+
+
+@torch.no_grad()
+def test_texts_of_every_family(family):
+    encoder, _, _ = family
+    texts = ["a photo of a cat", "two dogs", "", "a bird"]
+    expected = encoder.model.encode_text(encoder.tokenizer(texts), normalize=True)
+    encoded = encoder.encode_text(texts, batch_size=3)
+    assert torch.allclose(encoded, expected, atol=1e-6)
+    assert encoded.dtype == torch.float32
+    assert torch.allclose(encoded.norm(dim=-1), torch.ones(4))
+
+
+@torch.no_grad()
+def test_no_texts(vit):
+    assert vit.encode_text([]).shape == (0, 24)
+    assert vit.prototypes([], TEMPLATES).shape == (0, 24)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("normalise_first", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 4, 256])
+def test_prototypes_by_hand(vit, normalise_first, batch_size):
+    rows = []
+    for name in NAMES:
+        prompts = [template.replace("{}", name) for template in TEMPLATES]
+        texts = vit.model.encode_text(vit.tokenizer(prompts), normalize=normalise_first)
+        rows.append(texts.mean(dim=0) / texts.mean(dim=0).norm())
+    prototypes = vit.prototypes(NAMES, TEMPLATES, normalise_first=normalise_first, batch_size=batch_size)
+    assert torch.allclose(prototypes, torch.stack(rows), atol=1e-6)
+
+
+def test_chunks_bound_what_the_tower_sees(vit, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(vit, "tokenizer", lambda texts, plain=vit.tokenizer: sizes.append(len(texts)) or plain(texts))
+    with torch.no_grad():
+        vit.prototypes(["cat"] * 7, TEMPLATES, batch_size=6)
+    assert sizes == [6, 6, 6, 3]
+
+
+@pytest.mark.parametrize("templates", [["a photo"], [], "a photo of a {}"])
+def test_prototypes_refuse_bad_templates(vit, templates):
+    with pytest.raises(MmoodError, match="template"):
+        vit.prototypes(NAMES, templates)
+
+
+@torch.no_grad()
+def test_tokens_own_embeddings_give_the_text(family):
+    encoder, _, _ = family
+    tokens = encoder.tokenize(["a photo of a cat", "a very long text " * 20])
+    embeddings = encoder.embed_tokens(tokens)
+    expected = functional.normalize(encoder.encode_token_ids(tokens), dim=-1)
+    assert torch.equal(encoder.encode_token_embeddings(embeddings, tokens), expected)
+    other = encoder.encode_token_embeddings(embeddings + 0.5 * torch.randn_like(embeddings), tokens)
+    assert not torch.allclose(other, expected, atol=1e-3)
+    assert torch.equal(functional.normalize(encoder.encode_token_ids(tokens), dim=-1), expected), "the hook stayed"
+
+
+def test_token_embeddings_carry_a_gradient(vit):
+    tokens = vit.tokenize(["a photo of a cat"])
+    embeddings = vit.embed_tokens(tokens).detach().requires_grad_()
+    vit.encode_token_embeddings(embeddings, tokens)[0, 0].backward()
+    end = tokens.argmax()
+    assert embeddings.grad[0, :end].abs().max() > 0
+    assert embeddings.grad[0, end + 1 :].abs().max() == 0, "what follows the end of the text cannot matter"
+    vit.zero_grad()
+
+
+def test_token_embeddings_of_another_shape(vit):
+    tokens = vit.tokenize(["a cat"])
+    with pytest.raises(MmoodError, match="shape"):
+        vit.encode_token_embeddings(torch.zeros(2, 16, 32), tokens)
+    assert torch.isfinite(vit.encode_text(["a cat"])).all(), "the hook is gone after an error"
+
+
+def test_token_embeddings_need_open_clips_text_tower(family_folder, load_folder):
+    encoder = load_folder(family_folder("siglip"))
+    encoder.model.text = torch.nn.Identity()
+    with pytest.raises(MmoodError, match="Identity"):
+        encoder.embed_tokens(torch.zeros(1, 16, dtype=torch.long))
+
+
+def test_gradients_reach_the_text_tower(vit):
+    encoder = copy.deepcopy(vit)
+    encoder.prototypes(NAMES, TEMPLATES, batch_size=4)[:, 0].sum().backward()
+    assert encoder.model.token_embedding.weight.grad.abs().max() > 0
+
+
+def test_logit_scale_and_bias(family):
+    encoder, _, _ = family
+    scale = encoder.logit_scale
+    assert scale.shape == ()
+    assert scale.dtype == torch.float32
+    assert math.isclose(scale.item(), 1 / 0.07, rel_tol=0.2)
+    if encoder.model.logit_bias is None:
+        assert encoder.logit_bias is None
+    else:
+        assert math.isclose(encoder.logit_bias.item(), -10, abs_tol=0.2)
+
+
+def test_logit_scale_of_one_element_is_a_scalar(write_model, tiny_config, load_folder, tmp_path):
+    encoder = load_folder(write_model(tmp_path / "m", {**tiny_config, "nonscalar_logit_scale": True}))
+    assert encoder.logit_scale.shape == ()
+    assert encoder.logit_scale.requires_grad
