@@ -13,7 +13,7 @@ Two quantities go by the name of FPR95, so here each has its own:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -136,6 +136,22 @@ def accuracy(label: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"]) -> 
     return int(np.count_nonzero(label == predicted)) / len(label)
 
 
+def mean_rates(rates: Sequence[Rates]) -> Rates:
+    """Return the unweighted mean of `rates`, of which there is at least one.
+
+    >>> one, two = (Rates(auroc=a, aupr_id=a, aupr_ood=a, fpr95_id_pos=a, fpr95_ood_pos=a) for a in (0.5, 1.0))
+    >>> mean_rates([one, two]).auroc
+    0.75
+    """
+    return Rates(
+        auroc=math.fsum(r.auroc for r in rates) / len(rates),
+        aupr_id=math.fsum(r.aupr_id for r in rates) / len(rates),
+        aupr_ood=math.fsum(r.aupr_ood for r in rates) / len(rates),
+        fpr95_id_pos=math.fsum(r.fpr95_id_pos for r in rates) / len(rates),
+        fpr95_ood_pos=math.fsum(r.fpr95_ood_pos for r in rates) / len(rates),
+    )
+
+
 def group_means(rows: Iterable[tuple[str, str, Rates]]) -> dict[str, Rates]:
     """Return the mean rates of one score for each group of sets, and for "all" of them.
 
@@ -157,21 +173,11 @@ def group_means(rows: Iterable[tuple[str, str, Rates]]) -> dict[str, Rates]:
         sets.setdefault((group, name), []).append(rates)
     groups: dict[str, list[Rates]] = {}
     for (group, _), seeds in sets.items():
-        groups.setdefault(group, []).append(_mean(seeds))
+        groups.setdefault(group, []).append(mean_rates(seeds))
     if "all" in groups:
         raise MmoodError("A group of OoD sets is called 'all', which is the name of the mean over all groups.")
     everything = [rates for members in groups.values() for rates in members]
-    return {group: _mean(members) for group, members in [*groups.items(), ("all", everything)] if members}
-
-
-def _mean(rates: list[Rates]) -> Rates:
-    return Rates(
-        auroc=math.fsum(r.auroc for r in rates) / len(rates),
-        aupr_id=math.fsum(r.aupr_id for r in rates) / len(rates),
-        aupr_ood=math.fsum(r.aupr_ood for r in rates) / len(rates),
-        fpr95_id_pos=math.fsum(r.fpr95_id_pos for r in rates) / len(rates),
-        fpr95_ood_pos=math.fsum(r.fpr95_ood_pos for r in rates) / len(rates),
-    )
+    return {group: mean_rates(members) for group, members in [*groups.items(), ("all", everything)] if members}
 
 
 def _checked(scores: Num[np.ndarray, " n"], side: str) -> Num[np.ndarray, " n"]:

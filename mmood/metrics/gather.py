@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
+
+Item = TypeVar("Item")
 
 # From this many rows on, a piece waits on the CPU. Fewer stay where they are, so that no step waits for the device.
 SETTLED = 4096
@@ -44,3 +48,12 @@ def gathered(pieces: list[Tensor], empty: Tensor, device: torch.device) -> Tenso
 
 def _settled(piece: Tensor) -> Tensor:
     return piece.cpu() if len(piece) >= SETTLED else piece
+
+
+def gathered_objects(own: list[Item]) -> list[Item]:
+    """Return the items of all ranks, in rank order, on every rank; for a handful of small picklable objects."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return own
+    parts: list[list[Item]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, own)
+    return [item for part in parts for item in part]

@@ -1,0 +1,128 @@
+"""The results of a run as data: what `results.json` holds and every table shows. Numbers are in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from mmood.metrics.functional import OoDMetrics, Rates, group_means
+
+SCHEMA = 1
+Protocol = Literal["static", "test_time"]
+ROW_FIELDS: tuple[str, ...] = (
+    *("score", "variant", "seed", "protocol", "set", "group", "n_id", "n_ood"),
+    *("auroc", "aupr_id", "aupr_ood", "fpr95_id_pos", "fpr95_ood_pos"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdRow:
+    """An ID set: its size, and the share classified correctly (None for a model that names no class)."""
+
+    set: str
+    n: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """One score on one OoD set.
+
+    Attributes:
+        score: name of the score.
+        variant: which of several in a run, such as a head of a grid; None if there is one.
+        seed: of the order of a stream; None for scores that do not depend on it.
+        protocol: "static", or "test_time" if the score adapts on the test stream.
+        set: name of the OoD set.
+        group: group of the set, such as "near".
+        metrics: of ID against this set.
+    """
+
+    score: str
+    variant: str | None = None
+    seed: int | None = None
+    protocol: Protocol = "static"
+    set: str
+    group: str
+    metrics: OoDMetrics
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the row as in `results.json`: flat, in the order of `ROW_FIELDS`."""
+        flat = {**vars(self), **asdict(self.metrics)}
+        return {name: flat[name] for name in ROW_FIELDS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanRow:
+    """The unweighted mean of one score over the sets of a group, or of "all" groups."""
+
+    score: str
+    variant: str | None
+    protocol: Protocol
+    group: str
+    rates: Rates
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the mean as in `results.json`: flat."""
+        return {**{name: value for name, value in vars(self).items() if name != "rates"}, **asdict(self.rates)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Everything that a run measured, and the settings behind it.
+
+    Attributes:
+        stage: "validate" or "test".
+        provenance: settings behind the numbers, as plain data.
+        id: the ID sets.
+        rows: one for each score, variant, seed and OoD set.
+        means: of the rows, made by `build_results`.
+        partial: only a part of the samples was evaluated, so the numbers are no results.
+    """
+
+    stage: str
+    provenance: Mapping[str, object]
+    id: tuple[IdRow, ...]
+    rows: tuple[ResultRow, ...]
+    means: tuple[MeanRow, ...]
+    partial: bool = False
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the results as in `results.json`."""
+        return {
+            "schema": SCHEMA,
+            "stage": self.stage,
+            **({"partial": True} if self.partial else {}),
+            "provenance": dict(self.provenance),
+            "id": [asdict(row) for row in self.id],
+            "rows": [row.as_dict() for row in self.rows],
+            "means": [mean.as_dict() for mean in self.means],
+        }
+
+
+def build_results(
+    *,
+    stage: str,
+    provenance: Mapping[str, object],
+    id_rows: Iterable[IdRow],
+    rows: Iterable[ResultRow],
+    partial: bool = False,
+) -> Results:
+    """Return the results with the means of each score and variant over every group of sets and over "all".
+
+    Raises:
+        MmoodError: a group of sets is itself called "all".
+    """
+    rows = tuple(rows)
+    scores: dict[tuple[str, str | None, Protocol], list[ResultRow]] = {}
+    for row in rows:
+        scores.setdefault((row.score, row.variant, row.protocol), []).append(row)
+    means = [
+        MeanRow(score=score, variant=variant, protocol=protocol, group=group, rates=rates)
+        for (score, variant, protocol), own in scores.items()
+        for group, rates in group_means((row.group, row.set, row.metrics) for row in own).items()
+    ]
+    return Results(
+        stage=stage, provenance=provenance, id=tuple(id_rows), rows=rows, means=tuple(means), partial=partial
+    )
