@@ -1,0 +1,130 @@
+"""The sets below a root, found by name, and what is demanded of them before any image is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mmood.data.benchmarks import where_to_get
+from mmood.data.index import Keys, MissingSetError, SetIndex, load_index
+from mmood.data.plan import held_out
+from mmood.errors import MmoodError
+
+ID_GROUP = "id"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A set that a stage is to evaluate, before its index is read.
+
+    Attributes:
+        name: the key of its loader.
+        group: `id`, or the name of the OoD group.
+        set: folder of the set.
+        held_out: fraction of the set that is meant, None for all of it.
+    """
+
+    name: str
+    group: str
+    set: str
+    held_out: float | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """A set under evaluation.
+
+    Attributes:
+        name: the key of its loader.
+        group: `id`, or the name of the OoD group.
+        index: the index of its shards.
+        count: number of samples that all ranks together yield.
+        keys: their keys, ascending.
+    """
+
+    name: str
+    group: str
+    index: SetIndex
+    count: int
+    keys: Keys
+
+
+def members(id: str | float | None, ood: dict[str, list[str]], train: str | None) -> list[Member]:
+    """Return what a stage evaluates, ID first; a fraction as `id` means that part of `train`."""
+    found = []
+    if isinstance(id, str):
+        found.append(Member(id, ID_GROUP, id))
+    elif id is not None:
+        if train is None:
+            raise MmoodError(f"`data.val.id` is {id}, a fraction of `data.train`, and `data.train` is not set.")
+        found.append(Member(f"{train}_held_out", ID_GROUP, train, id))
+    return found + [Member(name, group, name) for group, names in ood.items() for name in names]
+
+
+class Catalog:
+    """The indices below a root, each read once.
+
+    Args:
+        root: folder, http(s) prefix or command that holds the sets.
+        pipes: whether an index may name commands.
+    """
+
+    def __init__(self, root: str, pipes: bool) -> None:
+        self.root = root
+        self.pipes = pipes
+        self._indices: dict[str, SetIndex] = {}
+
+    def index(self, name: str) -> SetIndex:
+        """Return the index of a set."""
+        return self.indices([name])[name]
+
+    def indices(self, names: Iterable[str]) -> dict[str, SetIndex]:
+        """Return the indices of sets by name; MmoodError names all that are missing, and where to get known ones."""
+        missing: dict[str, MissingSetError] = {}
+        wanted = dict.fromkeys(names)
+        for name in wanted:
+            if name not in self._indices:
+                try:
+                    self._indices[name] = load_index(self.root, name, self.pipes)
+                except MissingSetError as error:
+                    missing[name] = error
+        if missing:
+            raise MmoodError(_missing_sentence(self.root, missing))
+        return {name: self._indices[name] for name in wanted}
+
+    def evaluation_sets(self, wanted: Iterable[Member]) -> dict[str, EvaluationSet]:
+        """Return the sets of a stage by the names of their loaders, in order."""
+        entries = list(wanted)
+        indices = self.indices(member.set for member in entries)
+        found = {}
+        for member in entries:
+            index = indices[member.set]
+            keys = index.keys() if member.held_out is None else held_out(index.keys(), member.held_out)
+            found[member.name] = EvaluationSet(member.name, member.group, index, len(keys), keys)
+        return found
+
+
+def check_classes(index: SetIndex, class_names: Sequence[str] | None) -> None:
+    """Raise MmoodError if an ID set has no labels, or its classes cannot be those of the class names."""
+    if index.classes is None:
+        raise MmoodError(f"The set '{index.name}' is used as ID, and its samples have no labels (`cls`).")
+    if class_names is None:
+        return
+    # Without names in the index its number of classes is the highest label seen + 1: a lower bound.
+    fits = index.classes == len(class_names) if index.class_names else index.classes <= len(class_names)
+    if not fits:
+        raise MmoodError(
+            f"The set '{index.name}' has {index.classes} classes, and `data.class_names` has {len(class_names)} names."
+        )
+
+
+def _missing_sentence(root: str, missing: dict[str, MissingSetError]) -> str:
+    if len(missing) == 1:
+        name, error = next(iter(missing.items()))
+        advice = where_to_get(name)
+        return str(error) + (f" Get it from: {advice}" if advice else "")
+    names = ", ".join(f"'{name}'" for name in missing)
+    unindexed = [str(error) for error in missing.values() if "mmood pack --index" in str(error)]
+    known = [advice for advice in map(where_to_get, missing) if advice]
+    sources = f" Get them from: {' '.join(known)}" if known else ""
+    return " ".join([f"There are no sets {names} below {root}.", *unindexed]) + sources

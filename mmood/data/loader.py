@@ -1,0 +1,202 @@
+"""The evaluation loader: every sample once, whole batches from the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+
+from mmood.data.batch import Batch, Skipped
+from mmood.data.decoding import SampleError, decode_image, decode_label
+from mmood.data.index import Keys
+from mmood.data.plan import batches_in, slots
+from mmood.data.settings import LoaderSettings
+from mmood.data.shards import RawSample
+from mmood.data.sources import SampleSource
+from mmood.encoders.base import ImageTransform
+from mmood.errors import MmoodError
+
+OOD_LABEL = -1
+
+
+class Failure(NamedTuple):
+    """An error on its way out of a worker; torch would wrap an exception's message into a traceback."""
+
+    message: str
+
+
+class Decoded(NamedTuple):
+    """One sample ready for a batch."""
+
+    image: Tensor
+    label: int
+    key: int
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Turns samples into tensors.
+
+    Attributes:
+        transform: RGB image -> (3, H, W) float32.
+        classes: number of ID classes; None for OoD or unlabelled samples, whose label is -1 whatever `cls` says.
+    """
+
+    transform: ImageTransform
+    classes: int | None
+
+    def __call__(self, sample: RawSample) -> Decoded:
+        """Return the decoded sample; SampleError if image or label are broken."""
+        label = OOD_LABEL if self.classes is None else decode_label(sample, self.classes)
+        return Decoded(self.transform(decode_image(sample)), label, sample.key)
+
+    def empty_image(self) -> Tensor:
+        """Return a (0, 3, H, W) float32 batch of images, its size learnt by transforming a small dummy."""
+        probe = self.transform(Image.new("RGB", (32, 32)))
+        if probe.dtype != torch.float32 or probe.ndim != 3 or probe.shape[0] != 3:
+            raise MmoodError(
+                f"The image transform gives {tuple(probe.shape)} of {probe.dtype}, and (3, H, W) of float32 is needed."
+            )
+        return torch.empty((0, *probe.shape))
+
+
+def collate(items: list[Decoded | Skipped], empty_image: Tensor, report_skipped: bool) -> Batch:
+    """Return the batch of these samples, in their order, possibly of size 0."""
+    samples = [item for item in items if isinstance(item, Decoded)]
+    # In a worker default_collate stacks straight into shared memory.
+    batch: Batch = {
+        "image": default_collate([sample.image for sample in samples]) if samples else empty_image.clone(),
+        "label": torch.tensor([sample.label for sample in samples], dtype=torch.int64),
+        "key": torch.tensor([sample.key for sample in samples], dtype=torch.int64),
+    }
+    if report_skipped:
+        batch["skipped"] = [item for item in items if isinstance(item, Skipped)]
+    return batch
+
+
+def decode_or_skip(decoder: Decoder, item: RawSample | Skipped, skip: bool) -> Decoded | Skipped:
+    """Return the decoded sample; under `skip`, a broken one becomes the record of it."""
+    if isinstance(item, Skipped):
+        return item
+    try:
+        return decoder(item)
+    except SampleError as error:
+        if not skip:
+            raise
+        return Skipped(item.key, item.shard, item.name, error.reason)
+
+
+class EvalShards(IterableDataset[Batch | Failure]):
+    """The batches of one rank, cut over its workers.
+
+    A batch stands for `batch_size` keys. Skipped samples leave it smaller and never move others into it, so number
+    and content of the batches are known before anything is read.
+    """
+
+    def __init__(
+        self, source: SampleSource, work: tuple[Keys, ...], decoder: Decoder, batch_size: int, skip: bool
+    ) -> None:
+        self.source = source
+        self.work = work
+        self.decoder = decoder
+        self.batch_size = batch_size
+        self.skip = skip
+        self.empty_image = decoder.empty_image()
+
+    def __iter__(self) -> Iterator[Batch | Failure]:
+        worker = get_worker_info()
+        number = 0 if worker is None else worker.id
+        if number == 0 and not any(len(keys) for keys in self.work):
+            yield collate([], self.empty_image, self.skip)
+        try:
+            yield from self._batches(self.work[number])
+        except MmoodError as error:
+            yield Failure(str(error))
+
+    def _batches(self, keys: Keys) -> Iterator[Batch]:
+        samples = self.source.read(keys, self.skip)
+        for start in range(0, len(keys), self.batch_size):
+            chunk = [decode_or_skip(self.decoder, item, self.skip) for item in islice(samples, self.batch_size)]
+            if start + self.batch_size >= len(keys):
+                # One step past the last sample the source checks the shard's end: before the last batch leaves,
+                # because a consumer that knows the number of batches never asks for more.
+                next(samples, None)
+            yield collate(chunk, self.empty_image, self.skip)
+
+
+class EvalLoader:
+    """Yields every sample of a set exactly once over all ranks; each rank gets a batch, of size 0 if need be.
+
+    The order of the batches is fixed: the workers take turns. Broken data raises MmoodError here in the main process
+    with shard, key and reason; under `on_error: skip` it is left out and listed in `batch["skipped"]`.
+
+    Args:
+        source: where the samples are.
+        keys: which of them, ascending.
+        decoder: transform and number of classes.
+        batch_size: samples per batch.
+        settings: workers and behaviour on errors.
+        rank: this process's rank in [0, world).
+        world: number of ranks.
+        persistent: keep the workers from pass to pass; for loaders that are read often.
+    """
+
+    def __init__(
+        self,
+        source: SampleSource,
+        keys: Keys,
+        decoder: Decoder,
+        batch_size: int,
+        settings: LoaderSettings,
+        rank: int = 0,
+        world: int = 1,
+        persistent: bool = False,
+    ) -> None:
+        work = slots(keys, rank, world, max(1, settings.workers))
+        self._length = batches_in([len(slot) for slot in work], batch_size)
+        shards = EvalShards(source, work, decoder, batch_size, settings.on_error == "skip")
+        self._batches = worker_loader(shards, settings, persistent and settings.workers > 0)
+
+    def __len__(self) -> int:
+        """Return the number of batches of this rank."""
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from raise_failures(self._batches)
+
+
+def worker_loader(
+    dataset: IterableDataset[Batch | Failure], settings: LoaderSettings, persistent: bool
+) -> DataLoader[Batch | Failure]:
+    """Return torch's loader around a dataset that yields whole batches."""
+    parallel = settings.workers > 0
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=settings.workers,
+        collate_fn=_unchanged,  # the dataset collates
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context=settings.start_method if parallel else None,
+        prefetch_factor=settings.prefetch if parallel else None,
+        persistent_workers=persistent,
+        # Without one of its own, each pass would draw a number from the global generator.
+        generator=torch.Generator().manual_seed(settings.seed),
+    )
+
+
+def raise_failures(batches: Iterable[Batch | Failure]) -> Iterator[Batch]:
+    """Yield the batches; a Failure among them is raised as the MmoodError that it was."""
+    for batch in batches:
+        if isinstance(batch, Failure):
+            raise MmoodError(batch.message)
+        yield batch
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,124 @@
+"""Where sets lie: joining a root with a path, reading small files, opening streams.
+
+A root is a folder, an http(s) prefix, or a command (`pipe:aws s3 cp s3://bucket/sets/{} -`) in which `{}` stands for
+the path below the root; without `{}` the path is appended.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import IO
+
+from mmood.errors import MmoodError
+
+TIMEOUT = 30.0  # seconds until an index that does not arrive is given up
+
+_REMOTE = ("http://", "https://")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# A path below a `pipe:` root becomes part of a shell command, so nothing that a shell interprets may pass.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9._/-]+")
+
+
+def is_remote(location: str) -> bool:
+    """Return whether the location is an http(s) URL."""
+    return location.startswith(_REMOTE)
+
+
+def is_pipe(location: str) -> bool:
+    """Return whether the location is a command."""
+    return location.startswith("pipe:")
+
+
+def is_local(location: str) -> bool:
+    """Return whether the location is a path of this machine."""
+    return not (is_remote(location) or is_pipe(location))
+
+
+def check_set_name(name: str) -> str:
+    """Return the name if it can name a set (one folder, one result file), else raise MmoodError."""
+    if not _NAME.fullmatch(name):
+        raise MmoodError(
+            f"The name of a set is one folder of letters, digits, '.', '_' and '-', and '{name}' is not; "
+            "put the folder above it into `data.root`."
+        )
+    return name
+
+
+def check_relative(path: str) -> str | None:
+    """Return why a path is not plainly below its folder, or None if it is."""
+    if not path or path.startswith(("/", "~")) or ":" in path or "\\" in path:
+        return "must be relative to the folder of the index, or an http(s) or pipe: URL"
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        return "must not leave the folder of the index"
+    return None if path.isprintable() else "holds characters that cannot be printed"
+
+
+def join(root: str, path: str) -> str:
+    """Return the location of `path` below `root`.
+
+    >>> join("https://host/sets/", "sun/index.json")
+    'https://host/sets/sun/index.json'
+    >>> join("pipe:ssh host cat /sets/{}", "sun/index.json")
+    'pipe:ssh host cat /sets/sun/index.json'
+    """
+    if is_pipe(root):
+        if not _PLAIN_PATH.fullmatch(path):
+            raise MmoodError(f"'{path}' cannot stand in the command '{root}': letters, digits and ._/- can.")
+        return root.replace("{}", path) if "{}" in root else root + path
+    if is_remote(root):
+        return f"{root.rstrip('/')}/{urllib.parse.quote(path)}"
+    return str(Path(root).expanduser() / path)
+
+
+def open_stream(location: str) -> IO[bytes]:
+    """Open a location for reading once, front to back.
+
+    URLs and commands go through `webdataset.gopen`: closing such a stream before its end kills the process behind it
+    and raises OSError, and so does the end of a transfer that failed.
+    """
+    if is_local(location):
+        return Path(location).open("rb")
+    # Imported here: webdataset imports torch, and `mmood pack` of local files starts without it.
+    from webdataset.gopen import gopen
+
+    stream: IO[bytes] = gopen(location)
+    return stream
+
+
+def read_bytes(location: str) -> bytes:
+    """Return the whole content of a small file.
+
+    Raises:
+        FileNotFoundError: there is no such file, here or on the server.
+        OSError: it cannot be read.
+    """
+    if is_local(location):
+        return Path(location).read_bytes()
+    if is_pipe(location):
+        stream = open_stream(location)
+        content = stream.read()
+        stream.close()
+        return content
+    try:
+        with urllib.request.urlopen(location, timeout=TIMEOUT) as response:  # noqa: S310 - http(s) only, see is_remote
+            body: bytes = response.read()
+            return body
+    except urllib.error.HTTPError as error:
+        if error.code in (404, 410):
+            raise FileNotFoundError(location) from error
+        raise
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that it is there in full or not at all, also after a power cut."""
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
