@@ -78,6 +78,7 @@ class Results:
         id: the ID sets.
         rows: one for each score, variant, seed and OoD set.
         means: of the rows, made by `build_results`.
+        skipped: samples that could not be read and were left out: set, key, shard, sample and reason of each.
         partial: only a part of the samples was evaluated, so the numbers are no results.
     """
 
@@ -86,6 +87,7 @@ class Results:
     id: tuple[IdRow, ...]
     rows: tuple[ResultRow, ...]
     means: tuple[MeanRow, ...]
+    skipped: tuple[Mapping[str, object], ...] = ()
     partial: bool = False
 
     def as_dict(self) -> dict[str, object]:
@@ -98,6 +100,7 @@ class Results:
             "id": [asdict(row) for row in self.id],
             "rows": [row.as_dict() for row in self.rows],
             "means": [mean.as_dict() for mean in self.means],
+            **({"skipped": [dict(sample) for sample in self.skipped]} if self.skipped else {}),
         }
 
 
@@ -107,6 +110,7 @@ def build_results(
     provenance: Mapping[str, object],
     id_rows: Iterable[IdRow],
     rows: Iterable[ResultRow],
+    skipped: Iterable[Mapping[str, object]] = (),
     partial: bool = False,
 ) -> Results:
     """Return the results with the means of each score and variant over every group of sets and over "all".
@@ -124,5 +128,11 @@ def build_results(
         for group, rates in group_means((row.group, row.set, row.metrics) for row in own).items()
     ]
     return Results(
-        stage=stage, provenance=provenance, id=tuple(id_rows), rows=rows, means=tuple(means), partial=partial
+        stage=stage,
+        provenance=provenance,
+        id=tuple(id_rows),
+        rows=rows,
+        means=tuple(means),
+        skipped=tuple(skipped),
+        partial=partial,
     )

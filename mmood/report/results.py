@@ -63,6 +63,7 @@ def read_results(path: Path) -> Results:
         id=tuple(_id_row(fields) for fields in top.children("id")),
         rows=tuple(_row(fields) for fields in top.children("rows")),
         means=tuple(_mean(fields) for fields in top.children("means")),
+        skipped=tuple(dict(sample.raw) for sample in top.children("skipped")) if "skipped" in raw else (),
         partial=raw.get("partial", False) is True,
     )
 

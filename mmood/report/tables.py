@@ -113,9 +113,15 @@ def _title(results: Results) -> str:
 
 
 def _legend(results: Results) -> list[str]:
-    sentences = [id_sentence(results), MEANING[FPR95_ID_POS], MEANING[FPR95_OOD_POS]]
-    closing = "Per cent; AUPR is average precision; means weigh every set the same."
-    return [sentence for sentence in [*sentences, closing] if sentence]
+    skipped = len(results.skipped)
+    sentences = [
+        id_sentence(results),
+        f"Left out because they could not be read: {skipped:,} image{'s' if skipped > 1 else ''}." if skipped else "",
+        MEANING[FPR95_ID_POS],
+        MEANING[FPR95_OOD_POS],
+        "Per cent; AUPR is average precision; means weigh every set the same.",
+    ]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _arrow(column: Column) -> str:

@@ -110,6 +110,14 @@ def test_csv_keeps_every_digit() -> None:
         assert int(line["n_ood"]) == row.metrics.n_ood
 
 
+def test_skipped_samples_are_kept_and_told(tmp_path: Path) -> None:
+    sample = {"set": "sun", "key": 7, "shard": "000.tar", "sample": "a", "reason": "truncated"}
+    found = dataclasses.replace(results(), skipped=(sample,))
+    assert read_results(write_results(tmp_path, found)[0]) == found
+    assert "could not be read: 1 image." in rendered(found, 80)
+    assert "could not be read" not in rendered(results(), 80)
+
+
 def test_nan_never_reaches_a_file(tmp_path: Path) -> None:
     bad = dataclasses.replace(results(), provenance={"temperature": math.nan})
     with pytest.raises(ValueError, match="JSON compliant"):
