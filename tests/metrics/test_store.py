@@ -9,7 +9,7 @@ import torch
 from mmood.errors import MmoodError
 from mmood.metrics.detection import OoDDetection
 from mmood.metrics.functional import OoDMetrics, ood_metrics
-from mmood.metrics.gather import SETTLED, append
+from mmood.metrics.gather import SETTLED, append, gathered_objects
 from mmood.metrics.store import ScoreStore, SetScores
 from torch import Tensor
 
@@ -173,6 +173,7 @@ def evaluate_splits(rank: int, world: int, folder: Path) -> None:
             if len(key):  # a rank of a user's own loop may never update
                 metric.update(scores[:, 0], label >= 0)
             assert [value.item() for value in metric.compute().values()] == numbers[-1][:-1]
+    assert gathered_objects([rank] * rank) == [r for r in range(world) for _ in range(r)]
     repeated = filled([rank, 50])
     with pytest.raises(MmoodError, match="more than once: key 50;"):  # on every rank, so that none is left waiting
         repeated.gathered()
