@@ -14,6 +14,9 @@ from mmood.errors import MmoodError
 
 ImageTransform = Callable[[Image], Tensor]
 
+TIMM = "timm:"
+"""How the name of an image-only encoder begins."""
+
 RANDOM = "random"
 """The value of `pretrained` that asks for seeded random weights: for tests and demonstrations."""
 
@@ -23,11 +26,13 @@ class EncoderSettings:
     """Which encoder to build.
 
     Attributes:
-        name: an open_clip architecture (`ViT-B-16`), `local-dir:FOLDER`, `hf-hub:OWNER/MODEL`, or `timm:MODEL` for an
-            image-only encoder.
+        name: an open_clip architecture with its tag (`ViT-B-16/openai`) or without (`ViT-B-16`), `local-dir:FOLDER`,
+            `hf-hub:OWNER/MODEL`, or `timm:MODEL` for an image-only encoder.
         pretrained: open_clip's tag of the weights (`openai`, `laion2b_s34b_b88k`), a checkpoint file, or `random` for
-            weights drawn from a fixed seed. Must be left out with `local-dir:` and `hf-hub:`, which carry their own;
-            left out with `timm:`, it means the weights of the tag in the name (or timm's default tag).
+            weights drawn from a fixed seed. A tag brings its activation (QuickGELU for `openai`) whatever the name
+            says; with a file the name decides (`ViT-B-16-quickgelu`). Must be left out with `local-dir:` and
+            `hf-hub:`, which carry their own; left out with `timm:`, it means the weights of the tag in the name (or
+            timm's default tag).
         image_size: side of the input in pixels; None for the model's own.
         cache_dir: folder for downloaded weights; None for the library's default.
     """
@@ -38,6 +43,11 @@ class EncoderSettings:
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
+        # In one key, so that another name does not meet the tag of the model that it replaces.
+        if ":" not in self.name and "/" in self.name and self.pretrained is None:
+            architecture, _, tag = self.name.partition("/")
+            object.__setattr__(self, "name", architecture)
+            object.__setattr__(self, "pretrained", tag)
         if self.image_size is not None and self.image_size <= 0:
             raise MmoodError(f"image_size is {self.image_size}, but must be a positive number of pixels.")
 

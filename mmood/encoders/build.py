@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from mmood.encoders.base import AbstractEncoder, EncoderSettings
-
-TIMM = "timm:"
+from mmood.encoders.base import TIMM, AbstractEncoder, EncoderSettings
 
 
 def check_settings(settings: EncoderSettings) -> None:

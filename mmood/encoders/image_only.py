@@ -12,17 +12,15 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models import load_state_dict
 from torch import Tensor
 
-from mmood.encoders.base import RANDOM, AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
+from mmood.encoders.base import RANDOM, TIMM, AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
 from mmood.encoders.transforms import Preprocessing, train_transform
 from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable, weights_hash
 from mmood.errors import MmoodError, unknown
 
-PREFIX = "timm:"
-
 
 def check_timm(settings: EncoderSettings) -> None:
     """Raise MmoodError if timm has no such model, tag or checkpoint file; loads no weights."""
-    name, pretrained = settings.name.removeprefix(PREFIX), settings.pretrained
+    name, pretrained = settings.name.removeprefix(TIMM), settings.pretrained
     architecture, tag = timm.models.split_model_name_tag(name)
     if architecture not in timm.list_models():
         raise unknown("timm model", architecture, timm.list_models())
@@ -103,7 +101,7 @@ class ImageEncoder(AbstractEncoder):
 
 def _load(settings: EncoderSettings) -> Any:
     """Return timm's model without classifier; a size other than its own is set where its layers depend on it."""
-    name = settings.name.removeprefix(PREFIX)
+    name = settings.name.removeprefix(TIMM)
     fixed = timm.get_pretrained_cfg(name).fixed_input_size
     size = {"img_size": settings.image_size} if fixed and settings.image_size is not None else {}
     what = f"The model '{settings.name}'"

@@ -101,6 +101,9 @@ def load_model(settings: EncoderSettings) -> VisionLanguageModel:
 def load_tokenizer(settings: EncoderSettings) -> Tokenizer:
     """Return the model's own tokenizer: texts to (N, context length) token ids."""
     try:
+        if settings.name.startswith(HUB):
+            # Without its configuration open_clip would guess another tokenizer.
+            _download_from_hub(settings, CONFIG_FILE)
         tokenizer = open_clip.get_tokenizer(settings.name, cache_dir=settings.cache_dir)
     except OSError as error:
         raise unreachable(f"The tokenizer of '{settings.name}'", error) from error
@@ -114,13 +117,18 @@ def _download(settings: EncoderSettings) -> None:
     name, tag = settings.name, settings.pretrained
     try:
         if name.startswith(HUB):
-            model = name.removeprefix(HUB)
-            download_pretrained_from_hf(model, filename=CONFIG_FILE, cache_dir=settings.cache_dir)
-            download_pretrained_from_hf(model, cache_dir=settings.cache_dir)
+            _download_from_hub(settings, CONFIG_FILE)
+            _download_from_hub(settings, None)
         elif tag in open_clip.list_pretrained_tags_by_model(name):
             download_pretrained(get_pretrained_cfg(name, tag), cache_dir=settings.cache_dir)
     except OSError as error:
         raise unreachable(_described(settings), error) from error
+
+
+def _download_from_hub(settings: EncoderSettings, filename: str | None) -> None:
+    """Bring a file of a `hf-hub:` model into the cache; None stands for its weights."""
+    model = settings.name.removeprefix(HUB)
+    download_pretrained_from_hf(model, filename=filename, cache_dir=settings.cache_dir)
 
 
 def _described(settings: EncoderSettings) -> str:

@@ -36,8 +36,9 @@ class VisionLanguageEncoder(AbstractEncoder):
         super().__init__()
         check_open_clip(settings)
         self.settings = settings
-        self.model = load_model(settings)
+        # First what is small: a missing package shows before gigabytes are downloaded.
         self.tokenizer = load_tokenizer(settings)
+        self.model = load_model(settings)
         self.tower = image_tower(self.model)
         self.feature_dim = self.tower.feature_dim
         self.embedding_dim: int = self.tower.embedding_dim

@@ -58,9 +58,11 @@ def weights_hash(model: nn.Module) -> str:
 
 def unreachable(what: str, cause: Exception) -> MmoodError:
     """Return the sentence for weights (or a configuration) that can neither be downloaded nor found in the cache."""
-    reason = str(cause).strip().splitlines() or [type(cause).__name__]
+    # open_clip wraps the hub's own words, several sentences of them; the first says what happened.
+    words = str(cause).rpartition("Last error: ")[2].strip() or type(cause).__name__
+    reason = words.splitlines()[0].split(". ")[0].rstrip(".")
     return MmoodError(
-        f"{what} could not be downloaded and is not in the cache ({reason[-1].rstrip('.')}); on a machine without a "
+        f"{what} could not be downloaded and is not in the cache ({reason}); on a machine without a "
         "network set HF_HOME to a filled Hugging Face cache and HF_HUB_OFFLINE=1, or use a saved folder as "
         "'local-dir:FOLDER'."
     )
@@ -69,4 +71,4 @@ def unreachable(what: str, cause: Exception) -> MmoodError:
 def unloadable(what: str, cause: Exception) -> MmoodError:
     """Return the sentence for weights that are there but do not fit the architecture, or are not plain weights."""
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
-    return MmoodError(f"{what} could not be loaded: {' '.join(lines[:3])[:400].rstrip('.')}.")
+    return MmoodError(f"{what} could not be loaded: {' '.join(lines[:3])[:400].rstrip('.!')}.")

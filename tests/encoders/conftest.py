@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import open_clip
@@ -101,6 +101,15 @@ def save_folder(folder: Path, model_cfg: dict, preprocess_cfg: dict | None = Non
     return folder
 
 
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors are slower on several threads, and much slower where the cores are taken."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the function that gives the saved model of a family, written once."""
@@ -112,8 +121,8 @@ def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return folder
 
 
-def load(folder: Path) -> VisionLanguageEncoder:
-    encoder = build_encoder(EncoderSettings(f"local-dir:{folder}"))
+def load(folder: Path, image_size: int | None = None) -> VisionLanguageEncoder:
+    encoder = build_encoder(EncoderSettings(f"local-dir:{folder}", image_size=image_size))
     assert isinstance(encoder, VisionLanguageEncoder)
     return encoder
 
@@ -128,8 +137,10 @@ def family(
     request: pytest.FixtureRequest, family_folder: Callable[[str], Path]
 ) -> tuple[VisionLanguageEncoder, int, int | None]:
     """Return the encoder of a family with its width of features and its number of patches."""
-    _, feature_dim, patches = FAMILIES[request.param]
-    return load(family_folder(request.param)), feature_dim, patches
+    model_cfg, feature_dim, patches = FAMILIES[request.param]
+    # timm's transformers come at 224 pixels: an image a quarter as large is quicker.
+    size = 112 if model_cfg["vision_cfg"]["image_size"] == 224 else None
+    return load(family_folder(request.param), size), feature_dim, patches
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,12 @@
 import copy
 from types import SimpleNamespace
 
+import open_clip
 import pytest
 import torch
-from mmood.encoders.towers import image_tower
+from mmood.encoders.towers import WholeTower, image_tower
 from mmood.errors import MmoodError
+from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
 
@@ -108,6 +110,26 @@ def test_gradients_reach_the_image_tower(vit):
     encoder.encode_image(images(encoder)).embedding[:, 0].sum().backward()
     assert encoder.model.visual.conv1.weight.grad.abs().max() > 0
     assert encoder.model.visual.proj.grad.abs().max() > 0
+
+
+@pytest.mark.slow
+def test_every_architecture_is_split():
+    for name in open_clip.list_models():
+        if name.endswith("-quickgelu"):
+            continue
+        arguments = open_clip.get_model_config(name)
+        if isinstance(arguments["vision_cfg"].get("layers"), int):
+            arguments["vision_cfg"]["layers"] = 1
+        custom_text = arguments.pop("custom_text", False)
+        # The text tower plays no part here, and Hugging Face's would ask the hub.
+        arguments["text_cfg"] = {"context_length": 4, "vocab_size": 8, "width": 32, "heads": 2, "layers": 1}
+        kind = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
+        kind = open_clip.CoCa if "multimodal_cfg" in arguments else kind
+        with torch.device("meta"):
+            model = kind(**arguments)
+        tower = image_tower(model)
+        assert tower.embedding_dim == arguments["embed_dim"], name
+        assert isinstance(tower, WholeTower) == isinstance(model.visual, ModifiedResNet), name
 
 
 class Foreign(nn.Module):

@@ -50,6 +50,12 @@ def test_settings_that_cannot_be(name, pretrained, sentence):
         build_encoder(EncoderSettings(name, pretrained))
 
 
+def test_tag_may_stand_in_the_name():
+    assert EncoderSettings("ViT-B-16/openai") == EncoderSettings("ViT-B-16", "openai")
+    with pytest.raises(MmoodError, match="did you mean 'openai'"):
+        check_settings(EncoderSettings("ViT-B-16/opneai"))
+
+
 def test_image_size_must_be_positive():
     with pytest.raises(MmoodError, match="image_size is 0"):
         EncoderSettings("ViT-B-16", "openai", image_size=0)
@@ -86,14 +92,34 @@ def test_unreachable_hub_is_one_sentence(monkeypatch):
         assert "\n" not in str(caught.value)
 
 
-def test_weights_of_another_model_and_foreign_files(tmp_path, family_folder):
-    folder = family_folder("vit")
-    for name, content in {"text.pt": b"no weights", "pickle.pt": pickle.dumps(Path("x")), "x.safetensors": b""}.items():
+def test_tokenizer_that_lacks_a_package_comes_before_the_weights(monkeypatch):
+    def missing(*_, **__):
+        raise ImportError("No module named 'transformers'")
+
+    monkeypatch.setattr(open_clip, "get_tokenizer", missing)
+    with pytest.raises(MmoodError, match=r"tokenizer of 'ViT-B-16-SigLIP'.*transformers"):
+        build_encoder(EncoderSettings("ViT-B-16-SigLIP", "webli"))
+
+
+@pytest.fixture
+def tiny_name(monkeypatch, tiny_config):
+    """Put a tiny architecture with one pretrained tag among open_clip's own."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", tiny_config)
+    return "tiny"
+
+
+def test_weights_of_another_model_and_foreign_files(tiny_name, tmp_path, family_folder):
+    folder = family_folder("resnet")
+    for name, content in {
+        "text.pt": b"no weights",
+        "pickle.pt": pickle.dumps(Path("x"), protocol=2),
+        "x.safetensors": b"",
+    }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(MmoodError, match="could not be loaded"):
-            build_encoder(EncoderSettings("RN50", str(tmp_path / name)))
+            build_encoder(EncoderSettings(tiny_name, str(tmp_path / name)))
     with pytest.raises(MmoodError, match="could not be loaded"):
-        build_encoder(EncoderSettings("RN50", str(folder / "open_clip_model.safetensors")))
+        build_encoder(EncoderSettings(tiny_name, str(folder / "open_clip_model.safetensors")))
 
 
 class Planted:
@@ -106,18 +132,11 @@ class Planted:
         return Path.touch, (self.path,)
 
 
-def test_checkpoint_file_is_never_unpickled(tmp_path):
+def test_checkpoint_file_is_never_unpickled(tiny_name, tmp_path):
     torch.save({"state_dict": Planted(tmp_path / "planted")}, tmp_path / "weights.pt")
     with pytest.raises(MmoodError, match="could not be loaded"):
-        build_encoder(EncoderSettings("RN50", str(tmp_path / "weights.pt")))
+        build_encoder(EncoderSettings(tiny_name, str(tmp_path / "weights.pt")))
     assert not (tmp_path / "planted").exists()
-
-
-@pytest.fixture
-def tiny_name(monkeypatch, tiny_config):
-    """Put a tiny architecture with one pretrained tag among open_clip's own."""
-    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", tiny_config)
-    return "tiny"
 
 
 def test_random_weights_are_seeded_and_leave_the_generator_alone(tiny_name):
