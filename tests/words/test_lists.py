@@ -1,0 +1,95 @@
+import json
+
+import pytest
+from mmood.errors import MmoodError
+from mmood.words.lists import NegativeList, NegativePart, Templates, load_negatives
+from words_world import FakeReference
+
+NOUNS = NegativePart("noun", ("the nice {}",), ("sea", "naïve art"), (0.1, 0.2))
+ADJECTIVES = NegativePart("adjective", ("{}", "a photo of {}"), ("blue",), (0.15,))
+LIST = NegativeList((NOUNS, ADJECTIVES), ("the nice {}",), {"criterion": {"quantile": 0.95}})
+
+
+def test_order_and_prompts():
+    assert len(LIST) == 3
+    assert LIST.words == ("sea", "naïve art", "blue")
+    assert LIST.prompts == [("the nice sea",), ("the nice naïve art",), ("blue", "a photo of blue")]
+
+
+def test_embedding_is_the_mean_of_the_prompts():
+    reference = FakeReference(["cat"])
+    embedding = LIST.embed(reference.encode_text)
+    mean = reference.encode_text(["blue", "a photo of blue"]).mean(0)
+    assert embedding.shape == (3, 32)
+    assert embedding[2].allclose(mean / mean.norm(), atol=1e-6)
+    assert embedding[0].allclose(reference.encode_text(["the nice sea"])[0], atol=1e-6)
+
+
+def test_saved_and_loaded_list_is_equal(tmp_path):
+    LIST.save(tmp_path / "list.json")
+    assert load_negatives(tmp_path / "list.json") == LIST
+    text = (tmp_path / "list.json").read_text()
+    assert LIST.content_hash in text
+    assert '"naïve art": 0.2' in text
+
+
+def test_hash_is_of_words_prompts_and_order():
+    def with_part(part):
+        return NegativeList((part,), ()).content_hash
+
+    hashes = {
+        with_part(NOUNS),
+        with_part(NegativePart("noun", NOUNS.templates, NOUNS.words[::-1])),
+        with_part(NegativePart("noun", ("{}",), NOUNS.words)),
+        with_part(NegativePart("adjective", NOUNS.templates, NOUNS.words)),
+    }
+    assert len(hashes) == 4
+    assert with_part(NOUNS) == with_part(NegativePart("noun", NOUNS.templates, NOUNS.words))
+
+
+def test_plain_text_is_a_list(tmp_path):
+    path = tmp_path / "published.txt"
+    path.write_text("# from somewhere\nsea\n\nblue\tadjective\nSea\ngolden_gate bridge\tnoun\n")
+    loaded = load_negatives(path, Templates(noun=("{}.",)))
+    assert loaded.prompts == [("sea.",), ("golden gate bridge.",), ("This is a blue photo",)]
+    assert loaded.id_templates == ("the nice {}",)
+    assert loaded.mined_with == {"file": "published.txt"}
+
+
+def edited(change):
+    document = LIST.to_document()
+    change(document)
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "{", "is not JSON"),
+        ("a.json", "[1]", "is not a list of negative labels"),
+        ("a.json", "{}", "is not a list of negative labels: KeyError"),
+        ("a.json", edited(lambda d: d.update(schema=7)), "has the schema 7"),
+        ("a.json", edited(lambda d: d["parts"][0]["words"].pop("sea")), "was edited or cut short"),
+        ("a.json", edited(lambda d: d["parts"][0].update(kind="verb")), "no kind of words .* 'verb'"),
+        ("a.txt", "\n# nothing\n", "holds no word"),
+        ("a.txt", "run\tverb\n", "no kind of words .*line 1.* 'verb'"),
+    ],
+)
+def test_malformed_files_are_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(MmoodError, match=message):
+        load_negatives(tmp_path / name)
+
+
+def test_missing_and_binary_files_are_named(tmp_path):
+    with pytest.raises(MmoodError, match="cannot be read"):
+        load_negatives(tmp_path / "absent.txt")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(MmoodError, match="cannot be read as UTF-8"):
+        load_negatives(tmp_path / "binary.txt")
+
+
+def test_a_template_without_a_place_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("sea\n")
+    with pytest.raises(MmoodError, match=r"has no '{}'"):
+        load_negatives(tmp_path / "a.txt", Templates(noun=("a photo",)))
