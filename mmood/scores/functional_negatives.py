@@ -1,0 +1,133 @@
+"""Scores against negative labels, as pure functions on unit-norm embeddings.
+
+B images, C ID prototypes, M negatives in G groups. The temperature divides the cosine: CLIP's scale of 100 is 0.01.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+Embedding = Float[Tensor, "batch dim"]
+Prototypes = Float[Tensor, "classes dim"]
+Negatives = Float[Tensor, "negatives dim"]
+Scores = Float[Tensor, " batch"]
+
+ROWS = 1024
+COLUMNS = 2048
+"""Block of cosines that is worked on at a time: 8 MiB, which the passes after the product find in the cache."""
+
+
+def group_order(count: int, groups: int, seed: int = 0) -> Int64[Tensor, " kept"]:
+    """Return which of `count` negatives stand where, so that `groups` equal runs of them are NegLabel's groups.
+
+    The last count mod groups negatives are dropped and the others permuted with a private CPU generator. (The reference
+    permutes on the GPU and with the global generator; its groups for the same seed are others.)
+
+    >>> sorted(group_order(7, groups=2).tolist())
+    [0, 1, 2, 3, 4, 5]
+    """
+    if not 1 <= groups <= count:
+        raise ValueError(f"{count} negatives cannot be split into {groups} groups.")
+    return torch.randperm(count - count % groups, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def group_logsumexp(
+    embedding: Embedding, texts: Float[Tensor, "texts dim"], temperature: float = 0.01, groups: int = 1
+) -> Float[Tensor, "batch groups"]:
+    """Return log sum exp(cos / T) over each of `groups` equal runs of `texts`, without the (B, M) matrix.
+
+    The largest exponent of every image and group is taken out, so nothing over- or underflows at any temperature.
+
+    >>> group_logsumexp(torch.tensor([[1.0, 0.0]]), torch.eye(2), temperature=1.0, groups=2)
+    tensor([[1., 0.]])
+    """
+    size, rest = divmod(len(texts), groups)
+    if rest or not size:
+        raise ValueError(f"{len(texts)} texts cannot be split into {groups} groups of the same size.")
+    batch, step = len(embedding), max(1, COLUMNS // size)
+    result = embedding.new_empty(batch, groups)
+    buffer = embedding.new_empty(min(ROWS, batch) * min(step, groups) * size)
+    for row in range(0, batch, ROWS):
+        scaled = embedding[row : row + ROWS] / temperature
+        for group in range(0, groups, step):
+            block = texts[group * size : (group + step) * size]
+            logits = buffer[: len(scaled) * len(block)].view(len(scaled), len(block))
+            logits = torch.mm(scaled, block.T, out=logits).view(len(scaled), -1, size)
+            largest = logits.amax(-1, keepdim=True)
+            sums = logits.sub_(largest).exp_().sum(-1)
+            result[row : row + ROWS, group : group + step] = sums.log_().add_(largest.squeeze(-1))
+    return result
+
+
+def grouped_log_odds(positive: Scores, negative: Float[Tensor, "batch groups"]) -> Scores:
+    """Return log S - log(1 - S) of S = mean_g sigmoid(a - b_g) for a = `positive` and b_g = `negative`.
+
+    Both logarithms are log-sum-exps of log-sigmoids, so scores stay apart where S itself rounds to 0 or 1. With one
+    group it is a - b.
+
+    >>> grouped_log_odds(torch.tensor([90.0]), torch.tensor([[10.0, 10.0]]))
+    tensor([80.])
+    """
+    gap = positive.unsqueeze(-1) - negative
+    return logsigmoid(gap).logsumexp(-1) - logsigmoid(-gap).logsumexp(-1)
+
+
+def neglabel_log_odds(
+    embedding: Embedding, prototypes: Prototypes, negatives: Negatives, temperature: float = 0.01, groups: int = 1
+) -> Scores:
+    """Return the log-odds of NegLabel's score S, in float32 without ties from saturation (arXiv 2403.20078).
+
+    S = 1/G sum_g P_g with P_g = sum_c exp(u.t_c / T) / (sum_c exp(u.t_c / T) + sum_{m in g} exp(u.n_m / T)). As
+    P_g = sigmoid(LSE_c - LSE_g), one log-sum-exp per group suffices and no (B, C + M) softmax is built.
+
+    Args:
+        embedding: (B, D) of the images.
+        prototypes: (C, D) of the ID classes.
+        negatives: (M, D), ordered so that each of the G equal runs is a group (see `group_order`).
+        temperature: T, divides the cosine.
+        groups: G; the paper's code uses 100, the single softmax is 1.
+
+    >>> image, name, word = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> neglabel_log_odds(image, name, word)
+    tensor([100.])
+    """
+    positive = group_logsumexp(embedding, prototypes, temperature).squeeze(-1)
+    return grouped_log_odds(positive, group_logsumexp(embedding, negatives, temperature, groups))
+
+
+def neglabel(
+    embedding: Embedding, prototypes: Prototypes, negatives: Negatives, temperature: float = 0.01, groups: int = 1
+) -> Scores:
+    """Return NegLabel's S itself, in [0, 1]; it rounds to 1 in float32 from log-odds of about 17 on.
+
+    >>> image, name, word = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]])
+    >>> neglabel(image, name, word)
+    tensor([0.5000])
+    """
+    return neglabel_log_odds(embedding, prototypes, negatives, temperature, groups).sigmoid()
+
+
+def eoe(
+    positive: Float[Tensor, "batch classes"],
+    negative: Float[Tensor, "batch outliers"],
+    beta: float = 0.25,
+    temperature: float = 1.0,
+) -> Scores:
+    """Return EOE's score max_c p_c - beta max_o p_o, p the softmax over ID and outlier cosines together (ICML 2024).
+
+    Args:
+        positive: (B, C) cosines to the ID classes.
+        negative: (B, L) cosines to the outlier names.
+        beta: weight of the largest outlier probability.
+        temperature: divides the cosines; 1 as in the paper.
+
+    >>> eoe(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0]]))
+    tensor([0.1875])
+    """
+    p: Tensor = (torch.cat([positive, negative], dim=-1) / temperature).softmax(-1)
+    classes = positive.shape[-1]
+    return p[:, :classes].amax(-1) - beta * p[:, classes:].amax(-1)

@@ -1,0 +1,238 @@
+"""Scores against negative labels: NegLabel, CSP, EOE."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmood.encoders.prompts import check_templates
+from mmood.errors import MmoodError
+from mmood.scores import functional_negatives as functional
+from mmood.scores.base import AbstractScore, Embedded, Part, Reference
+from mmood.words.embedding import embed_words
+from mmood.words.lists import NegativeList, Templates, load_negatives
+from mmood.words.miner import CSP as CSP_MINING
+from mmood.words.miner import NEGLABEL as NEGLABEL_MINING
+from mmood.words.miner import NegativeMiner
+from mmood.words.mining import mine_negatives
+
+Scores = Float[Tensor, " batch"]
+
+
+class NegativePrototypes:
+    """ID and negative text embeddings with one list behind them: what every negative-label score stands on.
+
+    The list is read or mined at the first `fit` and kept; each `fit` encodes it, and the ID names in the list's own
+    prompts, with the encoder of that moment. So a text tower that trains keeps the list of its pre-trained weights, as
+    CMA (arXiv 2503.18817) does. The embeddings are plain attributes, not buffers: DDP shall not send them around.
+
+    Attributes:
+        list_: the negative labels.
+        positive_: (C, D) of the ID names.
+        negative_: (M, D) in the order of the groups; M is the largest multiple of `groups` in the list.
+    """
+
+    def __init__(self, negatives: str | None, mining: NegativeMiner, groups: int, seed: int) -> None:
+        if groups < 1:
+            raise MmoodError(f"groups is {groups}; it must be at least 1 (1 is the single softmax).")
+        self.negatives = negatives
+        self.mining = mining
+        self.groups = groups
+        self.seed = seed
+        self.list_: NegativeList | None = None
+        self.positive_ = torch.empty(0)
+        self.negative_ = torch.empty(0)
+
+    def fit(self, reference: Reference) -> None:
+        """Get the list, if there is none yet, and encode it.
+
+        Raises:
+            MmoodError: the list cannot be read or mined, or has fewer words than there are groups.
+        """
+        if self.list_ is None:
+            self.list_ = self._get(reference)
+        if len(self.list_) < self.groups:
+            raise MmoodError(f"groups is {self.groups}, but the list has only {len(self.list_)} negative labels.")
+        self.positive_ = embed_words(reference.encode_text, reference.class_names, self.list_.id_templates)
+        negative = self.list_.embed(reference.encode_text)
+        order = functional.group_order(len(negative), self.groups, self.seed)
+        self.negative_ = negative[order.to(negative.device)]
+
+    def log_odds(self, embedding: Float[Tensor, "batch dim"] | None, temperature: float) -> Scores:
+        """Return the log-odds of NegLabel's S of a batch."""
+        embedding = _required(embedding, self.list_ is not None)
+        self.positive_, self.negative_ = self.positive_.to(embedding.device), self.negative_.to(embedding.device)
+        return functional.neglabel_log_odds(embedding, self.positive_, self.negative_, temperature, self.groups)
+
+    def settings(self) -> dict[str, object]:
+        """Return list, prompts and grouping; the list's entries only after `fit`."""
+        settings: dict[str, object] = {"groups": self.groups, "seed": self.seed}
+        if self.list_ is not None:
+            settings |= {
+                "negatives_sha256": self.list_.content_hash,
+                "negatives": len(self.list_),
+                "negatives_used": len(self.negative_),
+                "id_templates": list(self.list_.id_templates),
+                "templates": {part.kind: list(part.templates) for part in self.list_.parts},
+                "mined_with": dict(self.list_.mined_with),
+            }
+        return settings
+
+    def _get(self, reference: Reference) -> NegativeList:
+        if self.negatives is not None:
+            return load_negatives(self.negatives, self.mining.templates)
+        return mine_negatives(self.mining, reference)
+
+
+class NegLabel(AbstractScore):
+    """NegLabel: the softmax mass of the ID names among mined negative labels (arXiv 2403.20078), as log-odds.
+
+    S = mean_g sigmoid(LSE_c(cos / T) - LSE_{m in g}(cos / T)); the score is log S - log(1 - S), which orders images as
+    S does but never ties at 0 or 1. `functional_negatives.neglabel` gives S.
+
+    Args:
+        groups: G, number of groups the negatives are split into; the paper's code uses 100, CMA 1.
+        temperature: T, divides the cosine.
+        negatives: file with the list to use (see `load_negatives`); None to mine one.
+        mining: how to mine; its templates are also the prompts of a plain-text list.
+        seed: of the private generator that puts negatives into groups.
+    """
+
+    needs: frozenset[Part] = frozenset({"embedding"})
+
+    def __init__(
+        self,
+        groups: int = 100,
+        temperature: float = 0.01,
+        negatives: str | None = None,
+        mining: NegativeMiner = NEGLABEL_MINING,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.temperature = _positive("NegLabel.temperature", temperature)
+        self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
+
+    def fit(self, reference: Reference) -> NegLabel:
+        """Read or mine the negatives at the first call; encode them and the ID names at every call."""
+        self.prototypes.fit(reference)
+        return self
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return log S - log(1 - S)."""
+        return self.prototypes.log_odds(embedded.embedding, self.temperature)
+
+    def settings(self) -> dict[str, object]:
+        """Return temperature, list, prompts and grouping."""
+        return {"temperature": self.temperature, **self.prototypes.settings()}
+
+
+class CSP(AbstractScore):
+    """CSP: NegLabel's score on the conjugated semantic pool (arXiv 2410.08611), as log-odds.
+
+    The pool has phrases of adjective and superclass ("blue landscape") in place of adjectives and averages several
+    prompts per word; the mathematics is that of `NegLabel`.
+
+    Args:
+        groups: G, number of groups the negatives are split into.
+        temperature: T, divides the cosine.
+        negatives: file with the list to use (see `load_negatives`); None to mine one.
+        mining: how to mine.
+        seed: of the private generator that puts negatives into groups.
+    """
+
+    needs: frozenset[Part] = frozenset({"embedding"})
+
+    def __init__(
+        self,
+        groups: int = 100,
+        temperature: float = 0.01,
+        negatives: str | None = None,
+        mining: NegativeMiner = CSP_MINING,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.temperature = _positive("CSP.temperature", temperature)
+        self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
+
+    def fit(self, reference: Reference) -> CSP:
+        """Read or mine the pool at the first call; encode it and the ID names at every call."""
+        self.prototypes.fit(reference)
+        return self
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return log S - log(1 - S)."""
+        return self.prototypes.log_odds(embedded.embedding, self.temperature)
+
+    def settings(self) -> dict[str, object]:
+        """Return temperature, list, prompts and grouping."""
+        return {"temperature": self.temperature, **self.prototypes.settings()}
+
+
+class EOE(AbstractScore):
+    """EOE: max_c p_c - beta max_o p_o, p the softmax over ID and outlier names together (ICML 2024).
+
+    The outlier names come from outside (the paper asks a language model for classes that look like the ID classes but
+    are none). The score lies in (-beta, 1) and, at temperature 1, within about 1 / (C + L) of 0.
+
+    Args:
+        outliers: file with the outlier names, one a line.
+        beta: weight of the largest outlier probability.
+        temperature: divides the cosine; 1 as in the paper.
+        template: prompt of ID and outlier names.
+    """
+
+    needs: frozenset[Part] = frozenset({"embedding"})
+
+    def __init__(
+        self, outliers: str, beta: float = 0.25, temperature: float = 1.0, template: str = "a photo of a {}"
+    ) -> None:
+        super().__init__()
+        check_templates((template,))
+        self.outliers = outliers
+        self.beta = beta
+        self.temperature = _positive("EOE.temperature", temperature)
+        self.template = template
+        self.list_: NegativeList | None = None
+        self.positive_ = torch.empty(0)
+        self.negative_ = torch.empty(0)
+
+    def fit(self, reference: Reference) -> EOE:
+        """Read the outlier names; encode them and the ID names."""
+        prompts = (self.template,)
+        self.list_ = load_negatives(self.outliers, Templates(id=prompts, noun=prompts, adjective=prompts))
+        self.positive_ = embed_words(reference.encode_text, reference.class_names, prompts)
+        self.negative_ = self.list_.embed(reference.encode_text)
+        return self
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return max_c p_c - beta max_o p_o."""
+        embedding = _required(embedded.embedding, self.list_ is not None)
+        self.positive_, self.negative_ = self.positive_.to(embedding.device), self.negative_.to(embedding.device)
+        # At temperature 1 probabilities differ in the fourth digit: float64 until the end (Apple's GPUs have none).
+        precise = torch.float32 if embedding.device.type == "mps" else torch.float64
+        positive, negative = ((embedding @ texts.T).to(precise) for texts in (self.positive_, self.negative_))
+        return functional.eoe(positive, negative, self.beta, self.temperature).float()
+
+    def settings(self) -> dict[str, object]:
+        """Return temperature, beta, prompt and, after `fit`, the hash and number of the outlier names."""
+        settings = {"temperature": self.temperature, "beta": self.beta, "template": self.template}
+        if self.list_ is None:
+            return {**settings}
+        return {**settings, "outliers_sha256": self.list_.content_hash, "outliers": len(self.list_)}
+
+
+def _required(embedding: Tensor | None, fitted: bool) -> Tensor:
+    if not fitted:
+        raise RuntimeError("The score is asked before it was fitted; call fit(reference) first.")
+    if embedding is None:
+        raise MmoodError("Scores against negative labels need a vision-language model; this encoder knows no text.")
+    return embedding
+
+
+def _positive(key: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise MmoodError(f"{key} is {value}; it must be a finite number greater than 0.")
+    return value
