@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from mmood.errors import MmoodError, unknown
 
 _PACKAGE = Path(__file__).parent
@@ -50,9 +52,19 @@ def with_found_configs(arguments: list[str]) -> list[str]:
         if flag not in _FLAGS:
             continue
         if joined:
-            found[position] = f"{flag}={find(value)}"
+            found[position] = f"{flag}={_readable(find(value))}"
         elif position + 1 < len(arguments):
-            found[position + 1] = str(find(arguments[position + 1]))
+            found[position + 1] = str(_readable(find(arguments[position + 1])))
         else:
             raise MmoodError(f"{flag} needs the name of a config.")
     return found
+
+
+def _readable(path: Path) -> Path:
+    try:
+        yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MmoodError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    except OSError as error:
+        raise MmoodError(f"{path} cannot be read: {error.strerror}.") from error
+    return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import torch
@@ -63,7 +63,7 @@ class AbstractDetector(LightningModule, ABC):
     @property
     def parts(self) -> frozenset[Part]:
         """The parts of `Embedded` that at least one score reads."""
-        return frozenset().union(*(score.needs for score in self._scores()))
+        return frozenset().union(*(score.needs for _, score in self.named_scores()))
 
     @abstractmethod
     def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
@@ -77,6 +77,22 @@ class AbstractDetector(LightningModule, ABC):
     def trained_state(self) -> dict[str, Tensor]:
         """Return the tensors that a checkpoint must hold, by their names in `state_dict`."""
 
+    @abstractmethod
+    def settings(self) -> dict[str, object]:
+        """Return what a reader must know of the module to compute the same logits (prompts, hyper-parameters)."""
+
+    def named_scores(self) -> list[tuple[str, AbstractScore]]:
+        """Return the scores with their names, in the order of the columns of `Scored`."""
+        return [(name, score) for name, score in self.scores.items() if isinstance(score, AbstractScore)]
+
+    def setup(self, stage: str) -> None:
+        """Refuse the precisions in which weights and scores would not be float32."""
+        if self.trainer.precision in ("bf16-true", "16-true", "64-true"):
+            raise MmoodError(
+                f"trainer.precision is {self.trainer.precision}; weights and scores stay float32: "
+                "use 32-true, bf16-mixed or 16-mixed."
+            )
+
     def image_transform(self, train: bool) -> ImageTransform:
         """Return the transform that the data module applies to an RGB image."""
         return self.encoder.transform(train)
@@ -85,14 +101,14 @@ class AbstractDetector(LightningModule, ABC):
     def fit_scores(self) -> None:
         """Let every score learn what it needs of the ID side."""
         reference = self.reference()
-        for score in self._scores():
+        for _, score in self.named_scores():
             score.fit(reference)
 
     def score(self, batch: Batch) -> Scored:
         """Return the scores of a batch, computed in float32 outside autocast."""
         embedded = self.embed(batch["image"])
         with torch.autocast(self.device.type, enabled=False):
-            columns = [score(embedded).float() for score in self._scores()]
+            columns = [score(embedded).float() for _, score in self.named_scores()]
         return Scored(
             key=batch["key"],
             label=batch["label"],
@@ -140,9 +156,6 @@ class AbstractDetector(LightningModule, ABC):
                 f"{str(own['weights_sha256'])[:12]}; name the same encoder and tag."
             )
 
-    def _scores(self) -> Sequence[AbstractScore]:
-        return [score for score in self.scores.values() if isinstance(score, AbstractScore)]
-
 
 def _trains_encoder(module: AbstractDetector) -> bool:
     return any(name.startswith("encoder.") for name in module.trained_state())
@@ -153,8 +166,8 @@ def _check_names(found: set[str], wanted: set[str]) -> None:
         return
     missing, extra = sorted(wanted - found), sorted(found - wanted)
     raise MmoodError(
-        f"The checkpoint does not fit the model: missing {missing[:4] or 'nothing'}, unexpected {extra[:4] or 'nothing'}"
-        " in its state_dict; use the model settings that it was trained with."
+        f"The checkpoint does not fit the model: its state_dict misses {missing[:4] or 'nothing'} and has "
+        f"{extra[:4] or 'nothing'} besides; use the model settings that it was trained with."
     )
 
 

@@ -23,8 +23,8 @@ class ZeroShot(AbstractDetector):
         encoder: a vision-language model.
         class_names: ID classes: the name of a list, a text file with one name a line, or the names.
         scores: name in the results -> score.
-        prompts: a template such as `a photo of a {}`, several, or the name of a set of templates; a class's prototype is
-            the normalised mean of its normalised prompt embeddings.
+        prompts: a template such as `a photo of a {}`, several, or the name of a set of templates; a class's prototype
+            is the normalised mean of its normalised prompt embeddings.
     """
 
     def __init__(
@@ -56,6 +56,10 @@ class ZeroShot(AbstractDetector):
     def trained_state(self) -> dict[str, Tensor]:
         """Return nothing: a zero-shot detector trains nothing."""
         return {}
+
+    def settings(self) -> dict[str, object]:
+        """Return the prompt templates."""
+        return {"prompts": list(self.templates)}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Refuse to train."""

@@ -57,15 +57,21 @@ def energy(logits: Logits, temperature: float = 1.0) -> Scores:
     return temperature * (logits / temperature).logsumexp(dim=-1)
 
 
-def negative_entropy(logits: Logits, temperature: float = 1.0) -> Scores:
-    """Return sum_c p_c log p_c of p = softmax(logits / T), in nats, in [-log C, 0].
+def entropy(logits: Logits, temperature: float = 1.0) -> Scores:
+    """Return the Shannon entropy H = -sum_c p_c log p_c of p = softmax(logits / T), in nats, in [0, log C].
 
-    >>> negative_entropy(torch.tensor([[0.0, 0.0]])).exp()
-    tensor([0.5000])
+    The one score here that is high for OoD. log p of the largest probability comes from its log-odds, so that H keeps
+    its relative precision when p is 1 to the last bit.
+
+    >>> entropy(torch.tensor([[0.0, 0.0]])).exp()
+    tensor([2.])
     """
-    log_p = (logits / temperature).log_softmax(dim=-1)
+    scaled = logits / temperature
+    log_p = scaled.log_softmax(dim=-1)
+    largest = torch.nn.functional.logsigmoid(max_softmax_log_odds(scaled))
+    log_p = log_p.scatter(-1, scaled.argmax(dim=-1, keepdim=True), largest.unsqueeze(-1))
     # A class at -inf has probability 0 and adds nothing; 0 * -inf would be NaN.
-    return (log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
+    return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
 
 
 def softmax_variance(logits: Logits, temperature: float = 1.0) -> Scores:

@@ -73,9 +73,9 @@ class Energy(AbstractScore):
 
 
 class Entropy(AbstractScore):
-    """Negative Shannon entropy of softmax(cos / T), in nats, counted from that of the uniform distribution.
+    """Negative Shannon entropy of softmax(cos / T), as the log-odds of the share 1 - H / log C.
 
-    The score is log C - H in [0, log C]: a constant shift of -H that keeps small differences in float32.
+    The order is that of -H; the log-odds keep apart both nearly uniform and nearly certain images in float32.
 
     Args:
         temperature: divides the cosine (or the logit of a head).
@@ -86,9 +86,13 @@ class Entropy(AbstractScore):
         self.temperature = _positive(self, "temperature", temperature)
 
     def forward(self, embedded: Embedded) -> Scores:
-        """Return log C - H."""
-        negative = functional.negative_entropy(_precise(embedded.logits), self.temperature)
-        return (negative + math.log(embedded.logits.shape[-1])).float()
+        """Return log(log C - H) - log H; 0 with one class, which has no entropy to compare."""
+        logits = _precise(embedded.logits)
+        if logits.shape[-1] == 1:
+            return torch.zeros_like(embedded.logits[..., 0])
+        entropy = functional.entropy(logits, self.temperature)
+        # Rounding may leave the uniform distribution a hair above log C.
+        return ((math.log(logits.shape[-1]) - entropy).clamp_min(0).log() - entropy.log()).float()
 
 
 class SoftmaxVariance(AbstractScore):

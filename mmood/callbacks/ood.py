@@ -1,0 +1,211 @@
+"""The evaluation: one store per set, gathered once, exact metrics, files and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from mmood.callbacks.predictions import write_predictions, write_scores
+from mmood.data.batch import Batch, Skipped
+from mmood.data.datamodule import EvaluationSet, OoDDataModule
+from mmood.errors import MmoodError
+from mmood.metrics.functional import Rates, accuracy, ood_metrics
+from mmood.metrics.gather import gathered_objects
+from mmood.metrics.store import ScoreStore, SetScores
+from mmood.modules.base import AbstractDetector, Scored
+from mmood.provenance import provenance
+from mmood.report.model import IdRow, ResultRow, Results, build_results
+from mmood.report.results import write_results
+from mmood.report.tables import to_rich
+
+
+class OoDCallback(Callback):
+    """Evaluates what the detector's steps return, exactly on any number of ranks.
+
+    Every image is counted once: a key that comes twice or not at all ends the run. Sanity checks, `fast_dev_run` and
+    `limit_*_batches` give partial numbers that are shown and logged, but not written as results.
+
+    Args:
+        save_scores: keep the scores of every image in `scores/<set>.npz`.
+        show: print the table at the end of an evaluation.
+    """
+
+    def __init__(self, save_scores: bool = True, show: bool = True) -> None:
+        self.save_scores = save_scores
+        self.show = show
+        self._sets: dict[str, EvaluationSet] = {}
+        self._stores: dict[str, ScoreStore] = {}
+        self._skipped: list[tuple[str, Skipped]] = []
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open a store for every validation set."""
+        self._open(pl_module, data_module(trainer).evaluation_sets("validate"))
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open a store for every test set."""
+        self._open(pl_module, data_module(trainer).evaluation_sets("test"))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open a store for the images to predict."""
+        self._sets, self._skipped = {}, []
+        self._stores = {"predict": ScoreStore("predict", detector(pl_module).score_names).to(pl_module.device)}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Store the scores of a batch."""
+        self._add(outputs, batch, dataloader_idx)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Store the scores of a batch."""
+        self._add(outputs, batch, dataloader_idx)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Store the scores of a batch."""
+        self._add(outputs, batch, dataloader_idx)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the metrics; `mmood validate` also writes them."""
+        partial = trainer.sanity_checking or trainer.limit_val_batches != 1.0
+        self._report(trainer, detector(pl_module), "fit" if trainer.state.fn == "fit" else "validate", partial)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log, show and write the metrics."""
+        self._report(trainer, detector(pl_module), "test", trainer.limit_test_batches != 1.0)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write a row of scores per image."""
+        names = data_module(trainer).predict_names()
+        scores = self._stores["predict"].gathered(None if trainer.limit_predict_batches != 1.0 else len(names))
+        if trainer.is_global_zero:
+            path = write_predictions(_run_folder(trainer), scores, names, detector(pl_module).class_names)
+            Console().print(f"Predictions: {path}", soft_wrap=True)
+
+    def _open(self, module: LightningModule, sets: dict[str, EvaluationSet]) -> None:
+        names = detector(module).score_names
+        self._sets, self._skipped = sets, []
+        self._stores = {name: ScoreStore(name, names).to(module.device) for name in sets}
+
+    def _add(self, scored: Scored, batch: Batch, dataloader_idx: int) -> None:
+        name = list(self._stores)[dataloader_idx]
+        store = self._stores[name]
+        store.update(scored["key"], scored["label"], scored["predicted"], scored["scores"])
+        for sample in batch.get("skipped", []):
+            self._skipped.append((name, sample))
+            store.skip(scored["key"].new_tensor([sample.key]))
+
+    def _gather(self, partial: bool) -> dict[str, SetScores]:
+        # Every rank enters every gather, in the order of the sets.
+        return {
+            name: store.gathered(None if partial else self._sets[name].keys) for name, store in self._stores.items()
+        }
+
+    def _report(self, trainer: Trainer, module: AbstractDetector, stage: str, partial: bool) -> None:
+        found = self._gather(partial)
+        skipped = gathered_objects(self._skipped)
+        results = build_results(
+            stage=stage,
+            id_rows=_id_rows(self._sets, found),
+            rows=_rows(self._sets, found),
+            provenance=provenance(trainer, module, self._sets),
+            skipped=[{"set": name, **sample._asdict()} for name, sample in skipped],
+            partial=partial,
+        )
+        self.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        if self.show and results.rows:
+            Console().print(to_rich(results))
+        if stage != "fit" and not partial:
+            self._write(_run_folder(trainer), results, found)
+
+    def _write(self, folder: Path, results: Results, found: dict[str, SetScores]) -> None:
+        if self.save_scores:
+            for scores in found.values():
+                write_scores(folder, scores)
+        write_results(folder, results)
+        Console().print(f"Results: {folder}", soft_wrap=True)
+
+
+def detector(module: LightningModule) -> AbstractDetector:
+    """Return the module as a detector, or say what the callback needs."""
+    if not isinstance(module, AbstractDetector):
+        raise MmoodError(f"OoDCallback evaluates an AbstractDetector; {type(module).__name__} is none.")
+    return module
+
+
+def data_module(trainer: Trainer) -> OoDDataModule:
+    """Return the trainer's data module, or say what the callback needs."""
+    module = getattr(trainer, "datamodule", None)
+    if not isinstance(module, OoDDataModule):
+        raise MmoodError("OoDCallback needs the sets of an OoDDataModule; pass one as `datamodule`.")
+    return module
+
+
+def _run_folder(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir)
+
+
+def _id_scores(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]) -> SetScores | None:
+    return next((found[name] for name, entry in sets.items() if entry.group == "id"), None)
+
+
+def _id_rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]) -> list[IdRow]:
+    scores = _id_scores(sets, found)
+    if scores is None or not len(scores.key):
+        return []
+    return [IdRow(set=scores.set, n=len(scores.key), accuracy=accuracy(scores.label, scores.predicted))]
+
+
+def _rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]) -> list[ResultRow]:
+    id_scores = _id_scores(sets, found)
+    if id_scores is None or not len(id_scores.key):
+        return []
+    others = [(entry.group, found[name]) for name, entry in sets.items() if entry.group != "id"]
+    return [
+        ResultRow(score=score, set=ood.set, group=group, metrics=ood_metrics(id_scores.of(score), ood.of(score)))
+        for score in id_scores.names
+        for group, ood in others
+        if len(ood.key)
+    ]
+
+
+def _logged(results: Results) -> dict[str, float]:
+    values = {f"id/{row.set}/accuracy": row.accuracy for row in results.id if row.accuracy is not None}
+    for row in results.rows:
+        values |= {
+            f"ood/{row.set}/{row.score}_{field.name}": getattr(row.metrics, field.name) for field in fields(Rates)
+        }
+    for mean in results.means:
+        values |= {
+            f"ood/mean_{mean.group}/{mean.score}_{field.name}": getattr(mean.rates, field.name)
+            for field in fields(Rates)
+        }
+    return values

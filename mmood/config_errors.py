@@ -1,0 +1,97 @@
+"""One sentence out of jsonargparse's nested errors: the key, the last cause, the nearest valid name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from typing import get_type_hints
+
+from mmood.errors import MmoodError
+from mmood.modules import AbstractDetector
+from mmood.scores import AbstractScore
+
+_KEY = re.compile(r"""Parser key ["']([\w.-]+)["']""")
+_CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
+
+
+def sentence(error: BaseException, known_keys: Iterable[str] = ()) -> str:
+    """Return the sentence for an error of parsing: where it is, what was wrong, what was probably meant."""
+    messages = [str(link) for link in _chain(error)]
+    last = messages[-1].strip()
+    if unrecognised := re.match(r"unrecognized arguments: --([\w.-]+)", last):
+        key = unrecognised[1].split("=")[0]
+        return f"There is no setting '{key}'{_nearest(key, known_keys)}"
+    at_top = re.match(r"(?:Subcommand '\w+' does not accept option|Option) '([\w.-]+)'", last)
+    if at_top and ("Subcommand" in last or not _owners(messages)):
+        return f"There is no setting '{at_top[1]}'{_nearest(at_top[1], known_keys)}"
+    keys = [match for message in messages if (match := _first(_KEY, message))]
+    path = ".".join(dict.fromkeys(keys))
+    if refused := re.match(r"Option '([\w.-]+)' is not accepted", last):
+        return _refused(path, refused[1], _owners(messages))
+    if refused := re.match(r"Group '(\w+)' does not accept option '([\w.-]+)'", last):
+        return _refused_in_group(f"{path}.{refused[1]}", refused, _owners(messages))
+    if file := re.match(r"Unexpected import path format: (\S+)", last):
+        return f"A config names '{file[1]}', which is neither a file beside it nor the import path of a class."
+    if missing := re.search(r"Expected a dot import path string: (\S+)", last):
+        return f"{path} names the class '{missing[1]}', which does not exist{_nearest(missing[1], _class_names())}"
+    text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(last.split()))
+    text = re.sub(r"\b(?:fit|validate|test|predict)\.(?=data|model)", "", text)
+    return f"{path}: {text}" if path and path not in text else text
+
+
+def own_error(error: BaseException) -> MmoodError | None:
+    """Return the MmoodError that other errors were wrapped around, if there is one."""
+    return next((link for link in _chain(error) if isinstance(link, MmoodError)), None)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first(pattern: re.Pattern[str], message: str) -> str | None:
+    match = pattern.match(message.strip())
+    return match[1] if match else None
+
+
+def _owners(messages: list[str]) -> list[str]:
+    return [owner for message in messages for owner in _CLASS.findall(message)]
+
+
+def _refused_in_group(path: str, refused: re.Match[str], owners: list[str]) -> str:
+    group, option = refused[1], refused[2]
+    hints = get_type_hints(_resolved(owners[-1]).__init__) if owners else {}
+    accepted = [field.name for field in fields(hints[group])] if is_dataclass(hints.get(group)) else []
+    return f"{path} has no setting '{option}'{_nearest(option, accepted)} It has: {', '.join(accepted)}."
+
+
+def _resolved(class_path: str) -> type:
+    module, _, name = class_path.rpartition(".")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _refused(path: str, option: str, owners: list[str]) -> str:
+    owner = _resolved(owners[-1])
+    accepted = list(inspect.signature(owner).parameters)
+    near = _nearest(option, accepted)
+    return f"{path}: {owner.__name__} has no setting '{option}'{near} It has: {', '.join(accepted)}."
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else "."
+
+
+def _class_names() -> list[str]:
+    def below(parent: type) -> Iterator[str]:
+        for child in parent.__subclasses__():
+            yield child.__name__
+            yield from below(child)
+
+    return [*below(AbstractScore), *below(AbstractDetector)]

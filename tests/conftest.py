@@ -1,0 +1,80 @@
+"""A small world for end-to-end tests: sets as shards, a tiny random CLIP, and the real data where they are."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_model
+
+from mmood.cli import main
+
+CLASSES = ("red square", "green square", "blue square")
+# Uneven on purpose, and `far` too small for every one of three ranks to get an image.
+SIZES = {"toy-train": 48, "toy-test": 37, "toy-near": 21, "toy-far": 2, "toy-val-ood": 9}
+MODEL = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real images and a small real CLIP."""
+    folder = os.environ.get("MMOOD_REAL_DATA")
+    if not folder:
+        pytest.skip("MMOOD_REAL_DATA is not set: it names the folder that holds data/ and models/")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory) -> str:
+    """A tiny random CLIP, as `local-dir:` names it."""
+    from open_clip import CLIP
+
+    folder = tmp_path_factory.mktemp("toy-clip")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": MODEL, "preprocess_cfg": {}}))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_model(CLIP(**MODEL), str(folder / "open_clip_model.safetensors"))
+    return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory) -> Path:
+    """A root with packed sets and the file of class names."""
+    base = tmp_path_factory.mktemp("toy")
+    root = base / "shards"
+    for number, (name, size) in enumerate(SIZES.items()):
+        _images(base / "images" / name, size, seed=number, labelled=name in ("toy-train", "toy-test"))
+        arguments = ["--out", str(root / name), "--folder", str(base / "images" / name), "--shard-size", "15"]
+        assert main(["pack", *arguments, "--quiet"]) == 0
+    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    return root
+
+
+def _images(folder: Path, size: int, seed: int, labelled: bool) -> None:
+    generator = np.random.default_rng(seed)
+    for index in range(size):
+        label = index % len(CLASSES)
+        pixels = generator.integers(0, 120, (36, 40, 3), dtype=np.uint8)
+        if labelled:
+            pixels[..., label] += 120
+        path = folder / (f"{label}-{CLASSES[label]}" if labelled else ".") / f"{index:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def toy_flags(toy_root, toy_model) -> list[str]:
+    """The flags that turn a config for ImageNet into a run over the toy sets."""
+    return [
+        *("--model.encoder.name", toy_model, "--data.root", str(toy_root), "--data.benchmark", "null"),
+        *("--data.id", "toy-test", "--data.ood", "{near: [toy-near], far: [toy-far]}"),
+        *("--data.class_names", str(toy_root / "classes.txt"), "--data.loader.workers", "0"),
+        *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.enable_progress_bar", "false"),
+    ]

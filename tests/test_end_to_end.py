@@ -1,0 +1,204 @@
+"""`mmood test` and `mmood predict` from outside: commands in, files out."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import webdataset
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from mmood.cli import main
+
+SCORES = {"mcm", "max_logit", "energy", "entropy", "softmax_variance", "gen", "margin"}
+
+
+def run(arguments, folder):
+    assert main([*arguments, "--run_dir", str(folder)]) == 0
+    return json.loads((folder / "results.json").read_text())
+
+
+def cosines(model_name, root, sets, class_names):
+    """Cosines by plain open_clip and webdataset: nothing of mmood."""
+    model, _, transform = open_clip.create_model_and_transforms(model_name)
+    model.eval()
+    tokens = open_clip.get_tokenizer(model_name)([f"a photo of a {name}" for name in class_names])
+    found = {}
+    with torch.no_grad():
+        texts = torch.nn.functional.normalize(model.encode_text(tokens), dim=-1)
+        for name in sets:
+            shards = sorted(str(path) for path in (root / name).glob("*.tar"))
+            dataset = webdataset.WebDataset(shards, shardshuffle=False).decode("pil")
+            images = [transform(next(sample[ext] for ext in ("jpg", "png") if ext in sample)) for sample in dataset]
+            features = torch.cat([model.encode_image(part) for part in torch.stack(images).split(64)])
+            found[name] = (torch.nn.functional.normalize(features, dim=-1) @ texts.T).double().numpy()
+    return found
+
+
+def check_mcm(results, by_hand, id_name):
+    def mcm(logits):
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (shifted / shifted.sum(axis=1, keepdims=True)).max(axis=1)
+
+    for row in (row for row in results["rows"] if row["score"] == "mcm"):
+        id_scores, ood_scores = mcm(by_hand[id_name]), mcm(by_hand[row["set"]])
+        is_id = np.r_[np.ones(len(id_scores)), np.zeros(len(ood_scores))]
+        both = np.r_[id_scores, ood_scores]
+        assert row["auroc"] == pytest.approx(roc_auc_score(is_id, both), abs=1e-6)
+        fpr, tpr, _ = roc_curve(is_id, both, drop_intermediate=False)
+        assert row["fpr95_id_pos"] == pytest.approx(fpr[np.argmax(tpr >= 0.95)], abs=1.01 / len(ood_scores))
+
+
+def test_mcm_equals_plain_open_clip_and_scikit_learn(toy_root, toy_model, toy_flags, tmp_path):
+    results = run(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags], tmp_path / "run")
+    assert {(row["score"], row["set"]) for row in results["rows"]} == {
+        (score, name) for score in SCORES for name in ("toy-near", "toy-far")
+    }
+    assert {row["n_id"] for row in results["rows"]} == {37}
+    assert [entry["n"] for entry in results["id"]] == [37]
+    class_names = (toy_root / "classes.txt").read_text().splitlines()
+    by_hand = cosines(toy_model, toy_root, ["toy-test", "toy-near", "toy-far"], class_names)
+    check_mcm(results, by_hand, "toy-test")
+
+
+@pytest.mark.slow
+def test_mcm_on_real_shards_equals_plain_open_clip_and_scikit_learn(real_data, tmp_path):
+    root = tmp_path / "data"
+    sets = ("id-test", "near-ood", "far-textures")
+    for name in sets:
+        (root / name).mkdir(parents=True)
+        shard = sorted((real_data / "data" / name).glob("*.tar"))[0]
+        _first_samples(shard, root / name / shard.name, 600)
+    assert main(["pack", "--index", *(str(root / name) for name in sets), "--quiet"]) == 0
+    model = f"local-dir:{real_data}/models/miniclip"
+    results = run(
+        [
+            *("test", "--config", "vitb16_zeroshot.yaml", "--model.encoder.name", model, "--data.root", str(root)),
+            *("--data.id", "id-test", "--data.ood.near", "[near-ood]", "--data.ood.far", "[far-textures]"),
+            *("--data.class_names", str(real_data / "data" / "id-classes.txt"), "--trainer.accelerator", "cpu"),
+            *("--data.loader.workers", "1", "--trainer.enable_progress_bar", "false"),
+        ],
+        tmp_path / "run",
+    )
+    class_names = (real_data / "data" / "id-classes.txt").read_text().splitlines()
+    check_mcm(results, cosines(model, root, sets, class_names), "id-test")
+
+
+def _first_samples(source, target, count):
+    import tarfile
+
+    seen = []
+    with tarfile.open(source) as tar, tarfile.open(target, "w") as part:
+        for member in tar:
+            key = member.name.split(".")[0]
+            if key not in seen:
+                seen.append(key)
+            if len(seen) > count:
+                break
+            part.addfile(member, tar.extractfile(member))
+
+
+def test_files_of_a_run(toy_flags, tmp_path, capsys):
+    folder = tmp_path / "run"
+    results = run(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags], folder)
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert names >= {f"results.{kind}" for kind in ("json", "csv", "md", "tex")}
+    assert names >= {f"scores/{name}.npz" for name in ("toy-test", "toy-near", "toy-far")}
+    assert names >= {"config.test.yaml", "logs/test/metrics.csv"}
+    with np.load(folder / "scores" / "toy-test.npz") as scores:
+        assert set(scores) == {"key", "label", "predicted", *SCORES}
+        np.testing.assert_array_equal(scores["key"], np.arange(37))
+        assert scores["mcm"].dtype == np.float32
+        assert results["id"][0]["accuracy"] == pytest.approx(np.mean(scores["label"] == scores["predicted"]))
+    with np.load(folder / "scores" / "toy-near.npz") as scores:
+        assert (scores["label"] == -1).all()
+    assert "FPR95" in capsys.readouterr().out
+    logged = next(csv.DictReader((folder / "logs" / "test" / "metrics.csv").open()))
+    row = next(row for row in results["rows"] if row["score"] == "mcm" and row["set"] == "toy-near")
+    assert float(logged["ood/toy-near/mcm_auroc"]) == pytest.approx(row["auroc"], abs=1e-6)
+
+
+def test_provenance_names_what_the_numbers_depend_on(toy_flags, tmp_path):
+    found = run(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags], tmp_path / "run")["provenance"]
+    assert found["settings"]["prompts"] == ["a photo of a {}"]
+    assert found["scores"]["mcm"] == {"temperature": 1.0}
+    assert found["class_names"]["count"] == 3
+    assert len(found["encoder"]["weights_sha256"]) == 64
+    assert found["sets"]["toy-far"]["n"] == 2
+    assert (found["precision"], found["world_size"], found["seed"]) == ("32-true", 1, 0)
+
+
+def test_a_second_run_into_the_same_folder_replaces_the_first(toy_flags, tmp_path):
+    arguments = ["test", "--config", "vitb16_zeroshot.yaml", *toy_flags]
+    first = run(arguments, tmp_path / "run")
+    second = run([*arguments, "--model.prompts", "the nice {}"], tmp_path / "run")
+    assert first["provenance"]["settings"] != second["provenance"]["settings"]
+    assert not list((tmp_path / "run").rglob(".*.json*"))
+
+
+def test_the_saved_config_gives_the_same_run(toy_flags, tmp_path):
+    first = run(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags], tmp_path / "a")
+    again = run(["test", "--config", str(tmp_path / "a" / "config.test.yaml")], tmp_path / "b")
+    assert again["rows"] == first["rows"]
+
+
+def test_limited_runs_are_shown_but_are_no_results(toy_flags, tmp_path, capsys):
+    folder = tmp_path / "run"
+    arguments = ["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--run_dir", str(folder)]
+    assert main([*arguments, "--data.batch_size", "8", "--trainer.limit_test_batches", "2"]) == 0
+    assert "partial" in capsys.readouterr().out
+    assert not (folder / "results.json").exists()
+
+
+def test_bf16_keeps_scores_in_float32(toy_flags, tmp_path):
+    exact = run(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags], tmp_path / "a")
+    rounded = run(
+        ["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--trainer.precision", "bf16-mixed"], tmp_path / "b"
+    )
+    with np.load(tmp_path / "b" / "scores" / "toy-test.npz") as scores:
+        assert len(np.unique(scores["mcm"])) == 37
+    for row, other in zip(exact["rows"], rounded["rows"], strict=True):
+        assert row["auroc"] == pytest.approx(other["auroc"], abs=0.15)
+
+
+def test_predict_writes_a_row_per_image(toy_flags, toy_root, tmp_path):
+    folder = tmp_path / "run"
+    images = toy_root.parent / "images" / "toy-near"
+    flags = [*toy_flags, "--data.predict", str(images), "--run_dir", str(folder)]
+    assert main(["predict", "--config", "vitb16_zeroshot.yaml", *flags]) == 0
+    rows = list(csv.DictReader((folder / "predictions.csv").open()))
+    assert [row["image"] for row in rows] == sorted(path.name for path in images.iterdir())
+    assert {row["class"] for row in rows} <= {"red square", "green square", "blue square"}
+    assert all(np.isfinite(float(row["mcm"])) for row in rows)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_several_processes_give_the_same_rows(ranks, toy_flags, tmp_path):
+    arguments = ["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--data.batch_size", "8"]
+    alone = run(arguments, tmp_path / "alone")
+    command = [sys.executable, "-m", "mmood", *arguments, "--run_dir", str(tmp_path / "ddp")]
+    command += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
+    finished = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False)
+    assert finished.returncode == 0
+    together = json.loads((tmp_path / "ddp" / "results.json").read_text())
+    assert together["provenance"]["world_size"] == ranks
+    for row, other in zip(alone["rows"], together["rows"], strict=True):
+        assert (row["score"], row["set"], row["n_id"], row["n_ood"]) == (
+            other["score"],
+            other["set"],
+            other["n_id"],
+            other["n_ood"],
+        )
+        assert row["auroc"] == pytest.approx(other["auroc"], abs=1e-5)
+        assert row["fpr95_id_pos"] == pytest.approx(other["fpr95_id_pos"], abs=1.01 / row["n_ood"])
+        assert row["fpr95_ood_pos"] == pytest.approx(other["fpr95_ood_pos"], abs=1.01 / row["n_id"])
+    for name in ("toy-test", "toy-near", "toy-far"):
+        with np.load(tmp_path / "alone/scores" / f"{name}.npz") as one, np.load(tmp_path / f"ddp/scores/{name}.npz") as many:
+            np.testing.assert_array_equal(one["key"], many["key"])
+            np.testing.assert_allclose(one["max_logit"], many["max_logit"], atol=1e-6)
