@@ -4,13 +4,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from torch.nn.functional import normalize
+
 from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
 from mmood.scores.base import Embedded
 from mmood.scores.negatives import CSP, EOE, NegLabel
 from mmood.words import CorpusSettings, NegativeMiner, load_negatives
 from mmood.words import miner as presets
-from torch.nn.functional import normalize
 
 
 def unit(seed, *shape):

@@ -3,8 +3,9 @@ import math
 
 import pytest
 import torch
-from mmood.words import corpus, criteria, embedding
 from torch.nn.functional import normalize
+
+from mmood.words import corpus, criteria, embedding
 
 
 def unit(seed, *shape):

@@ -1,9 +1,10 @@
 import json
 
 import pytest
+from words_world import FakeReference
+
 from mmood.errors import MmoodError
 from mmood.words.lists import NegativeList, NegativePart, Templates, load_negatives
-from words_world import FakeReference
 
 NOUNS = NegativePart("noun", ("the nice {}",), ("sea", "naïve art"), (0.1, 0.2))
 ADJECTIVES = NegativePart("adjective", ("{}", "a photo of {}"), ("blue",), (0.15,))

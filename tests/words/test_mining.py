@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from words_world import FakeReference
+
 from mmood.encoders import EncoderSettings, build_encoder
 from mmood.errors import MmoodError
 from mmood.modules.reference import TextReference
 from mmood.words import CSP, INTERNEG, NEGLABEL, CorpusSettings, cache_folder, mine_negatives
-from words_world import FakeReference
 
 NOUNS = [f"thing {i}" for i in range(40)]
 ADJECTIVES = [f"kind {i}" for i in range(20)]

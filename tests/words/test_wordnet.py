@@ -2,10 +2,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from words_world import write_wordnet
+
 from mmood.errors import MmoodError
 from mmood.words.corpus import PRESETS, CorpusSettings, build_corpus, clean_word, load_corpus
 from mmood.words.wordnet import LEXICOGRAPHER_FILES, find_wordnet, read_wordnet
-from words_world import write_wordnet
 
 VARIABLES = ("WNSEARCHDIR", "WNHOME", "NLTK_DATA")
 DEBIAN = Path("/usr/share/wordnet/data.noun")
