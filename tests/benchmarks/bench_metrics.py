@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from mmood.metrics.functional import ood_metrics
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from mmood.metrics.functional import ood_metrics
 
 Scores = NDArray[np.float32]
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from safetensors.torch import save_model
+
 from mmood.encoders import EncoderSettings, build_encoder
 from mmood.encoders.vision_language import VisionLanguageEncoder
-from safetensors.torch import save_model
 
 VIT = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}

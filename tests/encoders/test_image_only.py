@@ -5,10 +5,11 @@ import pickle
 import pytest
 import timm
 import torch
+from PIL import Image
+
 from mmood.encoders import EncoderSettings, build_encoder, check_settings
 from mmood.encoders.image_only import ImageEncoder
 from mmood.errors import MmoodError
-from PIL import Image
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,14 @@
 import doctest
 from collections import Counter
 
+import pytest
+from torchvision.models._meta import _IMAGENET_CATEGORIES
+
 import mmood.encoders.prompts
 import mmood.encoders.transforms
 import mmood.encoders.weights
-import pytest
 from mmood.encoders import class_names_hash, load_class_names, load_templates
 from mmood.errors import MmoodError
-from torchvision.models._meta import _IMAGENET_CATEGORIES
 
 
 def twice(names):

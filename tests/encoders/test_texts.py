@@ -5,8 +5,9 @@ import math
 
 import pytest
 import torch
-from mmood.errors import MmoodError
 from torch.nn import functional
+
+from mmood.errors import MmoodError
 
 NAMES = ["cat", "great white shark", "dog"]
 TEMPLATES = ["a photo of a {}.", "the {} in {{braces}}", "many {}"]

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import open_clip
 import pytest
 import torch
-from mmood.encoders.towers import WholeTower, image_tower
-from mmood.errors import MmoodError
 from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
+
+from mmood.encoders.towers import WholeTower, image_tower
+from mmood.errors import MmoodError
 
 
 def images(encoder, count=3):

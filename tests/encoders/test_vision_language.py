@@ -11,10 +11,11 @@ import numpy
 import open_clip
 import pytest
 import torch
-from mmood.encoders import EncoderSettings, build_encoder, check_settings
-from mmood.errors import MmoodError
 from PIL import Image
 from safetensors.torch import save_file
+
+from mmood.encoders import EncoderSettings, build_encoder, check_settings
+from mmood.errors import MmoodError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 

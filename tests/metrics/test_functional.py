@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
 from mmood.errors import MmoodError
 from mmood.metrics import functional
 from mmood.metrics.functional import (
@@ -25,7 +27,6 @@ from mmood.metrics.functional import (
     group_means,
     ood_metrics,
 )
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 
 def brute_force(id_scores: np.ndarray, ood_scores: np.ndarray) -> list[float]:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from mmood.errors import MmoodError
 from mmood.metrics.detection import OoDDetection
 from mmood.metrics.functional import OoDMetrics, ood_metrics
 from mmood.metrics.gather import SETTLED, append, gathered_objects
 from mmood.metrics.store import ScoreStore, SetScores
-from torch import Tensor
 
 
 def samples(keys: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

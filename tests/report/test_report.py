@@ -11,15 +11,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import mmood.files
 import pytest
+from rich.console import Console
+
+import mmood.files
 from mmood.errors import MmoodError
 from mmood.metrics.functional import OoDMetrics
 from mmood.report.blocks import FPR95_OOD_POS, blocks, percent
 from mmood.report.model import IdRow, ResultRow, Results, build_results
 from mmood.report.results import read_results, to_json, write_results
 from mmood.report.tables import to_csv, to_latex, to_markdown, to_rich
-from rich.console import Console
 
 SETS = {"ssb_hard": "near", "ninco": "near", "inaturalist": "far", "sun": "far", "textures": "far"}
 
