@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mmood.data.batch import Batch, Skipped
 from mmood.data.decoding import SampleError, decode_image, decode_label
@@ -19,8 +20,10 @@ from mmood.data.plan import batches_in, slots
 from mmood.data.settings import LoaderSettings
 from mmood.data.shards import RawSample
 from mmood.data.sources import SampleSource
-from mmood.encoders.base import ImageTransform
 from mmood.errors import MmoodError
+
+if TYPE_CHECKING:  # spawned workers import this module, and the encoders would bring open_clip with them
+    from mmood.encoders.base import ImageTransform
 
 OOD_LABEL = -1
 
@@ -66,18 +69,45 @@ class Decoder:
         return torch.empty((0, *probe.shape))
 
 
-def collate(items: list[Decoded | Skipped], empty_image: Tensor, report_skipped: bool) -> Batch:
-    """Return the batch of these samples, in their order, possibly of size 0."""
-    samples = [item for item in items if isinstance(item, Decoded)]
-    # In a worker default_collate stacks straight into shared memory.
+def collate(items: Iterable[Decoded | Skipped], size: int, empty_image: Tensor, report_skipped: bool) -> Batch:
+    """Return the batch of the next `size` items, in their order; skipped ones leave it smaller, down to B = 0.
+
+    Each image is copied to its place as it comes: kept together until the end, they would leave the caches first.
+    """
+    images = _allocate((size, *empty_image.shape[1:]))
+    labels: list[int] = []
+    keys: list[int] = []
+    skipped: list[Skipped] = []
+    for item in islice(items, size):
+        if isinstance(item, Skipped):
+            skipped.append(item)
+            continue
+        if item.image.shape != images.shape[1:]:
+            raise MmoodError(
+                f"The image transform gives {tuple(item.image.shape)} for key {item.key} and {tuple(images.shape[1:])} "
+                "for others; all must become the same size."
+            )
+        images[len(keys)] = item.image
+        labels.append(item.label)
+        keys.append(item.key)
     batch: Batch = {
-        "image": default_collate([sample.image for sample in samples]) if samples else empty_image.clone(),
-        "label": torch.tensor([sample.label for sample in samples], dtype=torch.int64),
-        "key": torch.tensor([sample.key for sample in samples], dtype=torch.int64),
+        "image": images[: len(keys)],
+        "label": torch.tensor(labels, dtype=torch.int64),
+        "key": torch.tensor(keys, dtype=torch.int64),
     }
     if report_skipped:
-        batch["skipped"] = [item for item in items if isinstance(item, Skipped)]
+        batch["skipped"] = skipped
     return batch
+
+
+def _allocate(shape: tuple[int, ...]) -> Tensor:
+    """Return an uninitialised float32 tensor; in a worker, in the memory that it shares with the main process."""
+    empty = torch.empty(0, dtype=torch.float32)
+    if get_worker_info() is None or 0 in shape:
+        return empty.new_empty(shape)
+    # torch's default_collate does the same; moving a finished batch into shared memory would copy it once more.
+    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape), device="cpu")  # type: ignore[no-untyped-call]
+    return empty.set_(storage).view(shape)
 
 
 def decode_or_skip(decoder: Decoder, item: RawSample | Skipped, skip: bool) -> Decoded | Skipped:
@@ -113,7 +143,7 @@ class EvalShards(IterableDataset[Batch | Failure]):
         worker = get_worker_info()
         number = 0 if worker is None else worker.id
         if number == 0 and not any(len(keys) for keys in self.work):
-            yield collate([], self.empty_image, self.skip)
+            yield collate([], 0, self.empty_image, self.skip)
         try:
             yield from self._batches(self.work[number])
         except MmoodError as error:
@@ -122,12 +152,14 @@ class EvalShards(IterableDataset[Batch | Failure]):
     def _batches(self, keys: Keys) -> Iterator[Batch]:
         samples = self.source.read(keys, self.skip)
         for start in range(0, len(keys), self.batch_size):
-            chunk = [decode_or_skip(self.decoder, item, self.skip) for item in islice(samples, self.batch_size)]
+            size = min(self.batch_size, len(keys) - start)
+            chunk = (decode_or_skip(self.decoder, item, self.skip) for item in islice(samples, size))
+            batch = collate(chunk, size, self.empty_image, self.skip)
             if start + self.batch_size >= len(keys):
                 # One step past the last sample the source checks the shard's end: before the last batch leaves,
                 # because a consumer that knows the number of batches never asks for more.
                 next(samples, None)
-            yield collate(chunk, self.empty_image, self.skip)
+            yield batch
 
 
 class EvalLoader:

@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--index", nargs="+", metavar="DIR", help="write index.json and samples.jsonl for shards")
     what.add_argument("--verify", nargs="+", metavar="DIR", help="compare the shards with the hashes of their index")
     parser.add_argument("--out", metavar="ROOT/NAME", help="folder of the new set; its last part is the set's name")
-    parser.add_argument("--images", type=Path, default=Path(), help="folder that the paths of --list are relative to, or "
+    parser.add_argument("--images", type=Path, default=Path(), help="folder that the paths of --list start from, or "
                         "that holds torchvision's files (default: the working directory)")  # fmt: skip
     parser.add_argument("--split", default="test", help="split of the torchvision set (default: %(default)s)")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch its files first")

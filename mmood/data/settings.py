@@ -54,7 +54,7 @@ class ValSettings:
         ood: group -> names of sets.
     """
 
-    id: str | float | None = None
+    id: float | str | None = None
     ood: dict[str, list[str]] | None = None
 
 

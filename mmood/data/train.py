@@ -95,7 +95,7 @@ class TrainShards(IterableDataset[Batch | Failure]):
             chunk = list(islice(samples, self.batch_size))
             if step < start:
                 continue
-            batch = collate([self._augmented(item, epoch, skip) for item in chunk], self.empty_image, skip)
+            batch = collate((self._augmented(item, epoch, skip) for item in chunk), len(chunk), self.empty_image, skip)
             if len(batch["key"]) == 0:
                 raise MmoodError(f"No sample of training batch {step} could be read: {chunk[0]}.")
             yield batch
