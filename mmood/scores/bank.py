@@ -1,0 +1,167 @@
+"""How scores read the ID bank: in float32 chunks, checked, with the logits of the module's head where asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmood.errors import MmoodError
+from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
+
+Stored = Literal["features", "embedding"]
+Space = Literal["features", "embedding", "logits"]
+Learned = TypeVar("Learned")
+
+ROWS = 8192
+"""Rows of the bank that are in memory as float32 at a time."""
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """A linear map from features or embeddings to logits.
+
+    Attributes:
+        reads: the part of an image that the head reads.
+        weight: (C, F) or (C, D).
+        bias: (C,).
+    """
+
+    reads: Stored
+    weight: Float[Tensor, "classes dim"]
+    bias: Float[Tensor, " classes"]
+
+    def logits(self, rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
+        """Return rows @ weight.T + bias."""
+        return torch.addmm(self.bias, rows, self.weight.T)
+
+    def to(self, device: torch.device) -> LinearHead:
+        """Return the head on a device."""
+        return LinearHead(self.reads, self.weight.to(device), self.bias.to(device))
+
+
+def feature_head(reference: Reference) -> LinearHead:
+    """Return the trained head on the features, on the CPU.
+
+    Raises:
+        MmoodError: the module has no head on features.
+    """
+    weight, bias = reference.head()
+    return LinearHead("features", weight.detach().float().cpu(), bias.detach().float().cpu())
+
+
+def logit_head(reference: Reference) -> LinearHead:
+    """Return what makes the module's logits, on the CPU: its trained head, or the text prototypes if it has none."""
+    try:
+        return feature_head(reference)
+    except MmoodError:
+        # The contract says it in this way: a module whose logits are cosines has no head on features.
+        prototypes = reference.prototypes.detach().float().cpu()
+        return LinearHead("embedding", prototypes, prototypes.new_zeros(len(prototypes)))
+
+
+def part(embedded: Embedded, on: Space) -> Float[Tensor, "batch dim"]:
+    """Return the part of a batch that a score works on.
+
+    Raises:
+        MmoodError: `on` is `embedding` and the encoder has none.
+    """
+    if on == "logits":
+        return embedded.logits
+    found = embedded.features if on == "features" else embedded.embedding
+    return _present(found)
+
+
+def stored(bank: Bank, on: Stored) -> Float[Tensor, "images dim"]:
+    """Return the tensor of the bank that a score works on, as it is stored.
+
+    Raises:
+        MmoodError: `on` is `embedding` and the encoder has none.
+    """
+    return _present(bank.features if on == "features" else bank.embedding)
+
+
+def bank_rows(reference: Reference, *spaces: Space, shots: int | None = None) -> Iterator[tuple[Tensor, ...]]:
+    """Yield (labels, rows of the first space, rows of the second, ...) of the ID bank, chunk by chunk, on the CPU.
+
+    Labels are int64, rows float32; logits are made with `logit_head`.
+
+    Args:
+        reference: the ID side.
+        spaces: what to read of each image.
+        shots: images of each class; None for all.
+
+    Raises:
+        MmoodError: the bank is empty, a label is none of a class, a row holds a NaN or an infinite value, or there is
+            no embedding to read.
+    """
+    bank = reference.bank(shots)
+    head = logit_head(reference) if "logits" in spaces else None
+    on_disk: set[Stored] = {space for space in spaces if space != "logits"} | ({head.reads} if head else set())
+    _check_labels(bank, len(reference.class_names))
+    for start in range(0, len(bank.labels), ROWS):
+        chunk = slice(start, start + ROWS)
+        rows: dict[Space, Tensor] = {space: finite_rows(bank, space, chunk) for space in on_disk}
+        if head is not None:
+            rows["logits"] = head.logits(rows[head.reads])
+        yield bank.labels[chunk].cpu(), *(rows[space] for space in spaces)
+
+
+def finite_rows(bank: Bank, on: Stored, chunk: slice) -> Float[Tensor, "rows dim"]:
+    """Return some rows of the bank in float32, on the CPU.
+
+    Raises:
+        MmoodError: a row holds a NaN or an infinite value; the message names set and key.
+    """
+    rows = stored(bank, on)[chunk].float().cpu()
+    finite = rows.isfinite().all(dim=1)
+    if not finite.all():
+        key = int(bank.keys[chunk][int(finite.int().argmin())])
+        raise MmoodError(
+            f"The {on} of key {key} in {set_name(bank)} hold a NaN or an infinite value; "
+            "encode this set again, in a wider precision if the values overflowed."
+        )
+    return rows
+
+
+def set_name(bank: Bank) -> str:
+    """Return how messages call the bank."""
+    return f"the ID training set '{bank.identity['set']}'" if "set" in bank.identity else "the ID training set"
+
+
+def fitted(owner: AbstractScore, learned: Learned | None) -> Learned:
+    """Return what a score has learned.
+
+    Raises:
+        MmoodError: the score has not been fitted.
+    """
+    if learned is None:
+        name = type(owner).__name__
+        raise MmoodError(f"{name} has learned nothing yet; call {name}.fit(reference) before it scores images.")
+    return learned
+
+
+def double(rows: Tensor) -> Tensor:
+    """Return the rows in float64; from an Apple GPU, which has no float64, on the CPU."""
+    return (rows.cpu() if rows.device.type == "mps" else rows).double()
+
+
+def _present(found: Tensor | None) -> Tensor:
+    if found is None:
+        raise MmoodError("This encoder has no joint embedding (it is image-only); set the score's `on` to 'features'.")
+    return found
+
+
+def _check_labels(bank: Bank, classes: int) -> None:
+    if len(bank.labels) == 0:
+        raise MmoodError(f"There is no image in {set_name(bank)}; a score that learns from it needs some.")
+    low, high = int(bank.labels.min()), int(bank.labels.max())
+    if low < 0 or high >= classes:
+        wrong = low if low < 0 else high
+        raise MmoodError(
+            f"A label in {set_name(bank)} is {wrong}; with {classes} classes it must be in [0, {classes})."
+        )
