@@ -1,0 +1,60 @@
+"""Exact nearest neighbours by inner product, as pure functions."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+ROWS, QUERIES = 8192, 2048
+"""Rows of the bank and queries that are compared at a time: 64 MB of similarities."""
+
+
+@torch.no_grad()
+def nearest_similarities(
+    queries: Float[Tensor, "batch dim"],
+    bank: Float[Tensor, "images dim"],
+    scale: Float[Tensor, " images"],
+    k: int = 1,
+) -> Float[Tensor, "batch k"]:
+    """Return the k largest of scale_i <q, b_i> for every query q, largest first, in float32.
+
+    Exact: every row of the bank is compared. The bank is read in chunks, so that it may be memory-mapped, in any
+    precision, and larger than memory; with scale = `inverse_norms(bank)` and unit queries this is the cosine. Beyond
+    queries, bank and result it takes about 100 MB, whatever their sizes. No gradient.
+
+    Args:
+        queries: (B, D) float32.
+        bank: (N, D), any floating type.
+        scale: (N,) float32, a factor for every row of the bank.
+        k: how many to return, at most N.
+
+    >>> bank = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    >>> nearest_similarities(torch.tensor([[0.0, 1.0]]), bank, inverse_norms(bank), k=2)
+    tensor([[1., 0.]])
+    """
+    best = queries.new_full((len(queries), k), -torch.inf)
+    block = queries.new_empty(min(QUERIES, len(queries)), min(ROWS, len(bank)))
+    for start in range(0, len(bank), ROWS):
+        rows = slice(start, start + ROWS)
+        chunk = bank[rows].to(queries.device, torch.float32, copy=True).mul_(scale[rows, None])
+        for first in range(0, len(queries), QUERIES):
+            tile, found = queries[first : first + QUERIES], best[first : first + QUERIES]
+            # One block of memory for all products: fresh pages would cost more than finding the maximum.
+            similarities = torch.mm(tile, chunk.T, out=block[: len(tile), : len(chunk)])
+            if k == 1:
+                torch.maximum(found, similarities.amax(dim=1, keepdim=True), out=found)
+            else:
+                candidates = similarities.topk(min(k, len(chunk)), dim=1).values
+                found.copy_(torch.cat([found, candidates], dim=1).topk(k, dim=1).values)
+    return best
+
+
+def inverse_norms(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, " rows"]:
+    """Return 1 / ||row|| in float32; 0 for a zero row, whose cosine with anything then is 0.
+
+    >>> inverse_norms(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    tensor([0.2000, 0.0000])
+    """
+    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
+    return torch.where(norms > 0, norms.reciprocal(), 0.0)

@@ -1,0 +1,136 @@
+"""Scores by the nearest ID training images: exact, in chunks over a bank that may be memory-mapped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mmood.errors import MmoodError
+from mmood.scores import functional
+from mmood.scores.bank import ROWS, Stored, bank_rows, double, finite_rows, fitted, part, set_name, stored
+from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
+from mmood.scores.functional_neighbours import inverse_norms, nearest_similarities
+
+Scores = Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """A bank to search: rows as they are stored and a factor for each.
+
+    On a GPU both are copied there once, the rows in the precision of the store (1.28M x 768 halves: 2 GB).
+    """
+
+    rows: Float[Tensor, "images dim"]
+    scale: Float[Tensor, " images"]
+
+    def to(self, device: torch.device) -> Neighbours:
+        """Return the bank on a device."""
+        return Neighbours(self.rows.to(device), self.scale.to(device))
+
+
+class KNN(AbstractScore):
+    """Cosine similarity with the nearest ID training images, in [-1, 1].
+
+    k = 1 is 1-NN of PLP (arXiv 2303.05828) on features before projection; with k > 1 the score is the similarity of
+    the k-th neighbour (arXiv 2204.06507, whose distance of unit vectors orders images alike) or the mean of the k
+    nearest. PLP averages exp(cos) over the k instead; for k = 1 the order is the same.
+
+    Args:
+        k: how many neighbours.
+        on: `features` before projection or the joint `embedding`; both are L2-normalised here, not standardised.
+        average: with k > 1, the mean of the k similarities instead of the k-th.
+        shots: training images of each class; None for all.
+    """
+
+    def __init__(self, k: int = 1, on: Stored = "features", average: bool = False, shots: int | None = None) -> None:
+        super().__init__()
+        if k < 1:
+            raise MmoodError(f"KNN.k is {k}; it must be at least 1.")
+        self.k, self.on, self.average, self.shots = k, on, average, shots
+        self.needs = frozenset({on})
+        self.neighbours_: Neighbours | None = None
+
+    def fit(self, reference: Reference) -> Self:
+        """Take hold of the bank (no copy) and learn the norm of each image.
+
+        Raises:
+            MmoodError: the bank has fewer than k images, a value that is not finite, or no embedding to read.
+        """
+        bank = reference.bank(self.shots)
+        _enough(bank, self.k, "KNN")
+        chunks = (finite_rows(bank, self.on, slice(i, i + ROWS)) for i in range(0, len(bank.keys), ROWS))
+        scale = torch.cat([inverse_norms(rows) for rows in chunks])
+        self.neighbours_ = Neighbours(stored(bank, self.on), scale)
+        return self
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return the similarity of the k-th neighbour, or the mean of the k nearest."""
+        queries = normalize(part(embedded, self.on), dim=1)
+        self.neighbours_ = fitted(self, self.neighbours_).to(queries.device)
+        nearest = nearest_similarities(queries, self.neighbours_.rows, self.neighbours_.scale, self.k)
+        return nearest.mean(dim=1) if self.average else nearest[:, -1]
+
+
+class NNGuide(AbstractScore):
+    """Nearest-neighbour guidance: the energy of an image times that of the training images it looks like.
+
+    E(x) * mean over the k largest of E(x_i) cos(x, x_i), with the energy E = T logsumexp(logits / T) and x_i in the
+    bank (arXiv 2309.14888). The product orders images as meant while energies are positive: for cosines at T = 1 they
+    always are with 3 classes or more; logits of a trained head may break it.
+
+    Args:
+        k: how many neighbours; 10 as in the paper for ImageNet.
+        on: `features` before projection or the joint `embedding`, for the cosine.
+        temperature: divides the logits.
+        shots: training images of each class; None for all. The paper takes 1 % of ImageNet, 13 of each class.
+    """
+
+    def __init__(
+        self, k: int = 10, on: Stored = "features", temperature: float = 1.0, shots: int | None = None
+    ) -> None:
+        super().__init__()
+        if k < 1 or not temperature > 0:
+            raise MmoodError(
+                f"NNGuide.k is {k} and temperature {temperature}; k must be at least 1, the other above 0."
+            )
+        self.k, self.on, self.temperature, self.shots = k, on, temperature, shots
+        self.needs = frozenset({on, "logits"})
+        self.neighbours_: Neighbours | None = None
+
+    def fit(self, reference: Reference) -> Self:
+        """Learn norm and energy of each image of the bank.
+
+        Raises:
+            MmoodError: the bank has fewer than k images, a value that is not finite, or no embedding to read.
+        """
+        bank = reference.bank(self.shots)
+        _enough(bank, self.k, "NNGuide")
+        scale = torch.cat(
+            [
+                self._energy(logits) * inverse_norms(rows)
+                for _, rows, logits in bank_rows(reference, self.on, "logits", shots=self.shots)
+            ]
+        )
+        self.neighbours_ = Neighbours(stored(bank, self.on), scale)
+        return self
+
+    def forward(self, embedded: Embedded) -> Scores:
+        """Return energy times guidance."""
+        queries = normalize(part(embedded, self.on), dim=1)
+        self.neighbours_ = fitted(self, self.neighbours_).to(queries.device)
+        nearest = nearest_similarities(queries, self.neighbours_.rows, self.neighbours_.scale, self.k)
+        return self._energy(embedded.logits) * nearest.mean(dim=1)
+
+    def _energy(self, logits: Float[Tensor, "batch classes"]) -> Scores:
+        return functional.energy(double(logits), self.temperature).float().to(logits.device)
+
+
+def _enough(bank: Bank, k: int, name: str) -> None:
+    if len(bank.keys) < k:
+        raise MmoodError(f"{name}.k is {k}, but {set_name(bank)} has only {len(bank.keys)} images; choose a smaller k.")
