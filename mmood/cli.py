@@ -19,6 +19,7 @@ mmood: out-of-distribution image detection with vision-language models
   mmood validate  --config NAME ...    score the validation sets
   mmood predict   --config NAME ...    score images without labels
   mmood pack      --out SET ...        make or index WebDataset shards
+  mmood negatives --config NAME --out FILE   mine negative labels for a look or for reuse
   mmood doctor    [--config NAME ...]  say what works here and whether a config would run
   mmood configs                        list the configs that come with mmood
 
@@ -77,6 +78,12 @@ def _doctor(arguments: list[str]) -> int:
     return doctor(arguments[1:])
 
 
+def _negatives(arguments: list[str]) -> int:
+    from mmood.negatives import main as negatives
+
+    return negatives(arguments[1:])
+
+
 def _demo(arguments: list[str]) -> int:
     from mmood.demo.run import main as demo
 
@@ -98,6 +105,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "predict": _lightning,
     "pack": _pack,
     "doctor": _doctor,
+    "negatives": _negatives,
     "demo": _demo,
     "configs": _configs,
 }

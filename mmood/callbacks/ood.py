@@ -42,6 +42,14 @@ class OoDCallback(Callback):
         self._stores: dict[str, ScoreStore] = {}
         self._skipped: list[tuple[str, Skipped]] = []
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse the precisions in which weights and scores would not be float32."""
+        if trainer.precision in ("bf16-true", "16-true", "64-true"):
+            raise MmoodError(
+                f"trainer.precision is {trainer.precision}; weights and scores stay float32: "
+                "use 32-true, bf16-mixed or 16-mixed."
+            )
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for every validation set."""
         self._open(pl_module, data_module(trainer).evaluation_sets("validate"))

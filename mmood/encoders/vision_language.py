@@ -97,12 +97,17 @@ class VisionLanguageEncoder(AbstractEncoder):
         embedding: Tensor = self.model.encode_text(tokens, normalize=False)
         return embedding.float()
 
-    def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Float[Tensor, "texts dim"]:
-        """Return unit-norm float32 embeddings of whole texts (no template is applied), `batch_size` at a time.
+    def encode_text(
+        self, texts: Sequence[str], normalise: bool = True, batch_size: int = 256
+    ) -> Float[Tensor, "texts dim"]:
+        """Return float32 embeddings of whole texts (no template is applied), `batch_size` at a time.
+
+        They are of unit norm unless `normalise` is off.
 
         Gradients flow to the text tower unless the caller switches them off.
         """
-        return functional.normalize(self._encode_text(texts, batch_size), dim=-1)
+        embedding = self._encode_text(texts, batch_size)
+        return functional.normalize(embedding, dim=-1) if normalise else embedding
 
     def prototypes(
         self,

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from mmood.data.batch import Batch
-from mmood.encoders import EncoderSettings, ImageTransform, build_encoder, load_class_names
+from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build_encoder, load_class_names
 from mmood.errors import MmoodError
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
 
@@ -36,7 +36,7 @@ class Scored(TypedDict):
 class AbstractDetector(LightningModule, ABC):
     """A LightningModule whose evaluation steps score images.
 
-    A subclass says how a batch becomes `Embedded` (`embed`) and what scores may know of the ID side (`reference`).
+    A subclass says what its logits are (`logits`) and what scores may know of the ID side (`reference`).
     The module reports nothing: `OoDCallback` evaluates what the steps return.
 
     Args:
@@ -66,8 +66,8 @@ class AbstractDetector(LightningModule, ABC):
         return frozenset().union(*(score.needs for _, score in self.named_scores()))
 
     @abstractmethod
-    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
-        """Return what the scores read of a batch of images, float32 whatever the precision of the trainer."""
+    def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
+        """Return the logits of encoded images, in float32; called outside autocast."""
 
     @abstractmethod
     def reference(self) -> Reference:
@@ -85,14 +85,6 @@ class AbstractDetector(LightningModule, ABC):
         """Return the scores with their names, in the order of the columns of `Scored`."""
         return [(name, score) for name, score in self.scores.items() if isinstance(score, AbstractScore)]
 
-    def setup(self, stage: str) -> None:
-        """Refuse the precisions in which weights and scores would not be float32."""
-        if self.trainer.precision in ("bf16-true", "16-true", "64-true"):
-            raise MmoodError(
-                f"trainer.precision is {self.trainer.precision}; weights and scores stay float32: "
-                "use 32-true, bf16-mixed or 16-mixed."
-            )
-
     def image_transform(self, train: bool) -> ImageTransform:
         """Return the transform that the data module applies to an RGB image."""
         return self.encoder.transform(train)
@@ -104,9 +96,15 @@ class AbstractDetector(LightningModule, ABC):
         for _, score in self.named_scores():
             score.fit(reference)
 
+    def embed(self, batch: Batch) -> Embedded:
+        """Return what the scores read of a batch, float32 whatever the precision of the trainer."""
+        encoded = self.encoder.encode_image(batch["image"], patches="patches" in self.parts)
+        with torch.autocast(self.device.type, enabled=False):
+            return Embedded(encoded.features, self.logits(encoded), encoded.embedding, encoded.patches)
+
     def score(self, batch: Batch) -> Scored:
         """Return the scores of a batch, computed in float32 outside autocast."""
-        embedded = self.embed(batch["image"])
+        embedded = self.embed(batch)
         with torch.autocast(self.device.type, enabled=False):
             columns = [score(embedded).float() for _, score in self.named_scores()]
         return Scored(

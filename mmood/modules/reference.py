@@ -30,7 +30,7 @@ class TextReference:
         """Return what names the encoder for good."""
         return dict(self.encoder.identity())
 
-    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Return unit-norm float32 embeddings of whole texts, on the encoder's device, in full precision."""
+    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
+        """Return float32 embeddings of whole texts, of unit norm unless `normalise` is off, in full precision."""
         with torch.autocast(self.prototypes.device.type, enabled=False):
-            return self.encoder.encode_text(texts)
+            return self.encoder.encode_text(texts, normalise)

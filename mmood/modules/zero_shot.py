@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmood.encoders import EncoderSettings, load_templates
+from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
 from mmood.modules.base import AbstractDetector
 from mmood.modules.reference import TextReference
-from mmood.scores.base import AbstractScore, Embedded
+from mmood.scores.base import AbstractScore
 
 
 class ZeroShot(AbstractDetector):
@@ -38,14 +38,11 @@ class ZeroShot(AbstractDetector):
         self.templates = load_templates(prompts)
         self._prototypes: Tensor | None = None
 
-    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
-        """Return features, embedding and raw cosines of a batch."""
-        encoded = self._vision_language.encode_image(images, patches="patches" in self.parts)
+    def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
+        """Return the raw cosines of the embeddings with the prototypes."""
         if encoded.embedding is None or self._prototypes is None:
-            raise MmoodError("ZeroShot.embed needs text prototypes; call fit_scores() first.")
-        with torch.autocast(images.device.type, enabled=False):
-            logits = encoded.embedding @ self._prototypes.T
-        return Embedded(encoded.features, logits, encoded.embedding, encoded.patches)
+            raise MmoodError("ZeroShot needs text prototypes to make logits; call fit_scores() first.")
+        return encoded.embedding @ self._prototypes.T
 
     def reference(self) -> TextReference:
         """Return the class names and their text prototypes, made now."""

@@ -79,8 +79,11 @@ class Reference(Protocol):
             MmoodError: the module has no such head (zero-shot prototypes read embeddings).
         """
 
-    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Return unit-norm float32 embeddings of whole texts (no template is applied), on the module's device."""
+    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
+        """Return float32 embeddings of whole texts (no template is applied), on the module's device.
+
+        They are of unit norm unless `normalise` is off.
+        """
 
 
 class AbstractScore(nn.Module, ABC):

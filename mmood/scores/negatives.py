@@ -56,7 +56,7 @@ class NegativePrototypes:
             self.list_ = self._get(reference)
         if len(self.list_) < self.groups:
             raise MmoodError(f"groups is {self.groups}, but the list has only {len(self.list_)} negative labels.")
-        self.positive_ = embed_words(reference.encode_text, reference.class_names, self.list_.id_templates)
+        self.positive_ = self.list_.embed_id_names(reference.encode_text, reference.class_names)
         negative = self.list_.embed(reference.encode_text)
         order = functional.group_order(len(negative), self.groups, self.seed)
         self.negative_ = negative[order.to(negative.device)]

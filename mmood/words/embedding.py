@@ -2,36 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmood.encoders.prompts import fill
 
-EncodeText = Callable[[Sequence[str]], Float[Tensor, "texts dim"]]
-"""Maps whole texts to unit-norm float32 embeddings."""
+# From this many prompts on, encoding shows how far it is.
+LONG = 5000
+
+
+class EncodeText(Protocol):
+    """Maps whole texts to float32 embeddings, of unit norm unless `normalise` is off."""
+
+    def __call__(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
+        """Return the embeddings."""
 
 
 @torch.no_grad()
 def embed_words(
-    encode_text: EncodeText, words: Sequence[str], templates: Sequence[str], batch: int = 1024
+    encode_text: EncodeText,
+    words: Sequence[str],
+    templates: Sequence[str],
+    normalise_first: bool = True,
+    batch: int = 1024,
 ) -> Float[Tensor, "words dim"]:
-    """Return one unit-norm embedding per word: the mean of its prompts' unit-norm embeddings, normalised.
+    """Return one unit-norm embedding per word: the mean of its prompts' embeddings, normalised.
 
-    (CSP's code averages before normalising. The two differ only by the spread of the norms that one word's prompts
-    have in the text tower, and not at all with one template.)
+    Args:
+        encode_text: the text tower.
+        words: what `{}` stands for.
+        templates: the prompts of each word.
+        normalise_first: average unit-norm embeddings; off, they are averaged as they are (CSP).
+        batch: number of prompts that are encoded together.
 
-    >>> flip = lambda texts: torch.tensor([[1.0, 0.0] if text.startswith("a") else [0.0, 1.0] for text in texts])
+    >>> flip = lambda texts, normalise=True: torch.tensor([[1.0, 0.0] if text.startswith("a") else [0.0, 1.0] for text in texts])
     >>> embed_words(flip, ["sea"], ["a {}", "the {}"])
     tensor([[0.7071, 0.7071]])
     """
     step = max(1, batch // len(templates))
     blocks = []
-    for start in range(0, len(words), step):
+    title = f"encoding {len(words)} words x {len(templates)} prompts"
+    silent = rank_zero_only.rank != 0 or len(words) * len(templates) < LONG
+    for start in track(range(0, len(words), step), title, console=Console(stderr=True), disable=silent):
         part = words[start : start + step]
-        texts = encode_text([fill(template, word) for word in part for template in templates])
+        prompts = [fill(template, word) for word in part for template in templates]
+        texts = encode_text(prompts) if normalise_first else encode_text(prompts, normalise=False)
         blocks.append(normalize(texts.view(len(part), len(templates), -1).mean(dim=1), dim=-1))
     return torch.cat(blocks)

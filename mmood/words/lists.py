@@ -32,11 +32,13 @@ class Templates:
         id: prompts of the ID class names.
         noun: prompts of nouns.
         adjective: prompts of adjectives.
+        normalise_first: average the unit-norm embeddings of a word's prompts; off, average them as they are (CSP).
     """
 
     id: tuple[str, ...] = ("the nice {}",)
     noun: tuple[str, ...] = ("the nice {}",)
     adjective: tuple[str, ...] = ("This is a {} photo",)
+    normalise_first: bool = True
 
     def of(self, kind: Kind) -> tuple[str, ...]:
         """Return the prompts of a kind of words."""
@@ -69,11 +71,13 @@ class NegativeList:
         parts: one or two kinds of words; the order of all words is that of the parts.
         id_templates: the prompts of the ID class names that belong to the list.
         mined_with: model, class names, corpus and criterion; for a list that came as plain text, its file.
+        normalise_first: how the prompts of a word are averaged, see `Templates`.
     """
 
     parts: tuple[NegativePart, ...]
     id_templates: tuple[str, ...]
     mined_with: Mapping[str, object] = field(default_factory=dict)
+    normalise_first: bool = True
 
     def __len__(self) -> int:
         return sum(len(part.words) for part in self.parts)
@@ -91,12 +95,22 @@ class NegativeList:
     @property
     def content_hash(self) -> str:
         """The sha256 (hex) of words and prompts in order, whatever file or criterion they come from."""
-        content = [[part.kind, part.templates, part.words] for part in self.parts]
+        content = [self.normalise_first, *([part.kind, part.templates, part.words] for part in self.parts)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def embed(self, encode_text: EncodeText) -> Float[Tensor, "negatives dim"]:
         """Return the unit-norm embeddings of the words in order, with the encoder's weights of this moment."""
-        return torch.cat([embed_words(encode_text, part.words, part.templates) for part in self.parts if part.words])
+        return torch.cat(
+            [
+                embed_words(encode_text, part.words, part.templates, self.normalise_first)
+                for part in self.parts
+                if part.words
+            ]
+        )
+
+    def embed_id_names(self, encode_text: EncodeText, class_names: Sequence[str]) -> Float[Tensor, "classes dim"]:
+        """Return the unit-norm embeddings of the ID names in the list's own prompts."""
+        return embed_words(encode_text, class_names, self.id_templates, self.normalise_first)
 
     def to_document(self) -> dict[str, Any]:
         """Return the list as plain data, as it stands in its file."""
@@ -106,6 +120,7 @@ class NegativeList:
             "count": len(self),
             "mined_with": dict(self.mined_with),
             "id_templates": list(self.id_templates),
+            "normalise_first": self.normalise_first,
             "parts": [_part_document(part) for part in self.parts],
         }
 
@@ -120,7 +135,8 @@ class NegativeList:
             if document["schema"] != SCHEMA:
                 raise MmoodError(f"{where} has the schema {document['schema']}; this version reads {SCHEMA}.")
             parts = tuple(_part_of(part) for part in document["parts"])
-            loaded = cls(parts, tuple(document["id_templates"]), dict(document["mined_with"]))
+            mined_with, normalise_first = dict(document["mined_with"]), bool(document["normalise_first"])
+            loaded = cls(parts, tuple(document["id_templates"]), mined_with, normalise_first)
             recorded = document["hash"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MmoodError(f"{where} is not a list of negative labels: {error!r}.") from error
@@ -174,7 +190,7 @@ def _parse_text(lines: Sequence[str], path: Path, templates: Templates) -> Negat
     parts = tuple(NegativePart(kind, templates.of(kind), tuple(members)) for kind, members in words.items())
     for part in parts:
         check_templates(part.templates)
-    return NegativeList(parts, templates.id, {"file": path.name})
+    return NegativeList(parts, templates.id, {"file": path.name}, templates.normalise_first)
 
 
 def _kind(name: str, where: str) -> Kind:

@@ -55,7 +55,7 @@ NEGLABEL = NegativeMiner()
 CSP = NegativeMiner(
     corpus=CorpusSettings(preset="csp"),
     near_duplicate=0.95,
-    templates=Templates(id=_CSP_PROMPTS, noun=_CSP_PROMPTS, adjective=_CSP_PHRASE_PROMPTS),
+    templates=Templates(_CSP_PROMPTS, _CSP_PROMPTS, _CSP_PHRASE_PROMPTS, normalise_first=False),
     superclasses=_CSP_SUPERCLASSES,
 )
 """The conjugated semantic pool (arXiv 2410.08611), ID names excluded."""

@@ -39,8 +39,8 @@ class MiningReference(Protocol):
     def identity(self) -> dict[str, object]:
         """Return what names the encoder; `name` and `weights_sha256` are read."""
 
-    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Return unit-norm float32 embeddings of whole texts."""
+    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
+        """Return float32 embeddings of whole texts, of unit norm unless `normalise` is off."""
 
 
 def mine_negatives(
@@ -114,11 +114,15 @@ def _key(
 
 
 def _mine(miner: NegativeMiner, corpus: Corpus, reference: MiningReference, proxies: Proxies | None) -> NegativeList:
-    prototypes = embed_words(reference.encode_text, reference.class_names, miner.templates.id)
+    prototypes = embed_words(
+        reference.encode_text, reference.class_names, miner.templates.id, miner.templates.normalise_first
+    )
     words = _candidates(miner, corpus, reference.class_names)
     chosen: dict[Kind, tuple[Tensor, Tensor]] = {}
     for kind, members in words.items():
-        embedding = embed_words(reference.encode_text, members, miner.templates.of(kind))
+        embedding = embed_words(
+            reference.encode_text, members, miner.templates.of(kind), miner.templates.normalise_first
+        )
         chosen[kind] = _judge(miner, embedding, prototypes, proxies)
     sizes = _sizes(miner, {kind: len(allowed) for kind, (_, allowed) in chosen.items()})
     parts = []
@@ -129,7 +133,7 @@ def _mine(miner: NegativeMiner, corpus: Corpus, reference: MiningReference, prox
         parts.append(NegativePart(kind, miner.templates.of(kind), picked, values))
     if not any(part.words for part in parts):
         raise MmoodError(f"Mining keeps none of the {_size(corpus)} words of '{corpus.name}'; raise mining.fraction.")
-    return NegativeList(tuple(parts), miner.templates.id)
+    return NegativeList(tuple(parts), miner.templates.id, normalise_first=miner.templates.normalise_first)
 
 
 def _candidates(miner: NegativeMiner, corpus: Corpus, class_names: Sequence[str]) -> dict[Kind, tuple[str, ...]]:

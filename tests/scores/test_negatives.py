@@ -150,10 +150,10 @@ class FakeReference:
     def identity(self):
         return {"name": "fake", "weights_sha256": self.weights}
 
-    def encode_text(self, texts):
+    def encode_text(self, texts, normalise=True):
         self.calls += 1
         seeds = [int(hashlib.sha256(f"{self.weights}{text}".encode()).hexdigest()[:12], 16) for text in texts]
-        return torch.cat([unit(seed, 1, 16) for seed in seeds])
+        return torch.cat([unit(seed, 1, 16) * (1 if normalise else 1 + seed % 5) for seed in seeds])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 from words_world import FakeReference
 
 from mmood.errors import MmoodError
+from mmood.words.embedding import embed_words
 from mmood.words.lists import NegativeList, NegativePart, Templates, load_negatives
 
 NOUNS = NegativePart("noun", ("the nice {}",), ("sea", "naïve art"), (0.1, 0.2))
@@ -94,3 +95,12 @@ def test_a_template_without_a_place_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("sea\n")
     with pytest.raises(MmoodError, match=r"has no '{}'"):
         load_negatives(tmp_path / "a.txt", Templates(noun=("a photo",)))
+
+
+def test_csp_averages_prompts_as_they_are():
+    reference = FakeReference(("cat", "dog"))
+    templates = ("a {}", "the {}", "{}")
+    raw = reference.encode_text(["a sea", "the sea", "sea"], normalise=False).mean(0)
+    of_csp = embed_words(reference.encode_text, ["sea"], templates, normalise_first=False)[0]
+    assert of_csp.allclose(raw / raw.norm(), atol=1e-6)
+    assert not of_csp.allclose(embed_words(reference.encode_text, ["sea"], templates)[0], atol=1e-3)

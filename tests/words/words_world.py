@@ -47,9 +47,10 @@ class FakeReference:
     def identity(self) -> dict[str, object]:
         return {"name": "fake", "weights_sha256": self.weights}
 
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
+    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Tensor:
         self.asked += texts
-        return normalize(torch.stack([self._one(text) for text in texts]), dim=-1)
+        raw = torch.stack([self._one(text) for text in texts])
+        return normalize(raw, dim=-1) if normalise else raw
 
     def _one(self, text: str) -> Tensor:
         seed = int.from_bytes(hashlib.sha256(f"{self.weights}|{text}".encode()).digest()[:7], "big")
