@@ -142,10 +142,14 @@ class AbstractDetector(LightningModule, ABC):
         """Keep only what was trained: frozen towers are named, not stored."""
         checkpoint["state_dict"] = self.trained_state()
         checkpoint["mmood_encoder"] = self.encoder.identity()
+        if _trains_encoder(self):
+            checkpoint["mmood_scores"] = {name: score.learned() for name, score in self.named_scores()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose tensors or frozen encoder are not those of this module."""
         _check_names(set(checkpoint["state_dict"]), set(self.trained_state()))
+        for name, score in self.named_scores():
+            score.restore(checkpoint.get("mmood_scores", {}).get(name, {}))
         stored, own = checkpoint.get("mmood_encoder", {}), self.encoder.identity()
         if stored.get("weights_sha256") != own["weights_sha256"] and not _trains_encoder(self):
             raise MmoodError(

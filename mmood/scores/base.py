@@ -105,6 +105,13 @@ class AbstractScore(nn.Module, ABC):
     def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:
         """Return the scores of a batch, float32, higher = more in-distribution."""
 
+    def learned(self) -> dict[str, object]:
+        """Return what a checkpoint must keep because a later `fit` would learn it anew with other weights; plain data."""
+        return {}
+
+    def restore(self, learned: Mapping[str, object]) -> None:
+        """Take back what `learned` returned, in place of learning it at the next `fit`."""
+
     def settings(self) -> dict[str, object]:
         """Return what a reader must know to compute the same number: by default the public constructor arguments."""
         plain = (str, int, float, bool, type(None))

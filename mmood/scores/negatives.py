@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -17,7 +19,7 @@ from mmood.words.lists import NegativeList, Templates, load_negatives
 from mmood.words.miner import CSP as CSP_MINING
 from mmood.words.miner import NEGLABEL as NEGLABEL_MINING
 from mmood.words.miner import NegativeMiner
-from mmood.words.mining import mine_negatives
+from mmood.words.mining import criterion_of, mine_negatives
 
 Scores = Float[Tensor, " batch"]
 
@@ -81,6 +83,20 @@ class NegativePrototypes:
             }
         return settings
 
+    def learned(self) -> dict[str, object]:
+        """Return the list as plain data; nothing before the first `fit`."""
+        return {} if self.list_ is None else {"negatives": self.list_.to_document()}
+
+    def restore(self, learned: Mapping[str, object]) -> None:
+        """Take the list back, unless the settings now ask for another one."""
+        if "negatives" not in learned:
+            return
+        kept = NegativeList.from_document(learned["negatives"], "the list in the checkpoint")
+        given = self.negatives is not None and Path(self.negatives).exists()
+        wanted = criterion_of(self.mining)
+        if not given and kept.mined_with.get("criterion", wanted) == wanted:
+            self.list_ = kept
+
     def _get(self, reference: Reference) -> NegativeList:
         if self.negatives is not None:
             return load_negatives(self.negatives, self.mining.templates)
@@ -124,6 +140,14 @@ class NegLabel(AbstractScore):
         """Return log S - log(1 - S)."""
         return self.prototypes.log_odds(embedded.embedding, self.temperature)
 
+    def learned(self) -> dict[str, object]:
+        """Return the list, which was mined with the weights of the first `fit`."""
+        return self.prototypes.learned()
+
+    def restore(self, learned: Mapping[str, object]) -> None:
+        """Take the list back."""
+        self.prototypes.restore(learned)
+
     def settings(self) -> dict[str, object]:
         """Return temperature, list, prompts and grouping."""
         return {"temperature": self.temperature, **self.prototypes.settings()}
@@ -165,6 +189,14 @@ class CSP(AbstractScore):
     def forward(self, embedded: Embedded) -> Scores:
         """Return log S - log(1 - S)."""
         return self.prototypes.log_odds(embedded.embedding, self.temperature)
+
+    def learned(self) -> dict[str, object]:
+        """Return the list, which was mined with the weights of the first `fit`."""
+        return self.prototypes.learned()
+
+    def restore(self, learned: Mapping[str, object]) -> None:
+        """Take the list back."""
+        self.prototypes.restore(learned)
 
     def settings(self) -> dict[str, object]:
         """Return temperature, list, prompts and grouping."""

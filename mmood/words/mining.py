@@ -74,6 +74,14 @@ def mine_negatives(
     return _from_cache(path, key) or mined
 
 
+def criterion_of(miner: NegativeMiner) -> dict[str, object]:
+    """Return the settings of the choice as plain data, as `NegativeList.mined_with` records them."""
+    settings = asdict(miner)
+    del settings["corpus"]  # what counts is what was read, not where
+    plain: dict[str, object] = json.loads(json.dumps(settings))
+    return plain
+
+
 def cache_folder() -> Path:
     """Return the folder of mined lists: `$MMOOD_CACHE/negatives`, or `~/.cache/mmood/negatives`."""
     return Path(os.environ.get("MMOOD_CACHE") or Path.home() / ".cache" / "mmood") / "negatives"
@@ -98,8 +106,7 @@ def _key(
     miner: NegativeMiner, corpus: Corpus, reference: MiningReference, proxies: Proxies | None
 ) -> Mapping[str, object]:
     identity = reference.identity()
-    settings = asdict(miner)
-    del settings["corpus"]  # what counts is what was read, not where
+    settings = criterion_of(miner)
     if proxies is not None:
         settings["proxies_sha256"] = hashlib.sha256(proxies.detach().float().cpu().numpy().tobytes()).hexdigest()
     names = json.dumps(list(reference.class_names)).encode()

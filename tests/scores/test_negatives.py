@@ -275,3 +275,19 @@ def test_lists_of_the_scores_are_loadable(mining, tmp_path):
     score = CSP(groups=1, mining=replace(presets.CSP, corpus=mining)).fit(FakeReference())
     score.prototypes.list_.save(tmp_path / "csp.json")
     assert load_negatives(tmp_path / "csp.json") == score.prototypes.list_
+
+
+def test_a_checkpoint_keeps_the_list_that_was_mined_first(mining):
+    first = NegLabel(groups=2, mining=NegativeMiner(corpus=mining)).fit(FakeReference())
+    later = NegLabel(groups=2, mining=NegativeMiner(corpus=mining))
+    later.restore(first.learned())
+    later.fit(FakeReference(weights="tuned"))
+    assert later.prototypes.list_ == first.prototypes.list_
+    assert not torch.equal(later.prototypes.negative_, first.prototypes.negative_)
+
+
+def test_settings_win_over_the_list_in_a_checkpoint(mining):
+    first = NegLabel(groups=2, mining=NegativeMiner(corpus=mining)).fit(FakeReference())
+    other = NegLabel(groups=2, mining=NegativeMiner(corpus=mining, fraction=0.5))
+    other.restore(first.learned())
+    assert len(other.fit(FakeReference()).prototypes.list_) > len(first.prototypes.list_)
