@@ -65,7 +65,7 @@ def _owners(messages: list[str]) -> list[str]:
 
 def _refused_in_group(path: str, refused: re.Match[str], owners: list[str]) -> str:
     group, option = refused[1], refused[2]
-    hints = get_type_hints(_resolved(owners[-1]).__init__) if owners else {}
+    hints = get_type_hints(vars(_resolved(owners[-1]))["__init__"]) if owners else {}
     accepted = [field.name for field in fields(hints[group])] if is_dataclass(hints.get(group)) else []
     return f"{path} has no setting '{option}'{_nearest(option, accepted)} It has: {', '.join(accepted)}."
 
@@ -90,6 +90,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def _class_names() -> list[str]:
     def below(parent: type) -> Iterator[str]:
+        child: type
         for child in parent.__subclasses__():
             yield child.__name__
             yield from below(child)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mmood import __version__
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
     failed = 0
     for finding in _findings(arguments):
         colour = _COLOURS[finding.status]
-        table.add_row(finding.what, f"[{colour}]{finding.status}[/{colour}]", finding.detail)
+        table.add_row(escape(finding.what), f"[{colour}]{finding.status}[/{colour}]", escape(finding.detail))
         failed += finding.status == "fail"
     console.print(table)
     if failed:

@@ -9,11 +9,11 @@ import warnings
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
 from mmood.callbacks import OoDCallback, RunFiles
@@ -84,7 +84,7 @@ class DetectorCLI(LightningCLI):
 
     def data_module(self) -> OoDDataModule:
         """Return the data module of a parsed config."""
-        data = self._instantiated(Namespace(data=self.config.data)).data
+        data = self._instantiated(Namespace(data=self.config.data)).data  # type: ignore[no-untyped-call]
         assert isinstance(data, OoDDataModule)
         return data
 
@@ -96,7 +96,8 @@ class DetectorCLI(LightningCLI):
 
     def _instantiated(self, config: Namespace) -> Namespace:
         try:
-            return self.parser.instantiate_classes(config)
+            instantiated: Namespace = self.parser.instantiate_classes(config)
+            return instantiated
         except (TypeError, ValueError) as error:
             raise own_error(error) or error from error
 

@@ -146,7 +146,7 @@ class OoDCallback(Callback):
             skipped=[{"set": name, **sample._asdict()} for name, sample in skipped],
             partial=partial,
         )
-        self.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
+        module.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         if self.show and results.rows:

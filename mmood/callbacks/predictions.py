@@ -17,7 +17,7 @@ def write_scores(folder: Path, scores: SetScores) -> Path:
     """Write `scores/<set>.npz`: key, label, predicted (int64) and one float32 array per score; returns the path."""
     arrays = {name: scores.of(name) for name in scores.names}
     buffer = io.BytesIO()
-    np.savez(buffer, key=scores.key, label=scores.label, predicted=scores.predicted, **arrays)
+    np.savez(buffer, key=scores.key, label=scores.label, predicted=scores.predicted, **arrays)  # type: ignore[arg-type]
     path = folder / "scores" / f"{scores.set}.npz"
     write_atomically(path, buffer.getvalue())
     return path

@@ -92,6 +92,10 @@ class Catalog:
             raise MmoodError(_missing_sentence(self.root, missing))
         return {name: self._indices[name] for name in wanted}
 
+    def known(self) -> list[SetIndex]:
+        """Return the indices that were read so far."""
+        return list(self._indices.values())
+
     def evaluation_sets(self, wanted: Iterable[Member]) -> dict[str, EvaluationSet]:
         """Return the sets of a stage by the names of their loaders, in order."""
         entries = list(wanted)

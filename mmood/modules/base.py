@@ -16,6 +16,9 @@ from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build
 from mmood.errors import MmoodError
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
 
+# Names of other arrays in `scores/<set>.npz`, and of arguments of the function that writes it.
+_RESERVED = frozenset({"key", "label", "predicted", "file", "allow_pickle"})
+
 
 class Scored(TypedDict):
     """What an evaluation step returns for a batch.
@@ -177,6 +180,10 @@ def _checked(scores: Mapping[str, AbstractScore]) -> dict[str, AbstractScore]:
     for name in scores:
         if not name.replace("_", "").replace("-", "").isalnum():
             raise MmoodError(f"model.scores has the name '{name}'; use letters, digits, '_' and '-' only.")
+        if name in _RESERVED:
+            raise MmoodError(
+                f"model.scores has the name '{name}', which has a meaning in the files of scores; use another."
+            )
     if not scores:
         raise MmoodError("model.scores is empty; name at least one score, such as {mcm: {class_path: MCM}}.")
     return dict(scores)

@@ -134,7 +134,8 @@ class GEN(AbstractScore):
         logits = _precise(embedded.logits)
         classes = logits.shape[-1]
         uniform = min(self.top or classes, classes) * (1 / classes * (1 - 1 / classes)) ** self.gamma
-        return (functional.generalised_entropy(logits, self.temperature, self.gamma, self.top) + uniform).float()
+        entropy = functional.generalised_entropy(logits, self.temperature, self.gamma, self.top)
+        return torch.add(entropy, uniform).float()
 
 
 class Margin(AbstractScore):

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -50,7 +50,7 @@ def embed_words(
     step = max(1, batch // len(templates))
     blocks = []
     title = f"encoding {len(words)} words x {len(templates)} prompts"
-    silent = rank_zero_only.rank != 0 or len(words) * len(templates) < LONG
+    silent = getattr(rank_zero_only, "rank", 0) != 0 or len(words) * len(templates) < LONG
     for start in track(range(0, len(words), step), title, console=Console(stderr=True), disable=silent):
         part = words[start : start + step]
         prompts = [fill(template, word) for word in part for template in templates]
