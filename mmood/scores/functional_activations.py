@@ -29,7 +29,7 @@ def clip_activations(features: Features, threshold: float) -> Features:
 def ash_p(features: Features, percentile: float) -> Features:
     """Return the features with the smallest `percentile` per cent of each image set to 0: ASH-P (arXiv 2209.09858).
 
-    >>> ash_p(torch.tensor([[1.0, 4.0, 2.0, 3.0]]), percentile=50)
+    >>> ash_p(torch.tensor([[1.0, 4.0, 2.0, 3.0]]), percentile=50.0)
     tensor([[0., 4., 0., 3.]])
     """
     values, where = _largest(features, percentile)
@@ -41,7 +41,7 @@ def ash_b(features: Features, percentile: float) -> Features:
 
     k is what is left of F when the smallest `percentile` per cent are gone.
 
-    >>> ash_b(torch.tensor([[1.0, 4.0, 2.0, 3.0]]), percentile=50)
+    >>> ash_b(torch.tensor([[1.0, 4.0, 2.0, 3.0]]), percentile=50.0)
     tensor([[0., 5., 0., 5.]])
     """
     _, where = _largest(features, percentile)
@@ -52,7 +52,7 @@ def ash_b(features: Features, percentile: float) -> Features:
 def ash_s(features: Features, percentile: float) -> Features:
     """Return ASH-P times exp(s1 / s2), s1 the sum before pruning and s2 after: ASH-S (arXiv 2209.09858).
 
-    >>> ash_s(torch.tensor([[0.0, 4.0, 0.0, 3.0]]), percentile=50) / torch.e
+    >>> ash_s(torch.tensor([[0.0, 4.0, 0.0, 3.0]]), percentile=50.0) / torch.e
     tensor([[0., 4., 0., 3.]])
     """
     return ash_p(features, percentile) * _scale(features, percentile)
@@ -61,7 +61,7 @@ def ash_s(features: Features, percentile: float) -> Features:
 def scale_activations(features: Features, percentile: float) -> Features:
     """Return the features times exp(s1 / s2), with s1 and s2 of ASH-S and nothing pruned: SCALE (arXiv 2310.00227).
 
-    >>> scale_activations(torch.tensor([[1.0, 1.0]]), percentile=50).log()
+    >>> scale_activations(torch.tensor([[1.0, 1.0]]), percentile=50.0).log()
     tensor([[2., 2.]])
     """
     return features * _scale(features, percentile)
@@ -78,7 +78,7 @@ def percentile_of(stream: Callable[[], Iterable[Tensor]], percentile: float) -> 
         stream: a function that starts a pass over the numbers, all finite.
         percentile: in [0, 100].
 
-    >>> percentile_of(lambda: [torch.tensor([3.0, 1.0]), torch.tensor([2.0, 4.0])], percentile=50)
+    >>> percentile_of(lambda: [torch.tensor([3.0, 1.0]), torch.tensor([2.0, 4.0])], percentile=50.0)
     2.0
     """
     upper = sum(torch.bincount(_ordered(chunk) >> 16, minlength=1 << 16) for chunk in stream())

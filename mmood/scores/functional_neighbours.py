@@ -51,10 +51,10 @@ def nearest_similarities(
 
 
 def inverse_norms(rows: Float[Tensor, "rows dim"]) -> Float[Tensor, " rows"]:
-    """Return 1 / ||row|| in float32; 0 for a zero row, whose cosine with anything then is 0.
+    """Return 1 / max(||row||, 1e-12) in float32; the cosine of a zero row with anything comes out as 0.
 
-    >>> inverse_norms(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
-    tensor([0.2000, 0.0000])
+    >>> inverse_norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+    tensor([0.2000, 0.5000])
     """
-    norms = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
-    return torch.where(norms > 0, norms.reciprocal(), 0.0)
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
+    return norms.clamp_min(1e-12).reciprocal()

@@ -8,7 +8,6 @@ memory is that of a process that does nothing else, counted from the moment when
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.util
 import multiprocessing
 import resource
@@ -16,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -70,13 +70,17 @@ def extra_memory(path: str, images: int, count: int, k: int, answer: multiproces
     answer.put(peak_megabytes() - before)
 
 
-def interleaved(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def interleaved(calls: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
+    for repeat in range(repeats):
+        answers = {}
         for name, call in calls.items():
             start = time.perf_counter()
-            call()
+            answers[name] = call()
             seconds[name].append(time.perf_counter() - start)
+        taken = ", ".join(f"{name} {times[-1]:.2f} s" for name, times in seconds.items())
+        gap = max(float((answer - answers["float32"]).abs().max()) for answer in answers.values())
+        print(f"repeat {repeat + 1}: {taken}; largest difference {gap:.1e}", flush=True)
     return seconds
 
 
@@ -104,7 +108,7 @@ def main() -> None:
         answer = context.Queue()
         child = context.Process(target=extra_memory, args=(str(path), images, count, arguments.k, answer))
         child.start()
-        print(f"peak memory beyond bank and queries: {answer.get():.0f} MiB (bound: 300)")
+        print(f"peak memory beyond bank and queries: {answer.get():.0f} MiB (bound: 300)", flush=True)
         child.join()
 
         half, batch = mapped_bank(path, images), queries(count)
@@ -112,14 +116,9 @@ def main() -> None:
             "float16": KNN(arguments.k).fit(BankOnly(half)),
             "float32": KNN(arguments.k).fit(BankOnly(half.float())),
         }
-        calls: dict[str, Callable[[], object]] = {
-            name: (lambda score=score: score(batch)) for name, score in scores.items()
-        }
+        calls: dict[str, Callable[[], Tensor]] = {name: partial(score, batch) for name, score in scores.items()}
         if importlib.util.find_spec("faiss"):
             calls["faiss"] = faiss_search(half, batch, arguments.k)
-            gap = (calls["faiss"]() - scores["float32"](batch)).abs().max()  # type: ignore[operator]
-            print(f"largest difference from faiss: {float(gap):.1e}")
-        gc.collect()
         seconds = interleaved(calls, arguments.repeats)
     for name, taken in seconds.items():
         ratio = f", {min(seconds['faiss']) / min(taken):.2f} times as fast as faiss" if "faiss" in seconds else ""

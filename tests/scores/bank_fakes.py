@@ -37,7 +37,7 @@ class FakeReference:
     def identity(self) -> Mapping[str, object]:
         return {}
 
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
+    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Tensor:
         raise AssertionError("no score here reads texts")
 
     def embedded(self, features: Tensor, embedding: Tensor | None = None) -> Embedded:

@@ -29,7 +29,7 @@ def test_examples():
     assert not doctest.testmod(functional).failed
 
 
-@pytest.mark.parametrize("percentile", [0, 0.3, 10, 50, 90, 99.9, 100])
+@pytest.mark.parametrize("percentile", [0.0, 0.3, 10.0, 50.0, 90.0, 99.9, 100.0])
 def test_percentile_is_numpys(percentile):
     numbers = torch.randn(5, 201, generator=torch.Generator().manual_seed(0)) * 10 ** torch.arange(-2.0, 3.0)[:, None]
     numbers[0, :50] = 0
@@ -41,7 +41,7 @@ def test_percentile_is_numpys(percentile):
 def test_react_is_energy_of_clipped_features(temperature):
     reference = relu(with_head())
     images = queries(reference)
-    score = ReAct(percentile=80, temperature=temperature).fit(reference)
+    score = ReAct(percentile=80.0, temperature=temperature).fit(reference)
     threshold = np.percentile(wide(reference.features), 80, method="inverted_cdf")
     assert score.threshold_ == threshold
     expected = energy(np.minimum(wide(images.features), threshold), reference, temperature)
@@ -75,7 +75,7 @@ def test_percentile_zero_prunes_nothing(shaping):
 
 def test_ash_b_keeps_the_sum():
     features = torch.rand(4, 9, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(functional.ash_b(features, 60).sum(dim=1), features.sum(dim=1))
+    torch.testing.assert_close(functional.ash_b(features, 60.0).sum(dim=1), features.sum(dim=1))
 
 
 @ALL
@@ -97,12 +97,12 @@ def test_without_a_head_there_is_a_sentence(score):
 def test_sentences():
     with pytest.raises(MmoodError, match="ASH has learned nothing yet"):
         ASH()(queries(with_head()))
-    with pytest.raises(MmoodError, match=r"SCALE\.percentile is 100"):
-        SCALE(percentile=100)
+    with pytest.raises(MmoodError, match=r"SCALE\.percentile is 100.0"):
+        SCALE(percentile=100.0)
     with pytest.raises(MmoodError, match=r"ASH\.variant is 'x'"):
         ASH("x")
     with pytest.raises(MmoodError, match=r"ReAct\.temperature is 0"):
-        ReAct(temperature=0)
+        ReAct(temperature=0.0)
     reference = with_head()
     reference.features[4] = torch.inf
     with pytest.raises(MmoodError, match="key 1004"):

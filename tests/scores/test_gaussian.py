@@ -41,8 +41,8 @@ def test_both_scores_are_their_definitions(covariance, monkeypatch):
     reference = with_head()
     images = queries(reference)
     near, background = distances(wide(images.features), wide(reference.features), reference.labels.numpy(), covariance)
-    plain = Mahalanobis(covariance=covariance, ridge=0).fit(reference)(images)
-    relative = RelativeMahalanobis(covariance=covariance, ridge=0).fit(reference)(images)
+    plain = Mahalanobis(covariance=covariance, ridge=0.0).fit(reference)(images)
+    relative = RelativeMahalanobis(covariance=covariance, ridge=0.0).fit(reference)(images)
     assert plain.dtype == relative.dtype == torch.float32
     np.testing.assert_allclose(plain, -near.min(axis=1), rtol=1e-5)
     np.testing.assert_allclose(relative, background - near.min(axis=1), rtol=1e-5, atol=1e-5)
@@ -54,7 +54,7 @@ def test_pooled_covariance_is_scikit_learns():
     reference = with_head()
     oracle = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True)
     oracle.fit(wide(reference.features), reference.labels.numpy())
-    whitening = Mahalanobis(ridge=0).fit(reference).classes_.whitening.numpy()
+    whitening = Mahalanobis(ridge=0.0).fit(reference).classes_.whitening.numpy()
     np.testing.assert_allclose(np.linalg.inv(whitening.T @ whitening), oracle.covariance_, rtol=1e-8)
 
 
@@ -69,7 +69,7 @@ def test_logits_of_the_bank_are_those_of_the_module(make, score):
         bank_logits = wide(reference.features) @ wide(reference.weight).T + wide(reference.bias)
     near, background = distances(wide(images.logits), bank_logits, reference.labels.numpy(), "pooled")
     expected = -near.min(axis=1) + (background if score is RelativeMahalanobis else 0)
-    np.testing.assert_allclose(score(on="logits", ridge=0).fit(reference)(images), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(score(on="logits", ridge=0.0).fit(reference)(images), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_embedding_is_read_where_asked():
@@ -92,8 +92,8 @@ def test_relative_score_is_unchanged_by_an_invertible_map():
     images = queries(reference)
     skew = torch.randn(6, 6, generator=torch.Generator().manual_seed(3)) + 3 * torch.eye(6)
     mapped = replace(reference, features=reference.features @ skew + 1)
-    before = RelativeMahalanobis(ridge=0).fit(reference)(images)
-    after = RelativeMahalanobis(ridge=0).fit(mapped)(replace(images, features=images.features @ skew + 1))
+    before = RelativeMahalanobis(ridge=0.0).fit(reference)(images)
+    after = RelativeMahalanobis(ridge=0.0).fit(mapped)(replace(images, features=images.features @ skew + 1))
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
 
 
@@ -136,7 +136,7 @@ def test_sentences(score):
     with pytest.raises(MmoodError, match="learned nothing yet"):
         score()(queries(reference))
     with pytest.raises(MmoodError, match="ridge is -1"):
-        score(ridge=-1)
+        score(ridge=-1.0)
     with pytest.raises(MmoodError, match="no joint embedding"):
         score(on="embedding").fit(reference)
     with pytest.raises(MmoodError, match="No ID class has two training images"):
