@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmood.errors import MmoodError, unknown
+from mmood.tool_parser import ToolParser
 from mmood.words.lists import NegativeList, NegativePart
 
 
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         prog="mmood negatives",
         description="Mine the negative labels of a score in a config: `mmood negatives --config NAME --out FILE ...`. "
         "All other settings are those of `mmood test`.",

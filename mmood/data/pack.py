@@ -17,6 +17,7 @@ from mmood.data.locations import check_set_name
 from mmood.data.packing import PackSettings, pack
 from mmood.data.packing import Progress as Advance
 from mmood.errors import MmoodError
+from mmood.tool_parser import ToolParser
 
 _EXAMPLES = """\
 examples:
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ToolParser(
         prog="mmood pack",
         description="Make sets of shards (tar files with an index.json), index shards that exist, verify them.",
         epilog=_EXAMPLES,
