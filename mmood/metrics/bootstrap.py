@@ -1,0 +1,258 @@
+"""How sure a metric is: stratified bootstrap over the images, and DeLong's test of two AUROCs.
+
+A resample draws as many ID images as there are, with replacement, and the OoD images of each set likewise. Nothing is
+sorted again: each score is ranked once, a resample is how often each image was drawn, and running sums of these
+counts in the order of the scores give AUROC and both FPR95 exactly, ties included.
+
+All scores of one call see the same drawn images. So differences of their replicates are paired, be it between scores
+or between runs, and a mean over sets keeps that all sets share the ID images.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int, Num
+
+from mmood.errors import MmoodError
+
+Scores = Num[np.ndarray, " n"]
+_BLOCK = 2**20  # drawn images at a time: the counts of a block stay in the cache
+_RECALL = Fraction(95, 100)
+
+
+class Interval(NamedTuple):
+    """An interval of confidence."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """The metrics of each resample, each (R,) float64; they can be subtracted and averaged, since they are paired."""
+
+    auroc: Float64[np.ndarray, " resamples"]
+    fpr95_id_pos: Float64[np.ndarray, " resamples"]
+    fpr95_ood_pos: Float64[np.ndarray, " resamples"]
+
+    def __sub__(self, other: Replicates) -> Replicates:
+        return Replicates(
+            self.auroc - other.auroc,
+            self.fpr95_id_pos - other.fpr95_id_pos,
+            self.fpr95_ood_pos - other.fpr95_ood_pos,
+        )
+
+
+def mean_replicates(parts: Sequence[Replicates]) -> Replicates:
+    """Return the unweighted mean, resample by resample: of sets, or of runs with different seeds."""
+    return Replicates(
+        np.mean([part.auroc for part in parts], axis=0),
+        np.mean([part.fpr95_id_pos for part in parts], axis=0),
+        np.mean([part.fpr95_ood_pos for part in parts], axis=0),
+    )
+
+
+def percentile_interval(values: Float64[np.ndarray, " resamples"], confidence: float = 0.95) -> Interval:
+    """Return the percentile interval of replicates.
+
+    >>> percentile_interval(np.arange(1001.0))
+    Interval(low=25.0, high=975.0)
+    """
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
+def bootstrap(
+    id_scores: Mapping[str, Scores],
+    ood_scores: Mapping[str, Mapping[str, Scores]],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[tuple[str, str], Replicates]:
+    """Return the replicates of each (score, set): AUROC and both FPR95, as `ood_metrics` defines them.
+
+    Args:
+        id_scores: score -> (N,) values of the ID images; every score on the same images in the same order.
+        ood_scores: set -> score -> (M,) values; within a set likewise. A set may lack some of the scores.
+        resamples: R, number of resamples.
+        seed: of the draws. They depend on it, the name of the set and its size, and on nothing else.
+
+    Raises:
+        MmoodError: there are no images, values are NaN, or the scores of a set have different lengths.
+
+    >>> draws = bootstrap({"s": np.array([2.0, 3.0])}, {"far": {"s": np.array([0.0, 1.0])}}, resamples=3)
+    >>> draws["s", "far"].auroc
+    array([1., 1., 1.])
+    """
+    if resamples < 1:
+        raise MmoodError(f"The number of resamples is {resamples}; it must be at least 1.")
+    n_id = _length("ID", id_scores)
+    sizes = {name: _length(name, scores) for name, scores in ood_scores.items()}
+    id_order = {score: np.argsort(values, kind="stable") for score, values in id_scores.items()}
+    ranked = {
+        (score, name): _ranked(id_scores[score][id_order[score]], values)
+        for name, scores in ood_scores.items()
+        for score, values in scores.items()
+    }
+    rows = max(1, _BLOCK // (n_id + sum(sizes.values())))
+    starts = range(0, resamples, rows)
+
+    def block(start: int) -> dict[tuple[str, str], Float64[np.ndarray, "metrics rows"]]:
+        count = min(rows, resamples - start)
+        id_drawn = _draw(n_id, count, [seed, start])
+        drawn = {name: _draw(size, count, [seed, start, zlib.crc32(name.encode())]) for name, size in sizes.items()}
+        found = {}
+        for score, order in id_order.items():
+            id_side = _side(id_drawn, order, n_id - math.ceil(_RECALL * n_id) + 1)
+            for name in sizes:
+                if (score, name) in ranked:
+                    found[score, name] = _metrics(id_side, drawn[name], ranked[score, name])
+        return found
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's loops run outside the interpreter's lock
+        blocks = list(pool.map(block, starts)) if len(starts) > 1 else [block(0)]
+    return {pair: Replicates(*np.concatenate([found[pair] for found in blocks], axis=1)) for pair in ranked}
+
+
+class Placements(NamedTuple):
+    """Where each score stands on the other side: the share it outranks, or is outranked by; ties count half."""
+
+    id: Float64[np.ndarray, " id"]
+    ood: Float64[np.ndarray, " ood"]
+
+
+class Difference(NamedTuple):
+    """Of two AUROCs on the same images: the difference, its standard error, and the two-sided p of no difference."""
+
+    auroc: float
+    standard_error: float
+    p: float
+
+
+def placements(id_scores: Scores, ood_scores: Scores) -> Placements:
+    """Return the placements of a score; the mean of either side is its AUROC.
+
+    >>> placements(np.array([3.0, 2.0]), np.array([1.0, 2.0])).id
+    array([1.  , 0.75])
+    """
+    return Placements(_outranked(id_scores, ood_scores), 1 - _outranked(ood_scores, id_scores))
+
+
+def delong(one: Placements, other: Placements) -> Difference:
+    """Return the difference of two AUROCs measured on the same images, after DeLong et al. (Biometrics 1988).
+
+    The placements are exact midranks, so ties are accounted for. Two scores that rank alike have p = 1.
+    """
+    id_change, ood_change = one.id - other.id, one.ood - other.ood
+    difference = float(np.mean(id_change))
+    variance = sum(float(np.var(change, ddof=1)) / len(change) for change in (id_change, ood_change) if len(change) > 1)
+    error = math.sqrt(variance)
+    if error == 0:
+        return Difference(difference, 0.0, 1.0 if difference == 0 else 0.0)
+    return Difference(difference, error, math.erfc(abs(difference) / error / math.sqrt(2)))
+
+
+def _outranked(scores: Scores, others: Scores) -> Float64[np.ndarray, " n"]:
+    others = np.sort(others)
+    order = np.argsort(scores)
+    ascending = scores[order]  # so that each search starts where the last one ended, in the cache
+    twice = np.searchsorted(others, ascending, side="left") + np.searchsorted(others, ascending, side="right")
+    share = np.empty(len(scores))
+    share[order] = twice / (2 * len(others))
+    return share
+
+
+class _Ranked(NamedTuple):
+    """The OoD scores of a set among the ID scores.
+
+    Attributes:
+        order: (M,) OoD images from the lowest score.
+        below: (M,) number of ID scores strictly below each, in that order.
+        upto: (M,) number of ID scores at or below each; `below` itself if nothing is tied.
+        ood_below: (N,) number of OoD scores strictly below each ID score, from the lowest.
+    """
+
+    order: Int[np.ndarray, " ood"]
+    below: Int[np.ndarray, " ood"]
+    upto: Int[np.ndarray, " ood"]
+    ood_below: Int[np.ndarray, " id"]
+
+
+class _Side(NamedTuple):
+    """The drawn images of one side in the order of a score.
+
+    Attributes:
+        drawn: how often each was drawn, from the lowest score.
+        upto: for k = 0 to n, how many drawn ones are among the k lowest.
+        threshold: position of the drawn one at which `upto` reaches the wanted number.
+    """
+
+    drawn: Int[np.ndarray, "rows n"]
+    upto: Int[np.ndarray, "rows m"]
+    threshold: Int[np.ndarray, " rows"]
+
+
+def _ranked(id_sorted: Scores, ood: Scores) -> _Ranked:
+    order = np.argsort(ood, kind="stable")
+    ood_sorted = ood[order]
+    below = np.searchsorted(id_sorted, ood_sorted, side="left")
+    upto = np.searchsorted(id_sorted, ood_sorted, side="right")
+    tied = not np.array_equal(below, upto)
+    return _Ranked(order, below, upto if tied else below, np.searchsorted(ood_sorted, id_sorted, side="left"))
+
+
+def _draw(size: int, count: int, seed: list[int]) -> Int[np.ndarray, "rows n"]:
+    """Return how often each of `size` images came in each of `count` resamples."""
+    random = np.random.default_rng(seed)
+    drawn = random.integers(0, size, (count, size), dtype=np.int32)
+    drawn += np.arange(count, dtype=np.int32)[:, None] * size  # a row's images, told from those of the other rows
+    # A byte an image: that one image comes 256 times has a probability below 1e-500.
+    return np.bincount(drawn.ravel(), minlength=count * size).astype(np.uint8).reshape(count, size)
+
+
+def _side(drawn: Int[np.ndarray, "rows n"], order: Int[np.ndarray, " n"], wanted: int) -> _Side:
+    drawn = np.take(drawn, order, axis=1)
+    upto = np.zeros((len(drawn), len(order) + 1), np.int32)
+    np.cumsum(drawn, axis=1, out=upto[:, 1:], dtype=np.int32)
+    return _Side(drawn, upto, np.count_nonzero(upto < wanted, axis=1) - 1)
+
+
+def _metrics(
+    id_side: _Side, ood_drawn: Int[np.ndarray, "rows ood"], ranked: _Ranked
+) -> Float64[np.ndarray, "metrics rows"]:
+    """Return AUROC, FPR95 ID-pos and FPR95 OoD-pos of each row, all from whole numbers divided once."""
+    n_id, n_ood = id_side.drawn.shape[1], ood_drawn.shape[1]
+    ood_side = _side(ood_drawn, ranked.order, math.ceil(_RECALL * n_ood))
+    # Twice the ID images that each OoD image is not outranked by, the tied ones once.
+    lost = _dot(np.take(id_side.upto, ranked.below, axis=1), ood_side.drawn)
+    lost = lost + (lost if ranked.upto is ranked.below else _dot(np.take(id_side.upto, ranked.upto, axis=1), ood_side.drawn))
+    rows = np.arange(len(ood_drawn))
+    ood_rejected = ood_side.upto[rows, ranked.ood_below[id_side.threshold]]
+    id_rejected = id_side.upto[rows, ranked.upto[ood_side.threshold]]
+    return np.stack([1 - lost / (2 * n_id * n_ood), (n_ood - ood_rejected) / n_ood, id_rejected / n_id])
+
+
+def _dot(left: Int[np.ndarray, "rows n"], right: Int[np.ndarray, "rows n"]) -> Int[np.ndarray, " rows"]:
+    # In int64: a sum of products outgrows the 32 bits of its terms.
+    product: Int[np.ndarray, " rows"] = np.einsum("rn,rn->r", left, right, dtype=np.int64, casting="unsafe")
+    return product
+
+
+def _length(side: str, scores: Mapping[str, Scores]) -> int:
+    lengths = {len(values) for values in scores.values()}
+    if len(lengths) > 1:
+        raise MmoodError(f"The scores of {side} have {sorted(lengths)} values; all must be of the same images.")
+    if not lengths or 0 in lengths:
+        raise MmoodError(f"There are no {side} scores; a bootstrap needs at least one on each side.")
+    for name, values in scores.items():
+        if np.isnan(values).any():
+            raise MmoodError(f"The score '{name}' of {side} holds NaN, which cannot be ranked.")
+    return lengths.pop()
