@@ -202,3 +202,31 @@ def test_several_processes_give_the_same_rows(ranks, toy_flags, tmp_path):
         with np.load(tmp_path / "alone/scores" / f"{name}.npz") as one, np.load(tmp_path / f"ddp/scores/{name}.npz") as many:
             np.testing.assert_array_equal(one["key"], many["key"])
             np.testing.assert_allclose(one["max_logit"], many["max_logit"], atol=1e-6)
+
+
+FIT = """
+model:
+  class_path: AlignmentFineTune
+  init_args:
+    encoder: {name: ViT-B-16/openai}
+    alignment: 0.001
+    scores: {mcm: {class_path: MCM}, max_logit: {class_path: MaxLogit}}
+    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.0}}
+trainer: {max_epochs: 1, precision: 32-true}
+"""
+
+
+@pytest.mark.ddp
+def test_validation_inside_fit_is_exact_although_a_rank_has_no_image(toy_flags, tmp_path):
+    (tmp_path / "fit.yaml").write_text(FIT)
+    arguments = ["--config", str(tmp_path / "fit.yaml"), *toy_flags, "--data.train", "toy-train"]
+    arguments += ["--data.val.id", "toy-test", "--data.val.ood", "{far: [toy-far]}", "--data.batch_size", "4"]
+    alone = run(["validate", *arguments], tmp_path / "alone")
+    command = [sys.executable, "-m", "mmood", "fit", *arguments, "--run_dir", str(tmp_path / "ddp")]
+    command += ["--trainer.devices", "3", "--trainer.strategy", "ddp"]
+    finished = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False)
+    assert finished.returncode == 0
+    logged = list(csv.DictReader((tmp_path / "ddp" / "logs" / "fit" / "metrics.csv").open()))
+    for row in alone["rows"]:
+        (value,) = {entry[f"ood/{row['set']}/{row['score']}_auroc"] for entry in logged} - {""}
+        assert float(value) == pytest.approx(row["auroc"], abs=1e-5)

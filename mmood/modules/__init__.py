@@ -1,6 +1,8 @@
 """The LightningModules: one abstract detector, one final class per way of making logits."""
 
+from mmood.modules.alignment import AlignmentFineTune
 from mmood.modules.base import AbstractDetector, Scored
+from mmood.modules.fine_tune import CrossEntropyFineTune
 from mmood.modules.zero_shot import ZeroShot
 
-__all__ = ["AbstractDetector", "Scored", "ZeroShot"]
+__all__ = ["AbstractDetector", "AlignmentFineTune", "CrossEntropyFineTune", "Scored", "ZeroShot"]
