@@ -7,6 +7,8 @@ import math
 import mpmath
 import pytest
 import torch
+from torch.nn.functional import cross_entropy, normalize
+
 from mmood.errors import MmoodError
 from mmood.losses import (
     Pairs,
@@ -20,7 +22,6 @@ from mmood.losses import (
     modality_gap,
     uniformity,
 )
-from torch.nn.functional import cross_entropy, normalize
 
 
 def unit(rows, dim=6, seed=0):
@@ -119,7 +120,7 @@ def test_all_pairs_of_a_class_as_positives(batch):
     classes = Pairs(torch.arange(8), None, LABELS, LABELS)
     logits, total = scale * image @ text.T, 0.0
     for i in range(8):
-        own = LABELS == LABELS[i]
+        own = LABELS[i] == LABELS
         for side in (logits[i], logits[:, i]):
             total -= torch.log(side.softmax(0)[own].sum()).item() / 16
     assert contrastive_loss(image, text, scale, classes).item() == pytest.approx(total, rel=1e-12)

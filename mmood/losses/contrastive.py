@@ -36,14 +36,14 @@ class Pairs:
 def distinct_texts(ids: Int[Tensor, " images"]) -> tuple[Int[Tensor, " texts"], Pairs]:
     """Return the distinct ids, ascending, and the pairs with which their texts stand for all B of them.
 
-    Equal texts have equal embeddings, so a text that comes m times adds `m exp(S_ij)` to the sum over texts: encoding it
-    once and adding `log m` to its logit changes no value and no gradient.
+    Equal texts have equal embeddings, so a text that comes m times adds `m exp(S_ij)` to the sum over texts: encoding
+    it once and adding `log m` to its logit changes no value and no gradient.
 
     >>> texts, pairs = distinct_texts(torch.tensor([7, 3, 7]))
     >>> texts.tolist(), pairs.text.tolist(), pairs.count.tolist()
     ([3, 7], [1, 0, 1], [1, 2])
     """
-    texts, index, count = ids.unique(return_inverse=True, return_counts=True)
+    texts, index, count = torch.unique(ids, return_inverse=True, return_counts=True)
     return texts, Pairs(index, count)
 
 
@@ -60,6 +60,10 @@ def contrastive_loss(
     becomes the LSE over all pairs of the image's class (the log of the probability of *any* text of the class), which
     takes that floor away. Uniform targets over the same pairs would change nothing while a class has one text.
 
+    >>> u = torch.eye(2)
+    >>> round(contrastive_loss(u, u, 1.0).item(), 4)
+    0.3133
+
     Args:
         image: (B, D) unit-norm image embeddings.
         text: (K, D) unit-norm text embeddings; K = B without `pairs`.
@@ -68,10 +72,6 @@ def contrastive_loss(
 
     Raises:
         MmoodError: there are no `pairs` and the numbers of images and texts differ.
-
-    >>> u = torch.eye(2)
-    >>> round(contrastive_loss(u, u, 1.0).item(), 4)
-    0.3133
     """
     pairs = _checked(image, text, pairs)
     logits = scale * (image @ text.T)
@@ -86,9 +86,10 @@ def alignment_regulariser(
 ) -> Float[Tensor, ""]:
     """Return the cross-modal alignment regulariser `1/2 (R_I + R_T)` of CMA (arXiv 2503.18817); it is negative.
 
-    `R_I = mean_i [-LSE_j S_ij]` and `R_T = mean_i [-LSE_j S_ji]`, positives included. Up to the constant `log_partition`,
-    R_I is the negative log-likelihood of the image embeddings under a mixture of von Mises-Fisher densities around the
-    texts, for a fixed scale; docs/alignment.md derives it. Arguments and errors are those of `contrastive_loss`.
+    `R_I = mean_i [-LSE_j S_ij]` and `R_T = mean_i [-LSE_j S_ji]`, positives included. Up to a constant (see
+    `log_partition`), R_I is the negative log-likelihood of the image embeddings under a mixture of von Mises-Fisher
+    densities around the texts, for a fixed scale; docs/alignment.md derives it. Arguments and errors are those of
+    `contrastive_loss`.
 
     >>> u = torch.eye(2)
     >>> round(alignment_regulariser(u, u, 1.0).item(), 4)
@@ -108,8 +109,12 @@ def alignment_loss(
 ) -> Float[Tensor, ""]:
     """Return CMA's loss `1/2 (CE_I + λ R_I) + 1/2 (CE_T + λ R_T)` (arXiv 2503.18817).
 
-    It equals `mean_i[-S_ii] + (1 - λ) 1/2 (mean_i LSE_j S_ij + mean_i LSE_j S_ji)`: InfoNCE whose repulsion is scaled by
-    1 - λ. λ = 0 is FLYP; λ = 1 attracts only, and collapses.
+    It equals `mean_i[-S_ii] + (1 - λ) 1/2 (mean_i LSE_j S_ij + mean_i LSE_j S_ji)`: InfoNCE whose repulsion is scaled
+    by 1 - λ. λ = 0 is FLYP; λ = 1 attracts only, and collapses.
+
+    >>> u, s = torch.eye(2), torch.tensor(1.0)
+    >>> bool(alignment_loss(u, u, s, 0.0) == contrastive_loss(u, u, s))
+    True
 
     Args:
         image: (B, D) unit-norm image embeddings.
@@ -122,10 +127,6 @@ def alignment_loss(
 
     Raises:
         MmoodError: there are no `pairs` and the numbers of images and texts differ.
-
-    >>> u, s = torch.eye(2), torch.tensor(1.0)
-    >>> bool(alignment_loss(u, u, s, 0.0) == contrastive_loss(u, u, s))
-    True
     """
     pairs = _checked(image, text, pairs)
     cosines = image @ text.T

@@ -25,7 +25,10 @@ def alignment(left: Float[Tensor, "pairs dim"], right: Float[Tensor, "pairs dim"
 def uniformity(points: Float[Tensor, "points dim"], sharpness: float = 2.0, rows: int = 1024) -> Float[Tensor, ""]:
     """Return the log of the mean Gaussian kernel over pairs of unit-norm embeddings; smaller is more uniform.
 
-    `log mean_{i<j} exp(-t |u_i - u_j|^2)` (Wang and Isola, arXiv 2005.10242), 0 if all points coincide, never below -4t.
+    `log mean_{i<j} exp(-t |u_i - u_j|^2)` (Wang and Isola, arXiv 2005.10242): 0 if all points coincide, at least -4t.
+
+    >>> uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).item()
+    -8.0
 
     Args:
         points: (N, D) unit-norm embeddings, N at least 2.
@@ -34,9 +37,6 @@ def uniformity(points: Float[Tensor, "points dim"], sharpness: float = 2.0, rows
 
     Raises:
         MmoodError: there are fewer than two points.
-
-    >>> uniformity(torch.tensor([[1.0, 0.0], [-1.0, 0.0]])).item()
-    -8.0
     """
     if len(points) < 2:
         raise MmoodError(f"Uniformity is a mean over pairs of embeddings, and there are {len(points)} embeddings.")
@@ -55,4 +55,4 @@ def modality_gap(image: Float[Tensor, "images dim"], text: Float[Tensor, "texts 
     >>> modality_gap(torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]])).item()
     2.0
     """
-    return (image.mean(dim=0) - text.mean(dim=0)).norm()
+    return torch.dist(image.mean(dim=0), text.mean(dim=0))

@@ -1,0 +1,251 @@
+"""Contrastive fine-tuning of both towers with a cross-modal alignment regulariser."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch import Callback
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.nn import functional
+
+from mmood.data.batch import Batch
+from mmood.encoders import EncodedImages, EncoderSettings, load_templates
+from mmood.encoders.vision_language import VisionLanguageEncoder
+from mmood.errors import MmoodError
+from mmood.losses import Pairs, alignment_loss, distinct_texts
+from mmood.modules.base import AbstractDetector
+from mmood.modules.captions import Candidates, Captions, with_classes
+from mmood.modules.gather import gathered, rank, world_size
+from mmood.modules.gradient_cache import in_chunks
+from mmood.modules.interpolation import interpolate
+from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
+from mmood.modules.reference import TextReference
+from mmood.modules.trained import TrainedParts, parameter_groups, select, training_mode
+from mmood.scores.base import AbstractScore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Variants of the loss; the defaults are the reference's.
+
+    Attributes:
+        texts: the texts of a step: `pairs` encodes one per image, `distinct` each distinct one of the global batch once
+            (the same loss, about a fifth less text to encode at 512 of 1,000 classes), `classes` one per ID class.
+        detach_scale: stop the gradient to the logit scale inside the regulariser.
+        multi_positive: images and texts of one class are positives of each other; else only an image's own text is.
+        max_scale: clamp the logit scale to this after every step; CLIP's own training has 100. None for no clamp.
+    """
+
+    texts: Candidates = "pairs"
+    detach_scale: bool = False
+    multi_positive: bool = False
+    max_scale: float | None = None
+
+
+_LOSS = LossSettings()
+_TRAINED = TrainedParts()
+_EXECUTION = Execution()
+
+
+@final
+class AlignmentFineTune(AbstractDetector):
+    """Fine-tunes a CLIP with `1/2 (CE_I + λ R_I) + 1/2 (CE_T + λ R_T)` (CMA, arXiv 2503.18817); scores as `ZeroShot`.
+
+    The contrastive batch is that of all devices together: 2 x 256 trains the same weights as 1 x 512.
+
+    Args:
+        encoder: a vision-language model.
+        class_names: ID classes: the name of a list, a text file with one name a line, or the names.
+        scores: name in the results -> score.
+        alignment: λ, weight of the regulariser, in [0, 1]; the paper's command has 0.001, and 0 is FLYP.
+        prompts: templates of the training texts and of the prototypes; with several, each image draws one in training.
+        loss: variants of the loss.
+        trained: which parts are trained.
+        optimizer: from the parameters to their optimiser.
+        schedule: from the optimiser and the number of steps to the learning rate of each step.
+        execution: memory and speed of a step.
+        weight_interpolation: evaluate weights between the pre-trained (0) and the trained ones (1), as WiSE-FT does.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderSettings,
+        class_names: str | list[str],
+        scores: dict[str, AbstractScore],
+        alignment: float,
+        prompts: str | list[str] = "The nice {}",
+        loss: LossSettings = _LOSS,
+        trained: TrainedParts = _TRAINED,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.1),
+        schedule: ScheduleCallable = lambda optimizer, steps: WarmupCosine(optimizer, steps, warmup=500),
+        execution: Execution = _EXECUTION,
+        weight_interpolation: float | None = None,
+    ) -> None:
+        super().__init__(encoder, class_names, scores)
+        _check(alignment, trained, execution)
+        self.templates = load_templates(prompts)
+        self.alignment = alignment
+        self.loss = loss
+        self.trained = trained
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.execution = execution
+        self.weight_interpolation = weight_interpolation
+        select(self._vision_language, trained)
+        self._prototypes: Tensor | None = None
+        self._pretrained: dict[str, Tensor] | None = None
+
+    @property
+    def prototypes(self) -> Float[Tensor, "classes dim"]:
+        """The text prototypes of the latest evaluation."""
+        if self._prototypes is None:
+            raise MmoodError("AlignmentFineTune has no text prototypes yet; call fit_scores() first.")
+        return self._prototypes
+
+    @property
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """The learnt logit scale, already exponentiated."""
+        return self._vision_language.logit_scale
+
+    def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
+        """Return the raw cosines of the embeddings with the prototypes."""
+        assert encoded.embedding is not None
+        return encoded.embedding @ self.prototypes.T
+
+    def reference(self) -> TextReference:
+        """Return the class names and their text prototypes, made now with the fine-tuned text tower."""
+        self._interpolate()
+        with torch.autocast(self.device.type, enabled=False):
+            self._prototypes = self._vision_language.prototypes(self.class_names, self.templates)
+        return TextReference(self.class_names, self._prototypes, self._vision_language)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return the whole encoder, frozen parts and BatchNorm statistics included: a checkpoint stands alone."""
+        return {name: tensor for name, tensor in self.state_dict().items() if name.startswith("encoder.")}
+
+    def settings(self) -> dict[str, object]:
+        """Return the prompt templates, λ and the interpolation of the weights."""
+        return {
+            "prompts": list(self.templates),
+            "alignment": self.alignment,
+            "weight_interpolation": self.weight_interpolation,
+        }
+
+    def setup(self, stage: str) -> None:
+        """Prepare the towers for training; for an evaluation, keep the pre-trained weights to interpolate from."""
+        if stage == "fit":
+            prepare(self.encoder, self.execution)
+        elif self.weight_interpolation is not None:
+            # A checkpoint is loaded after this.
+            self._pretrained = {name: tensor.clone() for name, tensor in self.trained_state().items()}
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callbacks that log the training and how the embeddings lie."""
+        # The package of the callbacks imports that of the modules.
+        from mmood.callbacks.alignment_monitor import AlignmentMonitor
+        from mmood.callbacks.training_monitor import TrainingMonitor
+
+        return [TrainingMonitor(), AlignmentMonitor()]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimiser of the trained parameters and its schedule, stepped after every batch."""
+        optimizer = self.optimizer(parameter_groups(self.encoder, self.trained.decay_vectors))
+        scheduler = self.schedule(optimizer, total_steps(self.trainer))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Refuse what would shrink the contrastive batch, tokenise the prompts, say if this is FLYP."""
+        if self.trainer.accumulate_grad_batches != 1:
+            raise MmoodError(
+                f"`trainer.accumulate_grad_batches` is {self.trainer.accumulate_grad_batches}, but each image of a "
+                "contrastive batch is compared with all texts of it: raise `data.batch_size` and set "
+                "`model.execution.chunk` to the images that fit the memory."
+            )
+        if self.alignment == 0:
+            _log.info("model.alignment is 0: this is FLYP (arXiv 2212.00638), without the alignment regulariser.")
+        training_mode(self.encoder, self.trained)
+        self._captions = Captions(self._vision_language, self.class_names, self.templates)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Clamp the logit scale; before a step and not after it, so that a checkpoint in between changes nothing."""
+        if self.loss.max_scale is not None:
+            self._vision_language.model.logit_scale.data.clamp_(max=math.log(self.loss.max_scale))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of the global batch, computed in float32."""
+        image = gathered(in_chunks(self._embed_images, batch["image"], self.execution.chunk))
+        text, pairs = self._texts(batch)
+        with torch.autocast(self.device.type, enabled=False):
+            return alignment_loss(image, text, self.logit_scale, self.alignment, pairs, self.loss.detach_scale)
+
+    def _texts(self, batch: Batch) -> tuple[Float[Tensor, "texts dim"], Pairs]:
+        """Return the embeddings of the step's texts, over all ranks, and which image has which."""
+        captions, labels = self._captions, batch["label"]
+        if self.loss.texts == "classes":
+            ids, pairs = captions.of_classes(self.global_step), Pairs(gathered(labels))
+            text = self._shared(ids)
+        else:
+            own = captions.of_images(labels, batch["key"], self.current_epoch)
+            ids = gathered(own)
+            if self.loss.texts == "distinct":
+                ids, pairs = distinct_texts(ids)
+                text = self._shared(ids)
+            else:
+                pairs = Pairs(torch.arange(len(ids), device=ids.device))
+                text = gathered(self._embed_texts(own))
+        return text, with_classes(pairs, captions, ids) if self.loss.multi_positive else pairs
+
+    def _shared(self, ids: Int[Tensor, " texts"]) -> Float[Tensor, "texts dim"]:
+        """Return the embeddings of texts, each rank encoding an equal share (the last texts may be encoded twice)."""
+        share = -(-len(ids) // world_size())
+        places = torch.arange(rank() * share, (rank() + 1) * share, device=ids.device)
+        return gathered(self._embed_texts(ids[places.clamp_max(len(ids) - 1)]))[: len(ids)]
+
+    def _embed_texts(self, ids: Int[Tensor, " texts"]) -> Float[Tensor, "texts dim"]:
+        def encode(tokens: Tensor) -> Tensor:
+            return functional.normalize(self._vision_language.encode_token_ids(tokens), dim=-1)
+
+        return in_chunks(encode, self._captions.tokens[ids], self.execution.chunk)
+
+    def _embed_images(self, images: Tensor) -> Tensor:
+        embedding = self._vision_language.encode_image(images).embedding
+        assert embedding is not None
+        return embedding
+
+    def _interpolate(self) -> None:
+        if self._pretrained is not None and self.weight_interpolation is not None:
+            between = interpolate(self._pretrained, self.trained_state(), self.weight_interpolation)
+            self.load_state_dict(between, strict=False)
+            self._pretrained = None
+
+    @property
+    def _vision_language(self) -> VisionLanguageEncoder:
+        if not isinstance(self.encoder, VisionLanguageEncoder):
+            raise MmoodError(
+                f"model.encoder.name is '{self.encoder.settings.name}', an image-only encoder without texts; "
+                "AlignmentFineTune needs a vision-language model such as ViT-B-16."
+            )
+        return self.encoder
+
+
+def _check(alignment: float, trained: TrainedParts, execution: Execution) -> None:
+    if not 0 <= alignment <= 1:
+        raise MmoodError(f"`model.alignment` is {alignment}; it must be in [0, 1] (0 is FLYP, 1 attracts only).")
+    if trained.towers == "none":
+        raise MmoodError(
+            "`model.trained.towers` is none, which leaves AlignmentFineTune nothing to train; set image or both."
+        )
+    if trained.batch_norm and execution.chunk is not None:
+        raise MmoodError(
+            "`model.execution.chunk` encodes each image twice and apart from the rest of its batch, which BatchNorm in "
+            "training cannot do exactly: leave it out, or set `model.trained.batch_norm` to false."
+        )

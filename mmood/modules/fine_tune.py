@@ -1,0 +1,192 @@
+"""Cross-entropy fine-tuning of an image tower with a linear head: the baselines FFT and LP-FT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import Callback
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmood.data.batch import Batch
+from mmood.encoders import EncodedImages, EncoderSettings, load_templates
+from mmood.encoders.vision_language import VisionLanguageEncoder
+from mmood.errors import MmoodError
+from mmood.modules.base import AbstractDetector
+from mmood.modules.gradient_cache import in_chunks
+from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
+from mmood.modules.reference import TextReference
+from mmood.modules.trained import TrainedParts, parameter_groups, select_image_tower, training_mode
+from mmood.scores.base import AbstractScore
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The linear head.
+
+    Attributes:
+        start: `random`, `zero-shot` (the text prototypes times the logit scale, which needs `reads: embedding`), or a
+            checkpoint with a trained head: linear probing, then fine-tuning is LP-FT (arXiv 2202.10054).
+        reads: `features` before the projection, or the unit-norm `embedding`.
+    """
+
+    start: str = "random"
+    reads: Literal["features", "embedding"] = "features"
+
+
+_HEAD = HeadSettings()
+_TRAINED = TrainedParts(towers="image")
+_EXECUTION = Execution()
+
+
+@final
+class CrossEntropyFineTune(AbstractDetector):
+    """Trains image tower and linear head with cross-entropy (FFT); from a probed head it is LP-FT (arXiv 2202.10054).
+
+    Args:
+        encoder: an encoder of any kind.
+        class_names: ID classes: the name of a list, a text file with one name a line, or the names.
+        scores: name in the results -> score; they read the head's logits.
+        head: the linear head and where it starts.
+        prompts: templates of the text prototypes, for a zero-shot head and for scores that compare with texts.
+        trained: which parts are trained besides the head; `towers: none` is linear probing.
+        optimizer: from the parameters to their optimiser.
+        schedule: from the optimiser and the number of steps to the learning rate of each step.
+        execution: memory and speed of a step.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderSettings,
+        class_names: str | list[str],
+        scores: dict[str, AbstractScore],
+        head: HeadSettings = _HEAD,
+        prompts: str | list[str] = "a photo of a {}",
+        trained: TrainedParts = _TRAINED,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.1),
+        schedule: ScheduleCallable = lambda optimizer, steps: WarmupCosine(optimizer, steps, warmup=500),
+        execution: Execution = _EXECUTION,
+    ) -> None:
+        super().__init__(encoder, class_names, scores)
+        if trained.towers == "both":
+            raise MmoodError(
+                "`model.trained.towers` is both, but cross-entropy trains no text tower; set image or none."
+            )
+        self.head_settings = head
+        self.templates = load_templates(prompts)
+        self.trained = trained
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.execution = execution
+        select_image_tower(self.encoder, trained, head.reads)
+        width = self.encoder.feature_dim if head.reads == "features" else self.encoder.embedding_dim
+        assert width is not None
+        self.head = nn.Linear(width, len(self.class_names))
+
+    def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
+        """Return the head's logits."""
+        logits: Tensor = self.head(self._read(encoded))
+        return logits
+
+    def reference(self) -> TextReference:
+        """Return the class names and their text prototypes, from the text tower as it was pre-trained."""
+        return TextReference(self.class_names, self._prototypes(), self._text_encoder)
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return the head, and the whole encoder if its image tower is trained."""
+        kept = ("head.",) if self.trained.towers == "none" else ("head.", "encoder.")
+        return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(kept)}
+
+    def settings(self) -> dict[str, object]:
+        """Return where the head started, what it reads, and what is trained besides it."""
+        return {"head": self.head_settings.start, "reads": self.head_settings.reads, "trained": self.trained.towers}
+
+    def setup(self, stage: str) -> None:
+        """Prepare for training, and give the head its start: before a checkpoint to resume from is loaded."""
+        if stage != "fit":
+            return
+        prepare(self.encoder, self.execution)
+        weight, bias = self._start()
+        with torch.no_grad():
+            self.head.weight.copy_(weight)
+            self.head.bias.copy_(bias)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callback that logs the training."""
+        # The package of the callbacks imports that of the modules.
+        from mmood.callbacks.training_monitor import TrainingMonitor
+
+        return [TrainingMonitor()]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimiser of the trained parameters and its schedule, stepped after every batch."""
+        optimizer = self.optimizer(parameter_groups(self, self.trained.decay_vectors))
+        scheduler = self.schedule(optimizer, total_steps(self.trainer))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Put trained parts into training mode."""
+        training_mode(self.encoder, self.trained)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean cross-entropy of the batch, computed in float32."""
+
+        def read(images: Tensor) -> Tensor:
+            return self._read(self.encoder.encode_image(images))
+
+        inputs = in_chunks(read, batch["image"], self.execution.chunk)
+        with torch.autocast(self.device.type, enabled=False):
+            return functional.cross_entropy(self.head(inputs), batch["label"])
+
+    def _read(self, encoded: EncodedImages) -> Tensor:
+        part = encoded.features if self.head_settings.reads == "features" else encoded.embedding
+        assert part is not None
+        return part
+
+    def _start(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the head at the first step."""
+        start, shape = self.head_settings.start, tuple(self.head.weight.shape)
+        if start == "random":
+            return self.head.weight, self.head.bias
+        if start != "zero-shot":
+            return load_head(Path(start), shape)
+        if self.head_settings.reads != "embedding":
+            raise MmoodError(
+                "`model.head.start` is zero-shot, whose prototypes are embeddings; set `reads: embedding`."
+            )
+        with torch.no_grad():
+            return self._text_encoder.logit_scale * self._prototypes(), torch.zeros(shape[0])
+
+    def _prototypes(self) -> Tensor:
+        with torch.autocast(self.device.type, enabled=False):
+            return self._text_encoder.prototypes(self.class_names, self.templates)
+
+    @property
+    def _text_encoder(self) -> VisionLanguageEncoder:
+        if not isinstance(self.encoder, VisionLanguageEncoder):
+            raise MmoodError(f"'{self.encoder.settings.name}' is an image-only encoder and has no text prototypes.")
+        return self.encoder
+
+
+def load_head(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return weight (C, F) and bias (C,) of the linear head in a checkpoint; nothing in it is executed.
+
+    Raises:
+        MmoodError: there is no such file, or no head of that shape in it.
+    """
+    if not path.is_file():
+        raise MmoodError(f"`model.head.start` is '{path}', which is no file; give random, zero-shot or a checkpoint.")
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    weight, bias = state.get("head.weight"), state.get("head.bias")
+    if weight is None or bias is None or tuple(weight.shape) != shape:
+        found = "no linear head" if weight is None or bias is None else f"one of shape {tuple(weight.shape)}"
+        raise MmoodError(
+            f"The checkpoint '{path}' of `model.head.start` has {found}; a head of shape {shape} is needed."
+        )
+    return weight, bias

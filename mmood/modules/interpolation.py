@@ -1,0 +1,39 @@
+"""WiSE-FT: weights between the pre-trained and the fine-tuned ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mmood.errors import MmoodError
+
+
+def interpolate(pretrained: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
+    """Return `(1 - α) pretrained + α tuned` for every tensor of floats, and the tuned one of every other.
+
+    Weights between both keep more of the pre-trained model's robustness (Wortsman et al., arXiv 2109.01903). The logit
+    scale is interpolated before its exponential, as it is stored.
+
+    >>> interpolate({"w": torch.tensor([0.0])}, {"w": torch.tensor([4.0])}, 0.25)
+    {'w': tensor([1.])}
+
+    Args:
+        pretrained: the state dict at α = 0.
+        tuned: the state dict at α = 1, with the same names and shapes.
+        alpha: α, in [0, 1].
+
+    Raises:
+        MmoodError: α is outside [0, 1], or names or shapes differ.
+    """
+    if not 0 <= alpha <= 1:
+        raise MmoodError(f"`model.weight_interpolation` is {alpha}; it must be in [0, 1] (0 is pre-trained).")
+    shapes = [{name: tensor.shape for name, tensor in state.items()} for state in (pretrained, tuned)]
+    if shapes[0] != shapes[1]:
+        different = sorted({name for name, _ in shapes[0].items() ^ shapes[1].items()})
+        raise MmoodError(f"Weights can only be interpolated within one architecture; {different[:4]} differ.")
+    return {
+        name: torch.lerp(pretrained[name].to(tensor), tensor, alpha) if tensor.is_floating_point() else tensor
+        for name, tensor in tuned.items()
+    }

@@ -1,0 +1,93 @@
+"""The learning rate over a run, and what else makes a training step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch.trainer import Trainer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.optimizer import Optimizer
+
+from mmood.encoders.base import AbstractEncoder
+from mmood.encoders.image_only import ImageEncoder
+from mmood.encoders.vision_language import VisionLanguageEncoder
+from mmood.errors import MmoodError
+
+ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
+"""From the optimiser and the number of steps of the whole run to its learning rates, stepped after every batch."""
+
+COMPILED = ("visual.transformer", "visual.trunk", "transformer", "text.transformer")
+"""The parts of open_clip's models that hold almost all of the work and are called as modules."""
+
+
+def warmup_cosine(step: int, steps: int, warmup: int) -> float:
+    """Return the share of the peak learning rate at a step: linear from 0, then a half cosine down to 0 at `steps`.
+
+    >>> [warmup_cosine(step, 10, 4) for step in (0, 2, 4, 7, 10)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if step < warmup:
+        return step / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+class WarmupCosine(LambdaLR):
+    """Scales the learning rate by `warmup_cosine`.
+
+    Args:
+        optimizer: whose learning rates are the peaks.
+        steps: of the whole run.
+        warmup: of them, the first on which the rate rises. A run no longer than that never reaches the peak.
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int, warmup: int = 500) -> None:
+        super().__init__(optimizer, lambda step: warmup_cosine(step, steps, warmup))
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a step is computed; nothing here changes what it computes.
+
+    Attributes:
+        chunk: images (and texts) of a device whose activations are held at a time; the rest of the batch is encoded
+            twice. None holds all.
+        checkpointing: hold only the inputs of the towers' blocks and compute the rest twice.
+        compile: compile the towers with `torch.compile`.
+        channels_last: memory format of images and convolutions; pays for ResNets and ConvNeXts on a GPU.
+    """
+
+    chunk: int | None = None
+    checkpointing: bool = False
+    compile: bool = False
+    channels_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.chunk is not None and self.chunk < 1:
+            raise MmoodError(f"`model.execution.chunk` is {self.chunk}; give at least 1, or leave it out.")
+
+
+def prepare(encoder: AbstractEncoder, execution: Execution) -> None:
+    """Switch on in an encoder what `execution` asks for; to be called before the model is wrapped for DDP."""
+    assert isinstance(encoder, VisionLanguageEncoder | ImageEncoder)
+    if execution.channels_last:
+        # Convolutions follow the format of their weights.
+        for parameter in encoder.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    if execution.checkpointing:
+        encoder.model.set_grad_checkpointing(True)
+    if execution.compile:
+        for name, module in encoder.model.named_modules():
+            if name in COMPILED:
+                module.compile()
+
+
+def total_steps(trainer: Trainer) -> int:
+    """Return the number of optimiser steps of the whole run; MmoodError if it has no end."""
+    steps = trainer.estimated_stepping_batches
+    if math.isinf(steps):
+        raise MmoodError("The learning rate falls to 0 at the end of the run; set `trainer.max_epochs` or `max_steps`.")
+    return int(steps)

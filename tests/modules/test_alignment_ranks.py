@@ -1,0 +1,123 @@
+"""Two ranks train the weights of one, and a killed run goes on bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from tiny import batches, save_tiny, trainer, tune
+from torch.utils.data import DataLoader
+
+from mmood.modules.alignment import LossSettings
+from mmood.modules.optimisation import Execution, WarmupCosine
+
+GLOBAL_BATCH = 64
+# The loss as it is for 20 steps; its variants for fewer.
+STEPS = {"pairs": 20, "distinct-chunks": 5, "classes": 5}
+VARIANTS = {
+    "pairs": {},
+    "distinct-chunks": {"loss": LossSettings(texts="distinct"), "execution": Execution(chunk=12)},
+    "classes": {"loss": LossSettings(texts="classes", detach_scale=True, multi_positive=True)},
+}
+
+
+def share(rank: int, world: int, steps: int) -> DataLoader:
+    """Return a rank's rows of the global batches."""
+    rows = slice(rank * GLOBAL_BATCH // world, (rank + 1) * GLOBAL_BATCH // world)
+    own = [{name: value[rows] for name, value in batch.items()} for batch in batches(steps, GLOBAL_BATCH)]
+    return DataLoader(own, batch_size=None)
+
+
+def one_rank(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    if world > 1:
+        # What torchrun sets: Lightning then starts no processes itself.
+        meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": Path(folder, "port").read_text()}
+        os.environ |= meeting | {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "GROUP_RANK": "0",
+            "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "test",
+        }  # fmt: skip
+    for name, variant in VARIANTS.items():
+        module = tune(save_tiny(Path(folder, f"clip{rank}")), **variant)
+        spread = {"devices": world, "strategy": "ddp"} if world > 1 else {}
+        trainer(STEPS[name], **spread).fit(module, share(rank, world, STEPS[name]))
+        if rank == 0:
+            torch.save(module.trained_state(), Path(folder, f"{name}-{world}.pt"))
+
+
+@pytest.mark.ddp
+def test_two_ranks_train_the_weights_of_one(tmp_path, free_port):
+    (tmp_path / "port").write_text(str(free_port))
+    torch.multiprocessing.spawn(one_rank, (2, str(tmp_path)), nprocs=2)
+    one_rank(0, 1, str(tmp_path))
+    for name in VARIANTS:
+        one, two = (torch.load(tmp_path / f"{name}-{world}.pt") for world in (1, 2))
+        start = tune(save_tiny(tmp_path / "clip0")).trained_state()
+        for key in one:
+            error = (two[key] - one[key]).norm() / one[key].norm()
+            assert error < 1e-5, f"{name}: {key} differs by {error:.1e}"
+        moved = max(((one[key] - start[key]).norm() / one[key].norm()).item() for key in one)
+        assert moved > 0.003, f"{name}: nothing to compare, the weights moved by {moved:.1e}"
+
+
+class Resumable(DataLoader):
+    """A loader that says where it stands, as the real one does."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(batches(steps, 8).dataset, batch_size=None)
+        self.consumed = self.start = 0
+
+    def __iter__(self):
+        self.consumed, self.start = self.start, 0
+        for batch in list(self.dataset)[self.consumed :]:
+            self.consumed += 1
+            yield batch
+
+    def state_dict(self):
+        return {"consumed": self.consumed}
+
+    def load_state_dict(self, state):
+        self.start = state["consumed"]
+
+
+class Kill(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(folder: Path, kill_at: int | None) -> None:
+    """Train from the last checkpoint in the folder, if there is one."""
+    torch.set_num_threads(1)
+    saves = ModelCheckpoint(folder / "steps", "{step}", every_n_train_steps=1, save_top_k=-1)
+    module = tune(
+        save_tiny(folder / "clip"),
+        prompts=["a {}", "one {}", "the {}"],
+        loss=LossSettings(max_scale=7.388),
+        schedule=lambda optimizer, steps: WarmupCosine(optimizer, steps, warmup=3),
+    )
+    last = max((folder / "steps").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]), default=None)
+    callbacks = [saves, Kill(kill_at)] if kill_at else [saves]
+    run = trainer(12, callbacks=callbacks, enable_checkpointing=True, default_root_dir=folder)
+    run.fit(module, Resumable(6), ckpt_path=last)
+    torch.save(module.trained_state(), folder / "end.pt")
+
+
+def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(whole, None)
+    command = f"from pathlib import Path; import test_alignment_ranks as t; t.train(Path({str(cut)!r}), 9)"
+    killed = subprocess.run([sys.executable, "-c", command], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (cut / "end.pt").exists()
+    train(cut, None)
+    expected, found = torch.load(whole / "end.pt"), torch.load(cut / "end.pt")
+    assert expected.keys() == found.keys()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []

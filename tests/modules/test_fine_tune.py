@@ -1,0 +1,100 @@
+"""Cross-entropy fine-tuning of a tiny CLIP: FFT, linear probing, LP-FT."""
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from tiny import CLASSES, adamw, batches, save_tiny, trainer, weights
+from torch.nn.functional import cross_entropy
+
+from mmood.encoders import EncoderSettings
+from mmood.errors import MmoodError
+from mmood.modules.fine_tune import CrossEntropyFineTune, HeadSettings
+from mmood.modules.optimisation import Execution
+from mmood.modules.trained import TrainedParts
+from mmood.scores.logits import MCM
+
+PROBE = TrainedParts(towers="none")
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    return save_tiny(tmp_path_factory.mktemp("clip") / "vit")
+
+
+def module(settings, **more):
+    return CrossEntropyFineTune(settings, CLASSES, {"mcm": MCM()}, **{"optimizer": adamw, **more})
+
+
+def changed(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize("execution", [Execution(), Execution(chunk=5)])
+def test_image_tower_and_head_are_trained(vit, execution):
+    tuned = module(vit, execution=execution)
+    before, loader = weights(tuned), batches(3, 12)
+    trainer(3).fit(tuned, loader)
+    moved = changed(before, weights(tuned))
+    # The features come before the projection.
+    expected = {name for name in before if ".visual." in name and not name.endswith(".proj")}
+    assert moved == expected | {"head.weight", "head.bias"}
+
+
+def test_the_loss_is_cross_entropy_of_the_head(vit):
+    tuned, (batch,) = module(vit), batches(1, 12)
+    logits = tuned.head(tuned.encoder.encode_image(batch["image"]).features)
+    torch.testing.assert_close(tuned.training_step(batch, 0), cross_entropy(logits, batch["label"]))
+    torch.testing.assert_close(tuned.embed(batch).logits, logits)
+
+
+def test_a_probe_leaves_the_towers_alone_and_its_checkpoint_is_the_head(vit):
+    probe = module(vit, trained=PROBE)
+    encoder = {name: tensor.clone() for name, tensor in probe.encoder.state_dict().items()}
+    trainer(3).fit(probe, batches(3, 12))
+    assert changed(encoder, probe.encoder.state_dict()) == set()
+    assert set(probe.trained_state()) == {"head.weight", "head.bias"}
+
+
+def test_fine_tuning_goes_on_from_a_probe(vit, tmp_path):
+    saves = {"enable_checkpointing": True, "callbacks": [ModelCheckpoint(tmp_path, "probe")]}
+    probe = module(vit, trained=PROBE)
+    trainer(3, **saves).fit(probe, batches(3, 12))
+    tuned = module(vit, head=HeadSettings(start=str(tmp_path / "probe.ckpt")))
+    tuned.setup("fit")
+    assert torch.equal(tuned.head.weight, probe.head.weight)
+    assert torch.equal(tuned.head.bias, probe.head.bias)
+    with pytest.raises(MmoodError, match=r"one of shape \(5, 32\); a head of shape \(5, 24\)"):
+        module(vit, head=HeadSettings(str(tmp_path / "probe.ckpt"), "embedding")).setup("fit")
+
+
+def test_a_zero_shot_head_gives_the_zero_shot_logits(vit):
+    tuned = module(vit, head=HeadSettings("zero-shot", "embedding"), prompts="a {}")
+    tuned.setup("fit")
+    (batch,) = batches(1, 6)
+    embedded = tuned.embed(batch)
+    prototypes = tuned.encoder.encode_text([f"a {name}" for name in CLASSES])
+    torch.testing.assert_close(embedded.logits, tuned.encoder.logit_scale * embedded.embedding @ prototypes.T)
+
+
+def test_image_only_encoders_are_fine_tuned(tmp_path):
+    tuned = module(EncoderSettings("timm:test_resnet.r160_in1k", "random", image_size=32))
+    before = weights(tuned)
+    trainer(2).fit(tuned, batches(2, 4, side=32))
+    moved = changed(before, weights(tuned))
+    assert moved
+    assert not any("running" in name for name in moved)
+    with pytest.raises(MmoodError, match="no text prototypes"):
+        tuned.reference()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"trained": TrainedParts()}, "trains no text tower"),
+        ({"head": HeadSettings("zero-shot")}, "reads: embedding"),
+        ({"head": HeadSettings("none.ckpt")}, "no file"),
+    ],
+)
+def test_what_cannot_be_is_refused(vit, more, words):
+    with pytest.raises(MmoodError, match=words):
+        module(vit, **more).setup("fit")
