@@ -9,6 +9,9 @@ from lightning.pytorch import LightningDataModule
 
 from mmood.data.benchmarks import check_count
 from mmood.data.catalog import ID_GROUP, Catalog, EvaluationSet, Member, check_classes, members
+from mmood.data.feature_access import FeatureAccess, TrainsOnFeatures
+from mmood.data.feature_loader import FeatureLoader, FeatureTrainLoader
+from mmood.data.feature_store import StoredFeatures
 from mmood.data.index import Keys, SetIndex
 from mmood.data.loader import Decoder, EvalLoader
 from mmood.data.plan import held_out
@@ -23,6 +26,7 @@ from mmood.errors import MmoodError
 __all__ = ["EvaluationSet", "EvaluationStage", "OoDDataModule", "TransformSource"]
 
 EvaluationStage = Literal["validate", "test"]
+EvaluationLoader = EvalLoader | FeatureLoader
 
 _LOADER = LoaderSettings()
 _NO_VAL = ValSettings()
@@ -53,6 +57,8 @@ class OoDDataModule(LightningDataModule):
         class_names: name of a list, a text file with one name a line, or the names of the ID classes.
         batch_size: images per batch and device.
         loader: workers, seed, behaviour on broken samples.
+        features: stored features in place of images: `auto` reads those of the cache that fit, `off` none, a folder
+            those in it, which must fit; `mmood embed` makes them. Scores that need patches read images in any case.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class OoDDataModule(LightningDataModule):
         class_names: str | list[str] | None = None,
         batch_size: int = 256,
         loader: LoaderSettings = _LOADER,
+        features: str = "auto",
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -81,7 +88,9 @@ class OoDDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.loader = loader
         self.plan: DataPlan = resolve(benchmark, id, ood, class_names)
+        self.features = features
         self.catalog = Catalog(root, loader.pipes)
+        self._features = FeatureAccess(features, batch_size, loader)
 
     def setup(self, stage: str) -> None:
         """Find every set that the stage (fit, validate, test, predict) reads, and check it; no image is read."""
@@ -115,21 +124,46 @@ class OoDDataModule(LightningDataModule):
         """Return the sets of a stage in the order of its loaders, the ID set first."""
         return self.catalog.evaluation_sets(self._members(stage))
 
-    def test_dataloader(self) -> dict[str, EvalLoader]:
+    def test_dataloader(self) -> dict[str, EvaluationLoader]:
         """Return the loader of each test set by name."""
         return self._evaluation_loaders("test", persistent=False)
 
-    def val_dataloader(self) -> dict[str, EvalLoader]:
+    def val_dataloader(self) -> dict[str, EvaluationLoader]:
         """Return the loader of each validation set by name; none if `val` is unset."""
         if not self._validates():
             return {}
         return self._evaluation_loaders("validate", persistent=self.loader.persistent)
 
-    def train_dataloader(self) -> TrainLoader:
-        """Return the training loader over `train`, without what `val.id` holds out."""
+    def train_dataloader(self) -> TrainLoader | FeatureTrainLoader:
+        """Return the training loader over `train`, without what `val.id` holds out; a probe chooses its own rows."""
+        module: object = None if self.trainer is None else self.trainer.lightning_module
+        if isinstance(module, TrainsOnFeatures):
+            return FeatureTrainLoader(module.training_rows(), self.loader.seed, *self._rank_and_world())
         index = self.catalog.index(self._train_name())
         decoder = Decoder(self._transform(train=True), self._classes(index))
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
+
+    def train_features(self, augment: bool = False) -> StoredFeatures:
+        """Return the stored features of all of `train`; encoded now, by all ranks, if no store has them.
+
+        Args:
+            augment: of images under the training transform, seeded by `loader.seed`.
+        """
+        index = self.catalog.index(self._train_name())
+        self._classes(index)
+        return self._features.encoded(index, self.trainer, self.loader.seed if augment else None)
+
+    def validation_features(self) -> tuple[StoredFeatures, Keys]:
+        """Return the stored features of the ID validation set and the keys that are meant, encoded now if need be.
+
+        Raises:
+            MmoodError: `val.id` is not set.
+        """
+        if self.val.id is None:
+            raise MmoodError("`data.val.id` is not set; name a set or a fraction of `data.train` to choose on.")
+        (entry,) = self.catalog.evaluation_sets(members(self.val.id, {}, self.train)).values()
+        self._classes(entry.index)
+        return self._features.encoded(entry.index, self.trainer), entry.keys
 
     def reference_dataloader(self, keys: Keys | None = None, augment: bool = False) -> EvalLoader:
         """Return a loader that reads training samples once, in order, with labels: for banks of features.
@@ -158,11 +192,16 @@ class OoDDataModule(LightningDataModule):
         """Return for each key of `predict` the image's file, or its name in the shard."""
         return self._predict_set().names
 
-    def _evaluation_loaders(self, stage: EvaluationStage, persistent: bool) -> dict[str, EvalLoader]:
+    def _evaluation_loaders(self, stage: EvaluationStage, persistent: bool) -> dict[str, EvaluationLoader]:
         transform = self._transform(train=False)
-        loaders = {}
+        loaders: dict[str, EvaluationLoader] = {}
         for name, entry in self.evaluation_sets(stage).items():
             classes = self._classes(entry.index) if entry.group == ID_GROUP else None
+            store = self._features.stored(entry.index, self.trainer)
+            if store is not None:
+                labelled, split = entry.group == ID_GROUP, self._rank_and_world()
+                loaders[name] = FeatureLoader(store, entry.keys, labelled, self.batch_size, *split)
+                continue
             decoder = Decoder(transform, classes)
             loaders[name] = self._loader(ShardSource(entry.index), entry.keys, decoder, persistent)
         return loaders

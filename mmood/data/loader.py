@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mmood.data.batch import Batch, Skipped
+from mmood.data.buffers import Buffers, Failure, Parcel
 from mmood.data.decoding import SampleError, decode_image, decode_label
 from mmood.data.index import Keys
 from mmood.data.plan import batches_in, slots
@@ -26,12 +26,6 @@ if TYPE_CHECKING:  # spawned workers import this module, and the encoders would 
     from mmood.encoders.base import ImageTransform
 
 OOD_LABEL = -1
-
-
-class Failure(NamedTuple):
-    """An error on its way out of a worker; torch would wrap an exception's message into a traceback."""
-
-    message: str
 
 
 class Decoded(NamedTuple):
@@ -69,16 +63,15 @@ class Decoder:
         return torch.empty((0, *probe.shape))
 
 
-def collate(items: Iterable[Decoded | Skipped], size: int, empty_image: Tensor, report_skipped: bool) -> Batch:
-    """Return the batch of the next `size` items, in their order; skipped ones leave it smaller, down to B = 0.
+def collate(items: Iterable[Decoded | Skipped], images: Tensor, report_skipped: bool) -> Batch:
+    """Return the batch of the items, in their order, its images written into `images`; skipped ones leave it smaller.
 
     Each image is copied to its place as it comes: kept together until the end, they would leave the caches first.
     """
-    images = _allocate((size, *empty_image.shape[1:]))
     labels: list[int] = []
     keys: list[int] = []
     skipped: list[Skipped] = []
-    for item in islice(items, size):
+    for item in items:
         if isinstance(item, Skipped):
             skipped.append(item)
             continue
@@ -100,16 +93,6 @@ def collate(items: Iterable[Decoded | Skipped], size: int, empty_image: Tensor, 
     return batch
 
 
-def _allocate(shape: tuple[int, ...]) -> Tensor:
-    """Return an uninitialised float32 tensor; in a worker, in the memory that it shares with the main process."""
-    empty = torch.empty(0, dtype=torch.float32)
-    if get_worker_info() is None or 0 in shape:
-        return empty.new_empty(shape)
-    # torch's default_collate does the same; moving a finished batch into shared memory would copy it once more.
-    storage = torch.UntypedStorage._new_shared(4 * math.prod(shape), device="cpu")  # type: ignore[no-untyped-call]
-    return empty.set_(storage).view(shape)
-
-
 def decode_or_skip(decoder: Decoder, item: RawSample | Skipped, skip: bool) -> Decoded | Skipped:
     """Return the decoded sample; under `skip`, a broken one becomes the record of it."""
     if isinstance(item, Skipped):
@@ -122,7 +105,7 @@ def decode_or_skip(decoder: Decoder, item: RawSample | Skipped, skip: bool) -> D
         return Skipped(item.key, item.shard, item.name, error.reason)
 
 
-class EvalShards(IterableDataset[Batch | Failure]):
+class EvalShards(IterableDataset[Parcel | Failure]):
     """The batches of one rank, cut over its workers.
 
     A batch stands for `batch_size` keys. Skipped samples leave it smaller and never move others into it, so number
@@ -130,36 +113,49 @@ class EvalShards(IterableDataset[Batch | Failure]):
     """
 
     def __init__(
-        self, source: SampleSource, work: tuple[Keys, ...], decoder: Decoder, batch_size: int, skip: bool
+        self,
+        source: SampleSource,
+        work: tuple[Keys, ...],
+        decoder: Decoder,
+        batch_size: int,
+        skip: bool,
+        buffers: Buffers,
     ) -> None:
         self.source = source
         self.work = work
         self.decoder = decoder
         self.batch_size = batch_size
         self.skip = skip
+        self.buffers = buffers
         self.empty_image = decoder.empty_image()
 
-    def __iter__(self) -> Iterator[Batch | Failure]:
+    def __iter__(self) -> Iterator[Parcel | Failure]:
         worker = get_worker_info()
         number = 0 if worker is None else worker.id
-        if number == 0 and not any(len(keys) for keys in self.work):
-            yield collate([], 0, self.empty_image, self.skip)
+        if worker is not None:
+            self.buffers.start(number)
         try:
+            if number == 0 and not any(len(keys) for keys in self.work):
+                yield self._parcel(iter(()), 0)
             yield from self._batches(self.work[number])
         except MmoodError as error:
             yield Failure(str(error))
 
-    def _batches(self, keys: Keys) -> Iterator[Batch]:
+    def _batches(self, keys: Keys) -> Iterator[Parcel]:
         samples = self.source.read(keys, self.skip)
         for start in range(0, len(keys), self.batch_size):
             size = min(self.batch_size, len(keys) - start)
-            chunk = (decode_or_skip(self.decoder, item, self.skip) for item in islice(samples, size))
-            batch = collate(chunk, size, self.empty_image, self.skip)
+            parcel = self._parcel(islice(samples, size), size)
             if start + self.batch_size >= len(keys):
                 # One step past the last sample the source checks the shard's end: before the last batch leaves,
                 # because a consumer that knows the number of batches never asks for more.
                 next(samples, None)
-            yield batch
+            yield parcel
+
+    def _parcel(self, samples: Iterator[RawSample | Skipped], size: int) -> Parcel:
+        images, buffer = self.buffers.take((size, *self.empty_image.shape[1:]))
+        chunk = (decode_or_skip(self.decoder, sample, self.skip) for sample in samples)
+        return Parcel(collate(chunk, images, self.skip), buffer)
 
 
 class EvalLoader:
@@ -192,7 +188,8 @@ class EvalLoader:
     ) -> None:
         work = slots(keys, rank, world, max(1, settings.workers))
         self._length = batches_in([len(slot) for slot in work], batch_size)
-        shards = EvalShards(source, work, decoder, batch_size, settings.on_error == "skip")
+        self._buffers = Buffers(settings.workers, settings.prefetch)
+        shards = EvalShards(source, work, decoder, batch_size, settings.on_error == "skip", self._buffers)
         self._batches = worker_loader(shards, settings, persistent and settings.workers > 0)
 
     def __len__(self) -> int:
@@ -200,12 +197,12 @@ class EvalLoader:
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from raise_failures(self._batches)
+        yield from self._buffers.unpack(self._batches)
 
 
 def worker_loader(
-    dataset: IterableDataset[Batch | Failure], settings: LoaderSettings, persistent: bool
-) -> DataLoader[Batch | Failure]:
+    dataset: IterableDataset[Parcel | Failure], settings: LoaderSettings, persistent: bool
+) -> DataLoader[Parcel | Failure]:
     """Return torch's loader around a dataset that yields whole batches."""
     parallel = settings.workers > 0
     return DataLoader(
@@ -220,14 +217,6 @@ def worker_loader(
         # Without one of its own, each pass would draw a number from the global generator.
         generator=torch.Generator().manual_seed(settings.seed),
     )
-
-
-def raise_failures(batches: Iterable[Batch | Failure]) -> Iterator[Batch]:
-    """Yield the batches; a Failure among them is raised as the MmoodError that it was."""
-    for batch in batches:
-        if isinstance(batch, Failure):
-            raise MmoodError(batch.message)
-        yield batch
 
 
 def _unchanged(batch: Any) -> Any:

@@ -14,8 +14,9 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from mmood.data.batch import Batch, Skipped
+from mmood.data.buffers import Buffers, Failure, Parcel
 from mmood.data.index import Keys, SetIndex
-from mmood.data.loader import Decoded, Decoder, Failure, collate, decode_or_skip, raise_failures, worker_loader
+from mmood.data.loader import Decoded, Decoder, collate, decode_or_skip, worker_loader
 from mmood.data.plan import digest, epoch_keys
 from mmood.data.settings import LoaderSettings
 from mmood.data.shards import RawSample
@@ -53,7 +54,7 @@ def seeded(*numbers: int) -> Iterator[None]:
         np.random.set_state(before[2])  # noqa: NPY002
 
 
-class TrainShards(IterableDataset[Batch | Failure]):
+class TrainShards(IterableDataset[Parcel | Failure]):
     """The batches of one rank: its worker w yields those numbered w, w + W, w + 2W, ...
 
     The epoch's keys stand shard after shard in an order drawn for the epoch, and are cut into one run of whole batches
@@ -72,14 +73,17 @@ class TrainShards(IterableDataset[Batch | Failure]):
         self.rank = rank
         self.world = world
         self.steps = len(keys) // (world * batch_size)
+        self.buffers = Buffers(settings.workers, settings.prefetch)
         with seeded(settings.seed):
             self.empty_image = decoder.empty_image()
         # Epoch and first batch of the next pass, in shared memory: persistent workers read them at every pass.
         self.position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
-    def __iter__(self) -> Iterator[Batch | Failure]:
+    def __iter__(self) -> Iterator[Parcel | Failure]:
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        if worker is not None:
+            self.buffers.start(number)
         epoch, start = self.position.tolist()
         # torch's loader asks worker 0 first, so after a resume the worker whose turn it is must be number 0.
         slot = (number + start) % workers
@@ -88,17 +92,18 @@ class TrainShards(IterableDataset[Batch | Failure]):
         except MmoodError as error:
             yield Failure(str(error))
 
-    def _batches(self, epoch: int, start: int, slot: int, workers: int) -> Iterator[Batch]:
+    def _batches(self, epoch: int, start: int, slot: int, workers: int) -> Iterator[Parcel]:
         skip = self.settings.on_error == "skip"
         samples = self._shuffled(self._slot_keys(epoch, slot, workers), epoch, slot, skip)
         for step in range(slot, self.steps, workers):
             chunk = list(islice(samples, self.batch_size))
             if step < start:
                 continue
-            batch = collate((self._augmented(item, epoch, skip) for item in chunk), len(chunk), self.empty_image, skip)
+            images, buffer = self.buffers.take((len(chunk), *self.empty_image.shape[1:]))
+            batch = collate((self._augmented(item, epoch, skip) for item in chunk), images, skip)
             if len(batch["key"]) == 0:
                 raise MmoodError(f"No sample of training batch {step} could be read: {chunk[0]}.")
-            yield batch
+            yield Parcel(batch, buffer)
 
     def _slot_keys(self, epoch: int, slot: int, workers: int) -> Keys:
         keys = epoch_keys(self.source.index, self.keys, self.settings.seed, epoch)
@@ -202,7 +207,7 @@ class TrainLoader:
         self._shards.position.copy_(torch.tensor([self._epoch, start]))
         if start >= self._steps:
             return
-        for batch in raise_failures(self._batches):
+        for batch in self._shards.buffers.unpack(self._batches):
             self._consumed += 1
             yield batch
 

@@ -1,0 +1,193 @@
+"""Loaders that read stored features in place of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import TypedDict, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmood.data.batch import Batch
+from mmood.data.feature_store import StoredFeatures
+from mmood.data.index import Keys
+from mmood.data.plan import bounds, digest
+from mmood.errors import MmoodError
+
+Item = TypeVar("Item")
+
+
+class FeatureLoader:
+    """Yields the stored features of a set exactly once over all ranks; each rank gets a batch, of size 0 if need be.
+
+    Args:
+        store: features, embeddings and labels of the whole set.
+        keys: which rows, ascending.
+        labelled: whether the labels are ID classes; otherwise they become -1.
+        batch_size: samples per batch.
+        rank: this process's rank in [0, world).
+        world: number of ranks.
+    """
+
+    def __init__(
+        self, store: StoredFeatures, keys: Keys, labelled: bool, batch_size: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self.store = store
+        start, stop = list(pairwise(bounds(len(keys), world)))[rank]
+        self.keys = torch.from_numpy(keys[start:stop])
+        self.labelled = labelled
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        """Return the number of batches of this rank."""
+        return max(1, -(-len(self.keys) // self.batch_size))
+
+    def __iter__(self) -> Iterator[Batch]:
+        for keys in self.keys.split(self.batch_size) if len(self.keys) else [self.keys]:
+            yield self._batch(keys)
+
+    def _batch(self, keys: Tensor) -> Batch:
+        label = self.store.label[keys] if self.labelled else torch.full_like(keys, -1)
+        batch = Batch(features=self.store.features[keys], label=label, key=keys)
+        if self.store.embedding is not None:
+            batch["embedding"] = self.store.embedding[keys]
+        return batch
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Stored features to train on.
+
+    Attributes:
+        features: (N, F) of the whole set, memory-mapped.
+        keys: (n,) int64 rows of it that are trained on.
+        targets: (n,) int64 class of each.
+        batch_size: rows per step, over all ranks together.
+    """
+
+    features: Float[Tensor, "images features"]
+    keys: Int[Tensor, " rows"]
+    targets: Int[Tensor, " rows"]
+    batch_size: int
+
+
+class FeatureTrainState(TypedDict):
+    """Where training stands: `batch` batches of `epoch` were consumed, in the order made by `order`."""
+
+    epoch: int
+    batch: int
+    steps: int
+    order: dict[str, int]
+
+
+class FeatureTrainLoader:
+    """Yields shuffled batches of stored features, the same number and sizes on every rank.
+
+    The order is a pure function of (seed, epoch); ranks share each global batch. The last batch of an epoch may be
+    smaller; what does not divide by the number of ranks is left out, other samples in each epoch.
+
+    Lightning sets the epoch through `sampler`, and saves and loads the state.
+
+    Args:
+        rows: what to train on.
+        seed: of the order.
+        rank: this process's rank in [0, world).
+        world: number of ranks.
+
+    Raises:
+        MmoodError: there are fewer rows than ranks.
+    """
+
+    def __init__(self, rows: TrainingRows, seed: int, rank: int = 0, world: int = 1) -> None:
+        if len(rows.keys) < world:
+            raise MmoodError(f"There are {len(rows.keys)} images to train on, fewer than the {world} devices.")
+        self.rows = rows
+        self.batch_size = max(1, rows.batch_size // world)
+        self.seed = seed
+        self.rank = rank
+        self.world = world
+        self._epoch, self._consumed, self._resume_at = 0, 0, 0
+
+    def __len__(self) -> int:
+        """Return the number of steps of a whole epoch."""
+        return -(-(len(self.rows.keys) // self.world) // self.batch_size)
+
+    @property
+    def sampler(self) -> FeatureTrainLoader:
+        """The loader itself: Lightning calls `sampler.set_epoch` before every epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the epoch of the next pass; a position to resume at is kept only if it is in this epoch."""
+        if epoch != self._epoch:
+            self._epoch, self._consumed, self._resume_at = epoch, 0, 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        start, self._resume_at = self._resume_at, 0
+        self._consumed = start
+        for batch in _ahead(self._batch, self._order()[start:]):
+            self._consumed += 1
+            yield batch
+
+    def state_dict(self) -> FeatureTrainState:
+        """Return the position after the last batch that was consumed; the same on every rank."""
+        return {"epoch": self._epoch, "batch": self._consumed, "steps": len(self), "order": self._settings()}
+
+    def load_state_dict(self, state: FeatureTrainState) -> None:
+        """Go on from a saved position.
+
+        Raises:
+            MmoodError: the epoch is unfinished and its order was made with other settings.
+        """
+        if state["order"] != self._settings() and 0 < state["batch"] < state["steps"]:
+            raise MmoodError(
+                f"The checkpoint stands at batch {state['batch']} of epoch {state['epoch']} in an order made with "
+                f"{state['order']}, and now it is {self._settings()}; set it as it was, or resume from a checkpoint "
+                "at the end of an epoch."
+            )
+        self._epoch, self._consumed = state["epoch"], state["batch"]
+        self._resume_at = len(self) if self._consumed >= state["steps"] else self._consumed
+
+    def _settings(self) -> dict[str, int]:
+        return {"samples": len(self.rows.keys), "seed": self.seed, "global_batch": self.batch_size * self.world}
+
+    def _order(self) -> list[Tensor]:
+        """Return the positions in `rows.keys` of each batch of this epoch and rank."""
+        generator = torch.Generator().manual_seed(digest(self.seed, self._epoch) % 2**63)
+        order = torch.randperm(len(self.rows.keys), generator=generator)
+        whole = order[: len(order) // self.world * self.world]
+        batches = whole.split(self.batch_size * self.world)
+        return [batch.reshape(self.world, -1)[self.rank] for batch in batches]
+
+    def _batch(self, positions: Tensor) -> Batch:
+        # Ascending rows are read from the disk in one direction.
+        positions = positions.sort().values
+        keys = self.rows.keys[positions]
+        return Batch(features=self.rows.features[keys], label=self.rows.targets[positions], key=keys)
+
+
+def _ahead(make: Callable[[Tensor], Batch], wanted: Iterable[Tensor]) -> Iterator[Batch]:
+    """Yield make(item) of each item; the next is made in a thread while the last is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        pending = None
+        for future in chain((pool.submit(make, item) for item in wanted), [None]):
+            if pending is not None:
+                yield pending.result()
+            pending = future
+
+
+def few_shot(labels: Int[Tensor, " rows"], shots: int, seed: int) -> Int[Tensor, " chosen"]:
+    """Return the ascending positions of `shots` rows of each class, or of all rows of a class with fewer.
+
+    A pure function of its arguments: each class is drawn by a generator of its own.
+    """
+    chosen = []
+    for label in labels.unique().tolist():
+        rows = (labels == label).nonzero().flatten()
+        generator = torch.Generator().manual_seed(digest(seed, label) % 2**63)
+        chosen.append(rows[torch.randperm(len(rows), generator=generator)[:shots]])
+    return torch.cat(chosen).sort().values if chosen else labels.new_empty(0)
