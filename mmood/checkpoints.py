@@ -32,7 +32,7 @@ def stored_config(arguments: list[str]) -> list[str]:
         return []
     config = read_config(Path(path))
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="mmood-checkpoint-", delete=False) as file:
-        yaml.safe_dump(config, file)
+        yaml.safe_dump(config, file, sort_keys=False)
     atexit.register(Path(file.name).unlink, missing_ok=True)
     return ["--config", file.name]
 

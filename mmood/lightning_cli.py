@@ -124,7 +124,7 @@ class DetectorCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, MisconfigurationException) as error:
             raise MmoodError(f"trainer: {' '.join(str(error).split())}") from error
-        for callback in trainer.checkpoint_callbacks:
+        for callback in trainer.checkpoint_callbacks if stage == "fit" else []:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(folder / "checkpoints")
         return trainer
@@ -166,5 +166,7 @@ def _quiet() -> None:
     """Leave out Lightning's advertisements and the tokenizer's talk about forks."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated.*")
+    # A test writes into a folder of its own, and keeps no checkpoints there.
+    warnings.filterwarnings("ignore", message=r"The dirpath has changed.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in str(record.msg))
