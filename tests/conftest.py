@@ -22,6 +22,12 @@ MODEL = {
 }
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory) -> None:
+    """Feature stores of the tests, apart from the user's."""
+    os.environ["MMOOD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with real images and a small real CLIP."""

@@ -64,7 +64,7 @@ class FeatureAccess:
         Raises:
             MmoodError: the module has no encoder.
         """
-        module = trainer.lightning_module
+        module: object = trainer.lightning_module
         if not isinstance(module, ReadsFeatures):
             raise MmoodError(f"{type(module).__name__} has no image encoder; derive it from mmood's base module.")
         quiet = trainer.progress_bar_callback is None
@@ -76,7 +76,7 @@ class FeatureAccess:
         Raises:
             MmoodError: `data.features` names a folder without a store that fits.
         """
-        module = None if trainer is None else trainer.lightning_module
+        module: object = None if trainer is None else trainer.lightning_module
         if trainer is None or not isinstance(module, ReadsFeatures) or not module.reads_stored_features():
             return None
         if not self.stores.knows(index):
@@ -95,7 +95,7 @@ class FeatureAccess:
             raise MmoodError("There is no run that could encode images; use the module in a Trainer.")
         encoder = self.encoder(trainer, augment_seed)
         identity = encoder.identity(index)
-        module = trainer.lightning_module
+        module: object = trainer.lightning_module
         fleeting = self.stores.setting == OFF or (isinstance(module, ReadsFeatures) and module.encoder_changes())
         if not fleeting:
             folder = self.stores.folder(index, identity, "fp32")

@@ -191,8 +191,9 @@ def _aligned(batches: Iterable[Batch], plan: PartPlan) -> Iterator[Batch]:
     """Yield the images in the batches of the plan: those of the loader begin where the work of each worker begins."""
     pieces: dict[int, list[Batch]] = {}
     for batch in batches:
-        for number in (batch["key"] // plan.batch_size).unique().tolist():
-            inside = batch["key"] // plan.batch_size == number
+        numbers = batch["key"] // plan.batch_size
+        for number in sorted(set(numbers.tolist())):
+            inside = numbers == number
             # A loader may use the memory of its batch again: what waits for the rest is a copy.
             collected = pieces.setdefault(number, [])
             size = min(plan.batch_size, plan.count - number * plan.batch_size)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import TypedDict, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -47,7 +48,7 @@ class FeatureLoader:
         return max(1, -(-len(self.keys) // self.batch_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        for keys in self.keys.split(self.batch_size) if len(self.keys) else [self.keys]:
+        for keys in torch.split(self.keys, self.batch_size) if len(self.keys) else [self.keys]:
             yield self._batch(keys)
 
     def _batch(self, keys: Tensor) -> Batch:
@@ -160,7 +161,7 @@ class FeatureTrainLoader:
         generator = torch.Generator().manual_seed(digest(self.seed, self._epoch) % 2**63)
         order = torch.randperm(len(self.rows.keys), generator=generator)
         whole = order[: len(order) // self.world * self.world]
-        batches = whole.split(self.batch_size * self.world)
+        batches = torch.split(whole, self.batch_size * self.world)
         return [batch.reshape(self.world, -1)[self.rank] for batch in batches]
 
     def _batch(self, positions: Tensor) -> Batch:
@@ -186,7 +187,7 @@ def few_shot(labels: Int[Tensor, " rows"], shots: int, seed: int) -> Int[Tensor,
     A pure function of its arguments: each class is drawn by a generator of its own.
     """
     chosen = []
-    for label in labels.unique().tolist():
+    for label in np.unique(labels.numpy()).tolist():
         rows = (labels == label).nonzero().flatten()
         generator = torch.Generator().manual_seed(digest(seed, label) % 2**63)
         chosen.append(rows[torch.randperm(len(rows), generator=generator)[:shots]])

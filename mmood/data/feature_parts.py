@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mmood.data.feature_store import TENSORS
@@ -124,8 +124,7 @@ class PartFolder:
                 yield stored.get_tensor(name).reshape(-1).view(torch.uint8).numpy().data
 
     def _read(self, part: int) -> dict[str, Tensor]:
-        with safe_open(self._path(part), framework="pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+        tensors = load_file(self._path(part))
         # The widest type first: then every tensor begins where its type may begin.
         return dict(sorted(tensors.items(), key=lambda entry: (-entry[1].element_size(), entry[0])))
 

@@ -3,6 +3,16 @@
 from mmood.modules.alignment import AlignmentFineTune
 from mmood.modules.base import AbstractDetector, Scored
 from mmood.modules.fine_tune import CrossEntropyFineTune
+from mmood.modules.linear_probe import LinearProbe
+from mmood.modules.pseudo_label_probe import PseudoLabelProbe
 from mmood.modules.zero_shot import ZeroShot
 
-__all__ = ["AbstractDetector", "AlignmentFineTune", "CrossEntropyFineTune", "Scored", "ZeroShot"]
+__all__ = [
+    "AbstractDetector",
+    "AlignmentFineTune",
+    "CrossEntropyFineTune",
+    "LinearProbe",
+    "PseudoLabelProbe",
+    "Scored",
+    "ZeroShot",
+]

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import torch
 from jaxtyping import Float, Int
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from mmood.data.batch import Batch
@@ -101,9 +102,20 @@ class AbstractDetector(LightningModule, ABC):
 
     def embed(self, batch: Batch) -> Embedded:
         """Return what the scores read of a batch, float32 whatever the precision of the trainer."""
-        encoded = self.encoder.encode_image(batch["image"], patches="patches" in self.parts)
+        if "features" in batch:
+            encoded = _stored(batch)
+        else:
+            encoded = self.encoder.encode_image(batch["image"], patches="patches" in self.parts)
         with torch.autocast(self.device.type, enabled=False):
             return Embedded(encoded.features, self.logits(encoded), encoded.embedding, encoded.patches)
+
+    def reads_stored_features(self) -> bool:
+        """Return whether stored features can stand for images now: the tower stays as it is, no score needs patches."""
+        return "patches" not in self.parts and not self.encoder_changes()
+
+    def encoder_changes(self) -> bool:
+        """Return whether the run trains the encoder."""
+        return self.trainer.state.fn == TrainerFn.FITTING and _trains_encoder(self)
 
     def score(self, batch: Batch) -> Scored:
         """Return the scores of a batch, computed in float32 outside autocast."""
@@ -160,6 +172,14 @@ class AbstractDetector(LightningModule, ABC):
                 f"{str(stored.get('weights_sha256'))[:12]}, but model.encoder gives {own['name']!r} with weights "
                 f"{str(own['weights_sha256'])[:12]}; name the same encoder and tag."
             )
+
+
+def _stored(batch: Batch) -> EncodedImages:
+    """Return the encoded images of a batch from a feature store; what was stored in half is made of unit norm again."""
+    embedding = batch.get("embedding")
+    if embedding is not None and embedding.dtype != torch.float32:
+        embedding = nn.functional.normalize(embedding.float(), dim=-1)
+    return EncodedImages(batch["features"].float(), embedding)
 
 
 def _trains_encoder(module: AbstractDetector) -> bool:

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from mmood.data.datamodule import OoDDataModule
+from mmood.data.feature_loader import few_shot
+from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import VisionLanguageEncoder
+from mmood.errors import MmoodError
+from mmood.scores.base import Bank
+
+Head = tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]
 
 
 @dataclass(frozen=True)
 class TextReference:
-    """What a vision-language model knows of the ID classes: their names and text prototypes.
+    """What a vision-language model knows of the ID classes: their names, text prototypes and training images.
 
     Attributes:
         class_names: the C ID classes, in the order of the labels.
         prototypes: (C, D) unit-norm text prototypes.
         encoder: the model that embeds further texts.
+        module: the module that asks, whose trainer knows the ID training set; None without a bank.
+        linear: weight and bias of the head on the features that gives the logits; None if there is none.
     """
 
     class_names: Sequence[str]
     prototypes: Float[Tensor, "classes dim"]
     encoder: VisionLanguageEncoder
+    module: LightningModule | None = None
+    linear: Head | None = None
 
     def identity(self) -> dict[str, object]:
         """Return what names the encoder for good."""
@@ -34,3 +48,132 @@ class TextReference:
         """Return float32 embeddings of whole texts, of unit norm unless `normalise` is off, in full precision."""
         with torch.autocast(self.prototypes.device.type, enabled=False):
             return self.encoder.encode_text(texts, normalise)
+
+    def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
+        """Return the ID training images; see `id_bank`."""
+        return id_bank(self.module, shots, transform)
+
+    def head(self) -> Head:
+        """Return weight and bias of the head on the features; MmoodError if there is none."""
+        return _present(self.linear)
+
+
+@dataclass(frozen=True)
+class ImageReference:
+    """What a linear head knows of the ID side; text prototypes are made only for a score that asks.
+
+    Attributes:
+        class_names: the C ID classes, in the order of the labels.
+        encoder: the encoder, with texts or without.
+        templates: prompts of the prototypes.
+        module: the module that asks, whose trainer knows the ID training set.
+        linear: weight and bias of the head on the features that gives the logits.
+    """
+
+    class_names: Sequence[str]
+    encoder: AbstractEncoder
+    templates: Sequence[str]
+    module: LightningModule
+    linear: Head
+
+    @cached_property
+    def prototypes(self) -> Float[Tensor, "classes dim"]:
+        """Unit-norm text prototypes; MmoodError for an image-only encoder."""
+        return text_prototypes(self.encoder, self.class_names, self.templates)
+
+    def identity(self) -> dict[str, object]:
+        """Return what names the encoder for good."""
+        return dict(self.encoder.identity())
+
+    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
+        """Return float32 embeddings of whole texts, of unit norm unless `normalise` is off, in full precision.
+
+        Raises:
+            MmoodError: the encoder is image-only.
+        """
+        encoder = _with_texts(self.encoder)
+        with torch.autocast(encoder.device.type, enabled=False):
+            return encoder.encode_text(texts, normalise)
+
+    def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
+        """Return the ID training images; see `id_bank`."""
+        return id_bank(self.module, shots, transform)
+
+    def head(self) -> Head:
+        """Return weight and bias of the head on the features."""
+        return self.linear
+
+
+def text_prototypes(
+    encoder: AbstractEncoder, class_names: Sequence[str], templates: Sequence[str]
+) -> Float[Tensor, "classes dim"]:
+    """Return the unit-norm text prototypes of classes, in full precision.
+
+    Raises:
+        MmoodError: the encoder knows no texts.
+    """
+    with_texts = _with_texts(encoder)
+    with torch.no_grad(), torch.autocast(with_texts.device.type, enabled=False):
+        return with_texts.prototypes(class_names, templates)
+
+
+def data_of(module: LightningModule | None) -> OoDDataModule:
+    """Return the data that a module runs over.
+
+    Raises:
+        MmoodError: the module does not run over an OoDDataModule.
+    """
+    # The module's own property raises where it has no trainer.
+    trainer = None if module is None else module._trainer
+    data = None if trainer is None else getattr(trainer, "datamodule", None)
+    if not isinstance(data, OoDDataModule):
+        raise MmoodError("There is no ID training set here; run the module over data with `data.train` set.")
+    return data
+
+
+def id_bank(module: LightningModule | None, shots: int | None, transform: Literal["eval", "train"]) -> Bank:
+    """Return the ID training images, without what `data.val.id` holds out, from the feature store.
+
+    If no store has them, all ranks encode them now, with progress; every rank must call this. All of a set come
+    memory-mapped, a part of it in memory.
+
+    Args:
+        module: the module that runs.
+        shots: images of each class, drawn by `data.loader.seed`; None for all.
+        transform: `train` reads images under the training transform, each augmented once.
+
+    Raises:
+        MmoodError: `data.train` is not set, or its store does not fit.
+    """
+    data = data_of(module)
+    store = data.train_features(augment=transform == "train")
+    keys = torch.from_numpy(data.train_keys())
+    if shots is not None:
+        keys = keys[few_shot(store.label[keys], shots, data.loader.seed)]
+    identity = {
+        "set": data.train,
+        "index_sha256": store.manifest.identity["index_sha256"],
+        "features_sha256": store.manifest.sha256,
+        "dtype": store.manifest.dtype,
+        "shots": shots,
+        "transform": transform,
+    }
+    if len(keys) == len(store.label):
+        return Bank(store.features, store.label, keys, store.embedding, identity)
+    embedding = None if store.embedding is None else store.embedding[keys]
+    return Bank(store.features[keys], store.label[keys], keys, embedding, identity)
+
+
+def _with_texts(encoder: AbstractEncoder) -> VisionLanguageEncoder:
+    if not isinstance(encoder, VisionLanguageEncoder):
+        raise MmoodError(
+            f"model.encoder.name is '{encoder.settings.name}', an image-only encoder without texts; use a "
+            "vision-language model such as ViT-B-16, or scores and labels that need no text."
+        )
+    return encoder
+
+
+def _present(head: Head | None) -> Head:
+    if head is None:
+        raise MmoodError("This module has no linear head on the features: its logits compare embeddings with texts.")
+    return head

@@ -48,7 +48,7 @@ class ZeroShot(AbstractDetector):
         """Return the class names and their text prototypes, made now."""
         with torch.autocast(self.device.type, enabled=False):
             self._prototypes = self._vision_language.prototypes(self.class_names, self.templates)
-        return TextReference(self.class_names, self._prototypes, self._vision_language)
+        return TextReference(self.class_names, self._prototypes, self._vision_language, self)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return nothing: a zero-shot detector trains nothing."""

@@ -1,0 +1,125 @@
+"""Linear probing: a supervised linear head on frozen features."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import Callback
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from mmood.data.batch import Batch
+from mmood.data.feature_loader import TrainingRows
+from mmood.encoders import EncodedImages, EncoderSettings, load_templates
+from mmood.modules.base import AbstractDetector
+from mmood.modules.optimisation import ScheduleCallable
+from mmood.modules.probe_head import GridSettings, ProbeHead
+from mmood.modules.probe_training import (
+    ProbeSettings,
+    ShareWarmupCosine,
+    epoch_ends,
+    optimisation,
+    probe_settings,
+    probe_state,
+    training_rows,
+)
+from mmood.modules.reference import ImageReference, data_of
+from mmood.scores.base import AbstractScore
+
+_TRAINING = ProbeSettings()
+_ONE_HEAD = GridSettings()
+
+
+@final
+class LinearProbe(AbstractDetector):
+    """Trains a linear head on standardised features with true labels (the linear probing of arXiv 2303.05828).
+
+    The features come from the feature store, encoded first where it lacks them; the encoder is never trained.
+
+    Args:
+        encoder: an encoder of any kind, image-only ones too.
+        class_names: ID classes: the name of a list, a text file with one name a line, or the names.
+        scores: name in the results -> score; they read the head's logits.
+        prompts: templates of text prototypes, for scores that compare with texts.
+        training: batch size, shots and seed.
+        grid: heads with other learning rates and weight decays in the same run; chosen by accuracy on `data.val.id`.
+        optimizer: from the parameters to their optimiser; PLP's is Adam with coupled weight decay.
+        schedule: from the optimiser and the number of steps to the learning rate of each step.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderSettings,
+        class_names: str | list[str],
+        scores: dict[str, AbstractScore],
+        prompts: str | list[str] = "a photo of a {}",
+        training: ProbeSettings = _TRAINING,
+        grid: GridSettings = _ONE_HEAD,
+        optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3, weight_decay=1e-3),
+        schedule: ScheduleCallable = lambda optimizer, steps: ShareWarmupCosine(optimizer, steps, share=0.1),
+    ) -> None:
+        super().__init__(encoder, class_names, scores)
+        self.encoder.requires_grad_(False)
+        self.templates = load_templates(prompts)
+        self.training_settings = training
+        self.grid = grid
+        self.optimizer = optimizer
+        self.schedule = schedule
+        width, heads = self.encoder.feature_dim, len(grid.options())
+        self.probe = ProbeHead(width, len(self.class_names), heads, training.seed)
+
+    def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
+        """Return the head's logits."""
+        logits: Tensor = self.probe(encoded.features)
+        return logits
+
+    def reference(self) -> ImageReference:
+        """Return the ID classes, the training images and the head."""
+        return ImageReference(self.class_names, self.encoder, self.templates, self, self.probe.folded())
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Return head and standardisation."""
+        return probe_state(self.probe)
+
+    def settings(self) -> dict[str, object]:
+        """Return how the head was trained."""
+        return probe_settings(self.probe, self.training_settings, self.grid)
+
+    def training_rows(self) -> TrainingRows:
+        """Return the stored training images with their labels; the head learns their mean and variance."""
+        data = data_of(self)
+        store, keys = data.train_features(), torch.from_numpy(data.train_keys())
+        return training_rows(self.probe, store.features, keys, store.label[keys], self.training_settings)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callback that logs the training."""
+        # The package of the callbacks imports that of the modules.
+        from mmood.callbacks.training_monitor import TrainingMonitor
+
+        return [TrainingMonitor()]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimiser of the heads and its schedule."""
+        return optimisation(self.probe, self.grid, self.optimizer, self.schedule, self.trainer)
+
+    def on_fit_start(self) -> None:
+        """Keep the encoder as it is: BatchNorm must not learn."""
+        self.encoder.eval()
+        if len(self.probe.heads) > 1:
+            # Encoded now if need be, rather than between two epochs.
+            data_of(self).validation_features()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the mean cross-entropy of the batch, in float32."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.probe.loss(batch["features"], batch["label"])
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Choose the head by its accuracy on the ID validation set, before anything is evaluated or saved."""
+        if len(self.probe.heads) > 1 and epoch_ends(self.trainer):
+            store, held_out = data_of(self).validation_features()
+            keys = torch.from_numpy(held_out)
+            self.probe.choose(store.features, keys, store.label[keys])

@@ -1,0 +1,102 @@
+"""What linear and pseudo-label probes share besides the head: rows, optimiser, schedule, choice of the head."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from jaxtyping import Int
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.optimizer import Optimizer
+
+from mmood.data.feature_loader import TrainingRows, few_shot
+from mmood.errors import MmoodError
+from mmood.modules.optimisation import ScheduleCallable, total_steps, warmup_cosine
+from mmood.modules.probe_head import GridSettings, ProbeHead
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How a probe is trained.
+
+    Attributes:
+        batch_size: images per step, over all devices together (PLP: 256 on CIFAR, 8192 on ImageNet).
+        shots: training images of each class; None for all. The features are standardised with these images alone.
+        seed: of the head's start and the draw of the shots; the order of the images has `data.loader.seed`.
+    """
+
+    batch_size: int = 256
+    shots: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or (self.shots is not None and self.shots < 1):
+            raise MmoodError(
+                f"`model.training` has batch_size {self.batch_size} and shots {self.shots}; both must be at least 1."
+            )
+
+
+class ShareWarmupCosine(LambdaLR):
+    """Linear warm-up from 0 over a share of the steps, then a half cosine to 0 at the last one.
+
+    Args:
+        optimizer: whose learning rates are the peaks.
+        steps: of the whole run.
+        share: of the steps in which the rate rises.
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int, share: float = 0.1) -> None:
+        super().__init__(optimizer, lambda step: warmup_cosine(step, steps, round(share * steps)))
+
+
+def training_rows(
+    head: ProbeHead,
+    features: Tensor,
+    keys: Int[Tensor, " rows"],
+    targets: Int[Tensor, " rows"],
+    settings: ProbeSettings,
+) -> TrainingRows:
+    """Return the rows to train on, after the head has learnt their mean and variance.
+
+    Raises:
+        MmoodError: no image is left.
+    """
+    if settings.shots is not None:
+        drawn = few_shot(targets, settings.shots, settings.seed)
+        keys, targets = keys[drawn], targets[drawn]
+    if len(keys) == 0:
+        raise MmoodError("There is no image to train the probe on; lower `model.confidence`, or see `data.train`.")
+    head.learn_statistics(features, keys)
+    return TrainingRows(features, keys, targets, settings.batch_size)
+
+
+def optimisation(
+    head: ProbeHead, grid: GridSettings, optimizer: OptimizerCallable, schedule: ScheduleCallable, trainer: Trainer
+) -> OptimizerLRScheduler:
+    """Return the optimiser, a group of parameters for each head, and its schedule, stepped after every batch."""
+    groups = [
+        {"params": list(linear.parameters()), **option}
+        for linear, option in zip(head.heads, grid.options(), strict=True)
+    ]
+    made = optimizer(groups)
+    scheduler = schedule(made, total_steps(trainer))
+    return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def epoch_ends(trainer: Trainer) -> bool:
+    """Return whether the batch that was just trained on is the last of its epoch, or of the run."""
+    return trainer.is_last_batch or trainer.global_step == trainer.max_steps
+
+
+def probe_state(head: ProbeHead) -> dict[str, Tensor]:
+    """Return what a checkpoint holds: heads, standardisation and choice, a few kilobytes per class."""
+    return {f"probe.{name}": tensor for name, tensor in head.state_dict().items()}
+
+
+def probe_settings(head: ProbeHead, settings: ProbeSettings, grid: GridSettings) -> dict[str, object]:
+    """Return how the head was trained, with the grid and the choice."""
+    chosen = grid.options()[int(head.chosen)]
+    return {"training": asdict(settings), "grid": asdict(grid) if len(head.heads) > 1 else None, "chosen": chosen}
