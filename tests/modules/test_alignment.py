@@ -1,5 +1,7 @@
 """Alignment fine-tuning of a tiny CLIP on the CPU: against hand-written arithmetic, over ranks, chunks and restarts."""
 
+import doctest
+import importlib
 import logging
 
 import pytest
@@ -57,6 +59,12 @@ def by_hand(module, loader, steps, weight):
         (sum(terms) / 2).backward()
         optimizer.step()
     return weights(module)
+
+
+@pytest.mark.parametrize("module", ["gradient_cache", "interpolation", "optimisation"])
+def test_examples(module):
+    found = importlib.import_module(f"mmood.modules.{module}")
+    assert doctest.testmod(found, extraglobs={"torch": torch}).failed == 0
 
 
 def test_training_is_the_loop_written_by_hand(vit):

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from tiny import batches, save_tiny, trainer, tune
+from tiny import CLASSES, batches, save_tiny, trainer, tune, write_shards
 from torch.utils.data import DataLoader
 
+from mmood.data.loader import Decoder
+from mmood.data.settings import LoaderSettings
+from mmood.data.train import TrainLoader
 from mmood.modules.alignment import LossSettings
 from mmood.modules.optimisation import Execution, WarmupCosine
 
@@ -64,26 +67,6 @@ def test_two_ranks_train_the_weights_of_one(tmp_path, free_port):
         assert moved > 0.003, f"{name}: nothing to compare, the weights moved by {moved:.1e}"
 
 
-class Resumable(DataLoader):
-    """A loader that says where it stands, as the real one does."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__(batches(steps, 8).dataset, batch_size=None)
-        self.consumed = self.start = 0
-
-    def __iter__(self):
-        self.consumed, self.start = self.start, 0
-        for batch in list(self.dataset)[self.consumed :]:
-            self.consumed += 1
-            yield batch
-
-    def state_dict(self):
-        return {"consumed": self.consumed}
-
-    def load_state_dict(self, state):
-        self.start = state["consumed"]
-
-
 class Kill(Callback):
     def __init__(self, step: int) -> None:
         self.step = step
@@ -94,7 +77,7 @@ class Kill(Callback):
 
 
 def train(folder: Path, kill_at: int | None) -> None:
-    """Train from the last checkpoint in the folder, if there is one."""
+    """Train for two epochs of six steps, from the last checkpoint in the folder if there is one."""
     torch.set_num_threads(1)
     saves = ModelCheckpoint(folder / "steps", "{step}", every_n_train_steps=1, save_top_k=-1)
     module = tune(
@@ -106,7 +89,10 @@ def train(folder: Path, kill_at: int | None) -> None:
     last = max((folder / "steps").glob("*.ckpt"), key=lambda path: int(path.stem.split("=")[1]), default=None)
     callbacks = [saves, Kill(kill_at)] if kill_at else [saves]
     run = trainer(12, callbacks=callbacks, enable_checkpointing=True, default_root_dir=folder)
-    run.fit(module, Resumable(6), ckpt_path=last)
+    index = write_shards(folder / "data")
+    decoder = Decoder(module.image_transform(train=True), len(CLASSES))
+    loader = TrainLoader(index, index.keys(), decoder, 8, LoaderSettings(workers=2, shuffle_buffer=16))
+    run.fit(module, loader, ckpt_path=last)
     torch.save(module.trained_state(), folder / "end.pt")
 
 

@@ -1,16 +1,22 @@
 """A tiny random CLIP, batches of noise and a trainer for them; importable by processes that a test starts."""
 
 import copy
+import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import torch
 from lightning.pytorch import Trainer
+from PIL import Image
 from safetensors.torch import save_model
 from torch.utils.data import DataLoader
 
 from mmood.data.batch import Batch
+from mmood.data.index import SetIndex, ShardEntry, load_index, save_index
 from mmood.encoders import EncoderSettings
 from mmood.modules.alignment import AlignmentFineTune
 from mmood.scores.logits import MCM
@@ -47,6 +53,26 @@ def batches(number: int, size: int, side: int = 16) -> DataLoader:
         for step in range(number)
     ]
     return DataLoader(noise, batch_size=None)
+
+
+def write_shards(root: Path) -> SetIndex:
+    """Write 50 pictures of noise in two shards, if they are not there, and return their index."""
+    if not root.exists():
+        noise, entries = np.random.default_rng(0), []
+        (root / "noise").mkdir(parents=True)
+        for shard in range(2):
+            path = root / "noise" / f"noise-{shard}.tar"
+            with tarfile.open(path, "w") as tar:
+                for key in range(25 * shard, 25 * shard + 25):
+                    picture = io.BytesIO()
+                    Image.fromarray(noise.integers(256, size=(24, 20, 3), dtype=np.uint8)).save(picture, "PNG")
+                    for suffix, content in (("png", picture.getvalue()), ("cls", str(key % 5).encode())):
+                        member = tarfile.TarInfo(f"{key:03d}.{suffix}")
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
+            entries.append(ShardEntry(path.name, 25, hashlib.sha256(path.read_bytes()).hexdigest()))
+        save_index(SetIndex("noise", tuple(entries), 5, root=str(root)), root / "noise")
+    return load_index(str(root), "noise")
 
 
 def adamw(parameters):
