@@ -106,7 +106,7 @@ class AbstractScore(nn.Module, ABC):
         """Return the scores of a batch, float32, higher = more in-distribution."""
 
     def learned(self) -> dict[str, object]:
-        """Return what a checkpoint must keep because a later `fit` would learn it anew with other weights; plain data."""
+        """Return, as plain data, what a checkpoint must keep: a later `fit` would learn it with other weights."""
         return {}
 
     def restore(self, learned: Mapping[str, object]) -> None:
