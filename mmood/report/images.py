@@ -1,0 +1,105 @@
+"""The hardest images of a run: which they are, what they were taken for, and small copies of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mmood.data import locations
+from mmood.data.batch import Skipped
+from mmood.data.benchmarks import BENCHMARKS
+from mmood.data.decoding import SampleError, decode_image
+from mmood.data.index import SetIndex, load_index
+from mmood.data.sources import ShardSource
+from mmood.data.table import SampleRow, load_table
+from mmood.encoders.class_names import load_class_names
+from mmood.errors import MmoodError
+from mmood.report.runs import Run
+
+SIDE = 96  # pixels of a thumbnail
+
+
+@dataclass(frozen=True)
+class SetImages:
+    """What is known of the images of a set beyond their scores.
+
+    Attributes:
+        index: of its shards; None if they cannot be read any more.
+        rows: the table beside the index, row i for key i; empty without one.
+        reason: why the images cannot be shown, as a sentence; "" if they can.
+    """
+
+    index: SetIndex | None
+    rows: Sequence[SampleRow]
+    reason: str
+
+    def original(self, key: int) -> str:
+        """Return the class that an image really shows, "" if unknown."""
+        return self.rows[key].name if key < len(self.rows) else ""
+
+
+def open_set(run: Run, name: str) -> SetImages:
+    """Return the images of a set as the run saw them: the same shards, by their hash, in a local folder."""
+    root = _data(run).get("root")
+    if not isinstance(root, str):
+        return SetImages(None, (), f"The run kept no settings that say where the images of {name} lie.")
+    if not locations.is_local(root):
+        return SetImages(None, (), f"The images of {name} lie at {root}; a report reads local folders only.")
+    try:
+        index = load_index(root, name)
+        rows = load_table(index)
+    except MmoodError as error:
+        return SetImages(None, (), f"The images of {name} cannot be read. {error}")
+    recorded: Any = run.results.provenance.get("sets", {})
+    if index.hash != recorded.get(name, {}).get("index_sha256"):
+        return SetImages(None, (), f"The shards of {name} below {root} are not those that the run saw.")
+    return SetImages(index, rows, "")
+
+
+def class_names(run: Run) -> Sequence[str]:
+    """Return the ID classes of a run, or nothing if its list cannot be found any more."""
+    data = _data(run)
+    source = data.get("class_names")
+    if source is None and data.get("benchmark") in BENCHMARKS:
+        source = BENCHMARKS[data["benchmark"]].class_names
+    try:
+        return load_class_names(source) if source is not None else ()
+    except (MmoodError, OSError, UnicodeDecodeError):
+        return ()
+
+
+def hardest(scores: Float[np.ndarray, " n"], count: int, highest: bool) -> Int[np.ndarray, " count"]:
+    """Return the positions of the `count` highest (or lowest) scores, the most extreme first."""
+    order = np.argsort(-scores if highest else scores, kind="stable")
+    return order[:count]
+
+
+def thumbnails(images: SetImages, keys: Iterable[int]) -> Mapping[int, str]:
+    """Return small copies of images as `data:` URLs; one that cannot be read or decoded is left out."""
+    if images.index is None:
+        return {}
+    wanted = np.unique(np.fromiter(keys, np.int64))
+    found = {}
+    for sample in ShardSource(images.index).read(wanted, skip=True):
+        if isinstance(sample, Skipped):
+            continue
+        try:
+            image = decode_image(sample)
+        except SampleError:
+            continue
+        image.thumbnail((SIDE, SIDE))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=72, optimize=True)
+        found[sample.key] = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return found
+
+
+def _data(run: Run) -> dict[str, Any]:
+    data = run.config.get("data")
+    return data if isinstance(data, dict) else {}
