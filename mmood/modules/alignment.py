@@ -126,7 +126,7 @@ class AlignmentFineTune(AbstractDetector):
         self._interpolate()
         with torch.autocast(self.device.type, enabled=False):
             self._prototypes = self._vision_language.prototypes(self.class_names, self.templates)
-        return TextReference(self.class_names, self._prototypes, self._vision_language)
+        return TextReference(self.class_names, self._prototypes, self._vision_language, self)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return the whole encoder, frozen parts and BatchNorm statistics included: a checkpoint stands alone."""

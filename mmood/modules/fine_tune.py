@@ -21,7 +21,8 @@ from mmood.errors import MmoodError
 from mmood.modules.base import AbstractDetector
 from mmood.modules.gradient_cache import in_chunks
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
-from mmood.modules.reference import TextReference
+from mmood.modules.probe_head import ProbeHead
+from mmood.modules.reference import ImageReference, TextReference, text_prototypes
 from mmood.modules.trained import TrainedParts, parameter_groups, select_image_tower, training_mode
 from mmood.scores.base import AbstractScore
 
@@ -94,9 +95,12 @@ class CrossEntropyFineTune(AbstractDetector):
         logits: Tensor = self.head(self._read(encoded))
         return logits
 
-    def reference(self) -> TextReference:
-        """Return the class names and their text prototypes, from the text tower as it was pre-trained."""
-        return TextReference(self.class_names, self._prototypes(), self._text_encoder)
+    def reference(self) -> ImageReference | TextReference:
+        """Return the ID classes, the training images and the head, with texts from the tower as it was pre-trained."""
+        if self.head_settings.reads == "features":
+            linear = self.head.weight.detach(), self.head.bias.detach()
+            return ImageReference(self.class_names, self.encoder, self.templates, self, linear)
+        return TextReference(self.class_names, self._prototypes(), self._text_encoder, self)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return the head, and the whole encoder if its image tower is trained."""
@@ -164,8 +168,7 @@ class CrossEntropyFineTune(AbstractDetector):
             return self._text_encoder.logit_scale * self._prototypes(), torch.zeros(shape[0])
 
     def _prototypes(self) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):
-            return self._text_encoder.prototypes(self.class_names, self.templates)
+        return text_prototypes(self.encoder, self.class_names, self.templates)
 
     @property
     def _text_encoder(self) -> VisionLanguageEncoder:
@@ -175,7 +178,7 @@ class CrossEntropyFineTune(AbstractDetector):
 
 
 def load_head(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Return weight (C, F) and bias (C,) of the linear head in a checkpoint; nothing in it is executed.
+    """Return weight (C, F) and bias (C,) of the linear head in a checkpoint of LinearProbe or CrossEntropyFineTune.
 
     Raises:
         MmoodError: there is no such file, or no head of that shape in it.
@@ -184,9 +187,19 @@ def load_head(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         raise MmoodError(f"`model.head.start` is '{path}', which is no file; give random, zero-shot or a checkpoint.")
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     weight, bias = state.get("head.weight"), state.get("head.bias")
+    if "probe.mean" in state:
+        weight, bias = _folded({name.removeprefix("probe."): tensor for name, tensor in state.items()})
     if weight is None or bias is None or tuple(weight.shape) != shape:
         found = "no linear head" if weight is None or bias is None else f"one of shape {tuple(weight.shape)}"
         raise MmoodError(
             f"The checkpoint '{path}' of `model.head.start` has {found}; a head of shape {shape} is needed."
         )
     return weight, bias
+
+
+def _folded(state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the chosen head of a LinearProbe, its standardisation folded into weight and bias."""
+    heads = [tensor for name, tensor in state.items() if name.startswith("heads.") and name.endswith(".weight")]
+    probe = ProbeHead(heads[0].shape[1], heads[0].shape[0], len(heads))
+    probe.load_state_dict(state)
+    return probe.folded()

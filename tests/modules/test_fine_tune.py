@@ -10,6 +10,7 @@ from mmood.encoders import EncoderSettings
 from mmood.errors import MmoodError
 from mmood.modules.fine_tune import CrossEntropyFineTune, HeadSettings
 from mmood.modules.optimisation import Execution
+from mmood.modules.probe_head import ProbeHead
 from mmood.modules.trained import TrainedParts
 from mmood.scores.logits import MCM
 
@@ -67,6 +68,21 @@ def test_fine_tuning_goes_on_from_a_probe(vit, tmp_path):
         module(vit, head=HeadSettings(str(tmp_path / "probe.ckpt"), "embedding")).setup("fit")
 
 
+def test_fine_tuning_goes_on_from_a_standardised_probe(vit, tmp_path):
+    features = torch.randn(40, 32, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    probe = ProbeHead(32, len(CLASSES), heads=2)
+    probe.learn_statistics(features, torch.arange(40))
+    probe.chosen.fill_(1)
+    torch.nn.init.normal_(probe.heads[1].weight)
+    torch.save(
+        {"state_dict": {f"probe.{name}": value for name, value in probe.state_dict().items()}}, tmp_path / "p.ckpt"
+    )
+    tuned = module(vit, head=HeadSettings(str(tmp_path / "p.ckpt")))
+    tuned.setup("fit")
+    torch.testing.assert_close(tuned.head(features), probe(features), rtol=1e-5, atol=1e-5)
+    assert torch.equal(tuned.reference().head()[0], tuned.head.weight)
+
+
 def test_a_zero_shot_head_gives_the_zero_shot_logits(vit):
     tuned = module(vit, head=HeadSettings("zero-shot", "embedding"), prompts="a {}")
     tuned.setup("fit")
@@ -83,8 +99,8 @@ def test_image_only_encoders_are_fine_tuned(tmp_path):
     moved = changed(before, weights(tuned))
     assert moved
     assert not any("running" in name for name in moved)
-    with pytest.raises(MmoodError, match="no text prototypes"):
-        tuned.reference()
+    with pytest.raises(MmoodError, match="image-only encoder without texts"):
+        _ = tuned.reference().prototypes
 
 
 @pytest.mark.parametrize(
