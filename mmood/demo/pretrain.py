@@ -183,7 +183,7 @@ def _loss(model: Any, images: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _save(model: Any, folder: Path, recipe: Recipe) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -192,6 +192,6 @@ def _save(model: Any, folder: Path, recipe: Recipe) -> None:
     (temporary / "open_clip_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     (temporary / "recipe.json").write_text(json.dumps(asdict(recipe)) + "\n", encoding="utf-8")
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, temporary / "open_clip_model.safetensors")
+    (temporary / "open_clip_model.safetensors").write_bytes(save(weights))
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)

@@ -48,8 +48,8 @@ def _pairings(*steps: int) -> tuple[str, ...]:
     )
 
 
-CLASSES = _pairings(0, 4)
-"""The ID classes, in the order of their labels."""
+CLASSES = _pairings(0, 5)
+"""The ID classes, in the order of their labels; a colour comes with two shapes that are much alike."""
 
 _VALIDATION = ("tartan", "zigzag")
 
