@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from mmood.demo import pretrain, world
 from mmood.demo.pretrain import Recipe
+from mmood.tool_parser import ToolParser
 
 _NEXT = """
 What to type next, for images of your own, one subfolder per class; a set of OoD images needs no subfolders:
