@@ -65,7 +65,7 @@ def to_markdown(results: Results) -> str:
         if protocol != "static":
             lines += ["", f"## {name.capitalize()}"]
         lines += ["", *_markdown_table(heads, found)]
-        lines += ["", *(f"- {_markdown(block.name)}: {_markdown(block.note)}" for block in found)]
+        lines += ["", *(f"- {escape_markdown(block.name)}: {escape_markdown(block.note)}" for block in found)]
     return "\n".join(lines) + "\n"
 
 
@@ -83,10 +83,10 @@ def to_latex(results: Results, fpr: Column = FPR95_ID_POS) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{_escaped(' '.join([f'{_title(results)}, in per cent.', id_sentence(results), MEANING[fpr]]))}}}",
+        rf"\caption{{{escape_latex(' '.join([f'{_title(results)}, in per cent.', id_sentence(results), MEANING[fpr]]))}}}",
         rf"\begin{{tabular}}{{l{'rr' * len(names)}}}",
         r"\toprule",
-        " & ".join(["", *(rf"\multicolumn{{2}}{{c}}{{{_escaped(name)}}}" for name in names)]) + r" \\",
+        " & ".join(["", *(rf"\multicolumn{{2}}{{c}}{{{escape_latex(name)}}}" for name in names)]) + r" \\",
         spans,
         " & ".join(["Score", *([r"FPR95$\downarrow$", r"AUROC$\uparrow$"] * len(names))]) + r" \\",
     ]
@@ -130,7 +130,7 @@ def _arrow(column: Column) -> str:
 
 def _markdown_table(heads: tuple[str, ...], found: list[Block]) -> list[str]:
     rows = [
-        (_markdown(block.name), _markdown(label), *(f"**{c.text}**" if c.best else c.text for c in cells))
+        (escape_markdown(block.name), escape_markdown(label), *(f"**{c.text}**" if c.best else c.text for c in cells))
         for block in found
         for label, cells in block.lines.items()
     ]
@@ -143,7 +143,8 @@ def _markdown_table(heads: tuple[str, ...], found: list[Block]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]]]
 
 
-def _markdown(name: str) -> str:
+def escape_markdown(name: str) -> str:
+    """Return a name as text of Markdown, whatever it holds."""
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", name)
 
 
@@ -154,7 +155,7 @@ def _latex_lines(found: dict[str, Block], names: list[str], fpr: Column) -> list
     for label in labels:
         of_label = [found[name].lines.get(label) if name in found else None for name in names]
         numbers = [_latex_cell(cells[i]) if cells else "--" for cells in of_label for i in shown]
-        lines.append(" & ".join([_escaped(label), *numbers]) + r" \\")
+        lines.append(" & ".join([escape_latex(label), *numbers]) + r" \\")
     return lines
 
 
@@ -162,5 +163,6 @@ def _latex_cell(cell: Cell) -> str:
     return rf"\textbf{{{cell.text}}}" if cell.best else cell.text
 
 
-def _escaped(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Return a text as LaTeX, whatever it holds."""
     return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,89 @@
+"""Paired comparisons, and the published rows beside the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmood.report.blocks import percent
+from mmood.report.comparison import Comparison
+from mmood.report.page.html import Cell, Html, details, join, paragraph, section, table
+from mmood.report.published import Match
+
+_METRICS = {"auroc": "AUROC", "fpr95_id_pos": "FPR95 ID-pos", "fpr95_ood_pos": "FPR95 OoD-pos"}
+
+
+def comparisons_section(found: Sequence[Comparison], resamples: int) -> Html:
+    """Return a table of differences for each set."""
+    if not found:
+        reason = "There is nothing to pair: it takes two scores of which the same images were kept in `scores/`."
+        return section("paired", "Paired comparison", [paragraph(reason, "note")])
+    note = (
+        "Points of per cent, positive where the score is higher than its reference: the same score of the first run, or "
+        "that run's first score. Both are on the same images, and the resamples drew the same ones for both, so the "
+        "interval is that of the difference and far narrower than two intervals side by side suggest. p is DeLong's "
+        "two-sided test of equal AUROC. Marked: the interval leaves out 0. "
+        f"{len(found)} comparisons stand here, and none is corrected for that: of 20 that differ in nothing, one is "
+        "marked by chance."
+    )
+    if not resamples:
+        note = note.replace("Marked: the interval leaves out 0. ", "")
+    sets = dict.fromkeys(each.set for each in found)
+    tables = [_of_set(name, [each for each in found if each.set == name], opened=len(sets) == 1) for name in sets]
+    return section("paired", "Paired comparison", [paragraph(note, "note"), *tables])
+
+
+def published_section(found: Sequence[Match]) -> Html:
+    """Return each published row that fits beside the run."""
+    note = (
+        "Held against rows of papers whose model, prompts, temperature, images and their number are those of the run. "
+        "Not compared: resizing (papers differ by up to a point), and the mined words of negative-label scores. "
+        "FPR95 is ID-pos. The rows were read in stored copies; check the paper before quoting one."
+    )
+    if not found:
+        why = "No published row fits: " + "it takes a known model, and the sets of a known benchmark in full."
+        return section("published", "Published rows", [paragraph(why, "note")])
+    rows = [
+        [Cell(match.run), Cell(match.score), Cell(f"{match.row.method} ({match.row.source})"), Cell(name), *cells]
+        for match in found
+        for name, (ours, theirs) in match.values.items()
+        for cells in [[cell for key in ("auroc", "fpr95_id_pos") for cell in _beside(ours[key], theirs[key])]]
+    ]
+    heads = ["Run", "Score", "Published as", "Set", "AUROC", "published", "difference"]
+    heads += ["FPR95 ID-pos", "published", "difference"]
+    return section("published", "Published rows", [paragraph(note, "note"), table("Per cent", heads, rows)])
+
+
+def _of_set(name: str, found: Sequence[Comparison], opened: bool) -> Html:
+    rows = [
+        [
+            Cell(each.run),
+            Cell(each.score),
+            Cell(f"{each.reference[0]}: {each.reference[1]}"),
+            *(_difference(each, metric) for metric in _METRICS),
+            Cell(_p(each.p), each.p),
+        ]
+        for each in found
+    ]
+    heads = ["Run", "Score", "Reference", *(f"Δ {metric}" for metric in _METRICS.values()), "p (AUROC)"]
+    return details(f"{name}: {len(found)} comparisons", table(f"Differences on {name}", heads, rows), opened)
+
+
+def _difference(each: Comparison, metric: str) -> Cell:
+    value = each.differences[metric]
+    if each.intervals is None:
+        return Cell(_signed(value), value)
+    low, high = each.intervals[metric]
+    clear = "best" if low > 0 or high < 0 else ""
+    return Cell(join([_signed(value), Html(f"<small>[{_signed(low)}, {_signed(high)}]</small>")]), value, clear)
+
+
+def _beside(ours: float, theirs: float) -> list[Cell]:
+    return [Cell(percent(ours), ours), Cell(percent(theirs), theirs), Cell(_signed(ours - theirs), ours - theirs)]
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.2f}".replace("-", "−")
+
+
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"

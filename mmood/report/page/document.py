@@ -1,0 +1,126 @@
+"""The page as a whole: one file that asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+
+from mmood import __version__
+from mmood.report.blocks import AUROC, FPR95_ID_POS, id_sentence, percent
+from mmood.report.comparison import compare
+from mmood.report.page.comparisons import comparisons_section, published_section
+from mmood.report.page.hardest import Library, classes_section, images_section
+from mmood.report.page.html import Html, div, element, join, paragraph
+from mmood.report.page.numbers import numbers_section
+from mmood.report.page.pictures import Sorted, histograms_section, risk_section, roc_section
+from mmood.report.page.settings import provenance_section, settings_section
+from mmood.report.published import matches
+from mmood.report.runs import Run
+from mmood.report.summary import Summary, ranked
+from mmood.report.uncertainty import Uncertainty
+
+_LINKS = {
+    "numbers": "Numbers",
+    "paired": "Paired",
+    "roc": "ROC",
+    "histograms": "Histograms",
+    "images": "Images",
+    "classes": "Classes",
+    "risk": "Risk",
+    "published": "Published",
+    "settings": "Settings",
+    "provenance": "Provenance",
+}
+
+
+def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> str:
+    """Return the report as one page."""
+    scores, library = Sorted(runs), Library()
+    sections = [
+        numbers_section(summary, uncertainty.resamples),
+        comparisons_section(compare(runs, uncertainty), uncertainty.resamples),
+        roc_section(scores),
+        histograms_section(scores),
+        images_section(runs, library),
+        classes_section(runs, library),
+        risk_section(runs),
+        published_section([match for run in runs for match in matches(run)]),
+        settings_section(runs),
+        provenance_section(runs),
+    ]
+    body = [_header(runs, summary), _navigation(), element("main", sections), _footer(), _script()]
+    return f"<!DOCTYPE html>\n{element('html', [_head(runs), element('body', body)], {'lang': 'en'})}\n"
+
+
+def _asset(name: str) -> str:
+    return resources.files("mmood.report").joinpath(f"assets/{name}").read_text(encoding="utf-8")
+
+
+def _head(runs: Sequence[Run]) -> Html:
+    digest = base64.b64encode(hashlib.sha256(_asset("page.js").encode()).digest()).decode()
+    # Nothing but this page's own script may run, whatever a name in the data says.
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+    return element(
+        "head",
+        [
+            element("meta", (), {"charset": "utf-8"}),
+            element("meta", (), {"http-equiv": "Content-Security-Policy", "content": policy}),
+            element("meta", (), {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
+            element("title", f"OoD detection: {', '.join(run.name for run in runs)}"),
+            element("style", Html(_asset("page.css"))),
+        ],
+    )
+
+
+def _script() -> Html:
+    return element("script", Html(_asset("page.js")))
+
+
+def _header(runs: Sequence[Run], summary: Summary) -> Html:
+    partial = [run.name for run in runs if run.results.partial]
+    warning = [paragraph(f"Partial, and no results: {', '.join(partial)}.", "warn")] if partial else []
+    sentences = dict.fromkeys(f"{run.name}. {id_sentence(run.results)}" for run in runs)
+    return element(
+        "header",
+        [
+            element("h1", "Out-of-distribution detection"),
+            *(paragraph(sentence, "note") for sentence in sentences),
+            *warning,
+            div("facts", _facts(runs, summary)),
+        ],
+    )
+
+
+def _facts(runs: Sequence[Run], summary: Summary) -> list[Html]:
+    place = summary.main_place.name
+    lines = [line for line in ranked(summary) if place in line.estimates and line.protocol == "static"]
+    facts = [_fact(f"{len(runs)}", "run" if len(runs) == 1 else "runs", f"{len(summary.lines)} lines, {place}")]
+    if lines:
+        best = lines[0]
+        rates = best.estimates[place].rates
+        facts.append(_fact(percent(AUROC.value(rates)), "best AUROC, %", f"{best.run}: {best.score}, {place}"))
+        least = min(lines, key=lambda line: line.estimates[place].rates.fpr95_id_pos)
+        value = FPR95_ID_POS.value(least.estimates[place].rates)
+        facts.append(_fact(percent(value), "lowest FPR95 ID-pos, %", f"{least.run}: {least.score}, {place}"))
+    accuracies = [(row.accuracy, run.name) for run in runs for row in run.results.id if row.accuracy is not None]
+    if accuracies:
+        accuracy, name = max(accuracies)
+        facts.append(_fact(percent(accuracy), "best ID accuracy, %", name))
+    return facts
+
+
+def _fact(number: str, what: str, where: str) -> Html:
+    return element("div", [element("strong", number), what, element("div", where, {"class": "faint"})])
+
+
+def _navigation() -> Html:
+    links = [element("li", element("a", text, {"href": f"#{name}"})) for name, text in _LINKS.items()]
+    return element("nav", element("ul", links), {"aria-label": "Sections"})
+
+
+def _footer() -> Html:
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return element("footer", join([f"Made by mmood {__version__} on {made}. This file is whole: it loads nothing."]))

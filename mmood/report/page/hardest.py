@@ -1,0 +1,150 @@
+"""Single images on a page: the hardest of each set, and the OoD sets by what they really show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmood.report.blocks import percent
+from mmood.report.breakdown import by_class
+from mmood.report.images import SetImages, class_names, hardest, open_set, thumbnails
+from mmood.report.page.html import Cell, Html, details, div, element, paragraph, section, table
+from mmood.report.runs import Run
+
+COUNT = 8  # images of a set
+CLASSES = 25  # lines of a breakdown
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The hardest images of a set for one run: their keys, and what stands below each."""
+
+    run: str
+    score: str
+    set: str
+    keys: Sequence[int]
+    captions: Sequence[tuple[str, str]]
+
+
+class Library:
+    """The sets of all runs, opened once for each run and name."""
+
+    def __init__(self) -> None:
+        self._opened: dict[tuple[str, str], SetImages] = {}
+
+    def open(self, run: Run, name: str) -> SetImages:
+        """Return the images of a set, as the run saw them."""
+        key = run.sets[name].samples, str(run.config.get("data"))
+        if key not in self._opened:
+            self._opened[key] = open_set(run, name)
+        return self._opened[key]
+
+
+def images_section(runs: Sequence[Run], library: Library) -> Html:
+    """Return the most ID-like OoD images and the most OoD-like ID images of each run's leading score."""
+    note = (
+        "For the leading score of each run: the OoD images that score highest, and the ID images that score lowest, the "
+        "hardest first. Below each: what it is, where that is known, and the ID class it is nearest to."
+    )
+    groups = [(run, galleries) for run in runs if (galleries := _galleries(run, library))]
+    pictures = _read(groups, library)
+    parts = [paragraph(note, "note")]
+    for run, galleries in groups:
+        shown = [_gallery(gallery, library.open(run, gallery.set), pictures) for gallery in galleries]
+        parts.append(details(f"{run.name}, by {galleries[0].score}", shown, opened=run is groups[0][0]))
+    if not groups:
+        parts.append(paragraph("No run kept the scores of single images."))
+    return section("images", "Hardest images", parts)
+
+
+def classes_section(runs: Sequence[Run], library: Library) -> Html:
+    """Return each OoD set by the original classes of its images, where they are known."""
+    note = (
+        "The leading score of each run, for each class that the OoD images really show: AUROC of all ID images against "
+        "that class, the share accepted where 95 % of ID is accepted, and the ID class that most are nearest to."
+    )
+    tables = [shown for run in runs for shown in _breakdowns(run, library)]
+    if not tables:
+        tables = [paragraph("The original classes of the OoD images are not known, or cannot be read any more.")]
+    return section("classes", "OoD by original class", [paragraph(note, "note"), *tables])
+
+
+def _galleries(run: Run, library: Library) -> list[Gallery]:
+    score = run.leading_score()
+    if score is None or run.id_set is None:
+        return []
+    sets = [name for of, name in run.pairs() if of == score]
+    return [_chosen(run, score, name, library) for name in [*sets, run.id_set]]
+
+
+def _chosen(run: Run, score: str, name: str, library: Library) -> Gallery:
+    side, images, names = run.sets[name], library.open(run, name), class_names(run)
+    captions, keys = [], []
+    for place in hardest(side.scores[score], COUNT, highest=name != run.id_set).tolist():
+        key, nearest = int(side.key[place]), int(side.predicted[place])
+        real = images.original(key) or (_class(names, int(side.label[place])) if name == run.id_set else "")
+        taken = f"nearest: {_class(names, nearest)}" if nearest >= 0 else ""
+        captions.append((real or f"key {key}", f"{taken} ({side.scores[score][place]:.4g})".strip()))
+        keys.append(key)
+    return Gallery(run.name, score, name, keys, captions)
+
+
+def _class(names: Sequence[str], number: int) -> str:
+    return names[number] if 0 <= number < len(names) else f"class {number}"
+
+
+def _read(
+    groups: Sequence[tuple[Run, Sequence[Gallery]]], library: Library
+) -> dict[tuple[int, int], str]:
+    """Return the pictures by (identity of the set, key): each shard is read once, whatever number of runs shows it."""
+    wanted: dict[int, tuple[SetImages, set[int]]] = {}
+    for run, galleries in groups:
+        for gallery in galleries:
+            images = library.open(run, gallery.set)
+            wanted.setdefault(id(images), (images, set()))[1].update(gallery.keys)
+    return {
+        (identity, key): url
+        for identity, (images, keys) in wanted.items()
+        for key, url in thumbnails(images, keys).items()
+    }
+
+
+def _gallery(gallery: Gallery, images: SetImages, pictures: Mapping[tuple[int, int], str]) -> Html:
+    figures = []
+    for key, (real, taken) in zip(gallery.keys, gallery.captions, strict=True):
+        url = pictures.get((id(images), key))
+        shown = [element("img", (), {"src": url, "alt": f"{gallery.set}, {real}", "loading": "lazy"})] if url else []
+        figures.append(element("figure", [*shown, element("figcaption", [real, element("div", taken, {"class": "faint"})])]))
+    reason = [paragraph(images.reason, "note warn")] if images.reason else []
+    return div("", [element("h3", gallery.set), *reason, div("thumbs", figures)])
+
+
+def _breakdowns(run: Run, library: Library) -> list[Html]:
+    score, side = run.leading_score(), run.id_file
+    if score is None or side is None:
+        return []
+    names, found = class_names(run), []
+    for name in [name for of, name in run.pairs() if of == score]:
+        images, ood = library.open(run, name), run.sets[name]
+        lines = by_class(side.scores[score], ood.scores[score], ood.predicted, [images.original(k) for k in ood.key.tolist()])
+        if not lines:
+            continue
+        rows = [
+            [
+                Cell(line.name),
+                Cell(f"{line.n:,}", line.n),
+                Cell(percent(line.auroc), line.auroc),
+                Cell(percent(line.accepted), line.accepted),
+                Cell(f"{_class(names, line.taken_for)} ({line.taken:.0%})" if line.taken_for >= 0 else "–"),
+            ]
+            for line in lines[:CLASSES]
+        ]
+        cut = f", the {CLASSES} hardest of {len(lines)} classes" if len(lines) > CLASSES else f", {len(lines)} classes"
+        heads = ["Class", "Images", "AUROC ↑", "accepted ↓", "mostly taken for"]
+        title = f"{name} by {run.name}: {score}{cut}"
+        auroc = np.array([line.auroc for line in lines])
+        worst = f"{title}; AUROC {percent(float(auroc.min()))} to {percent(float(auroc.max()))}"
+        found.append(details(worst, table(title, heads, rows)))
+    return found
