@@ -20,6 +20,7 @@ mmood: out-of-distribution image detection with vision-language models
   mmood predict   --config NAME ...    score images without labels
   mmood pack      --out SET ...        make or index WebDataset shards
   mmood negatives --config NAME --out FILE   mine negative labels for a look or for reuse
+  mmood report    RUN [RUN ...]        put runs side by side in one page
   mmood doctor    [--config NAME ...]  say what works here and whether a config would run
   mmood configs                        list the configs that come with mmood
 
@@ -90,6 +91,12 @@ def _demo(arguments: list[str]) -> int:
     return demo(arguments[1:])
 
 
+def _report(arguments: list[str]) -> int:
+    from mmood.report.command import main as report
+
+    return report(arguments[1:])
+
+
 def _configs(arguments: list[str]) -> int:
     from mmood.config_files import available
 
@@ -107,5 +114,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "doctor": _doctor,
     "negatives": _negatives,
     "demo": _demo,
+    "report": _report,
     "configs": _configs,
 }
