@@ -19,6 +19,7 @@ mmood: out-of-distribution image detection with vision-language models
   mmood validate  --config NAME ...    score the validation sets
   mmood predict   --config NAME ...    score images without labels
   mmood pack      --out SET ...        make or index WebDataset shards
+  mmood embed     --config NAME ...    encode every set once: later runs read features, no images
   mmood negatives --config NAME --out FILE   mine negative labels for a look or for reuse
   mmood report    RUN [RUN ...]        put runs side by side in one page
   mmood doctor    [--config NAME ...]  say what works here and whether a config would run
@@ -73,6 +74,12 @@ def _pack(arguments: list[str]) -> int:
     return pack(arguments[1:])
 
 
+def _embed(arguments: list[str]) -> int:
+    from mmood.embed import main as embed
+
+    return embed(arguments[1:])
+
+
 def _doctor(arguments: list[str]) -> int:
     from mmood.doctor import main as doctor
 
@@ -111,6 +118,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "test": _lightning,
     "predict": _lightning,
     "pack": _pack,
+    "embed": _embed,
     "doctor": _doctor,
     "negatives": _negatives,
     "demo": _demo,

@@ -120,6 +120,13 @@ class OoDDataModule(LightningDataModule):
                 check_classes(indices[member.set], class_names)
             check_count(member.set, indices[member.set].count)
 
+    def all_sets(self) -> dict[str, SetIndex]:
+        """Return the index of every set that the settings name for training, validation and test."""
+        names = [] if self.train is None else [self.train]
+        names += [member.set for member in self._members("validate")] if self._validates() else []
+        names += [member.set for member in self._members("test")] if self.plan.id is not None else []
+        return self.catalog.indices(names)
+
     def evaluation_sets(self, stage: EvaluationStage) -> dict[str, EvaluationSet]:
         """Return the sets of a stage in the order of its loaders, the ID set first."""
         return self.catalog.evaluation_sets(self._members(stage))
