@@ -166,6 +166,8 @@ def _quiet() -> None:
     """Leave out Lightning's advertisements and the tokenizer's talk about forks."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated.*")
+    # Frozen towers and BatchNorm are in eval mode on purpose.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode.*")
     # A test writes into a folder of its own, and keeps no checkpoints there.
     warnings.filterwarnings("ignore", message=r"The dirpath has changed.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):

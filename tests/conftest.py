@@ -12,6 +12,9 @@ from safetensors.torch import save_model
 
 from mmood.cli import main
 
+# Tiny tensors are no work for a second thread, and waiting for one another costs much where the cores are taken.
+torch.set_num_threads(1)
+
 CLASSES = ("red square", "green square", "blue square")
 # Uneven on purpose, and `far` too small for every one of three ranks to get an image.
 SIZES = {"toy-train": 48, "toy-test": 37, "toy-near": 21, "toy-far": 2, "toy-val-ood": 9}

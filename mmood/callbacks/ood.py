@@ -206,7 +206,10 @@ def _rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]) -> 
 
 
 def _logged(results: Results) -> dict[str, float]:
-    values = {f"id/{row.set}/accuracy": row.accuracy for row in results.id if row.accuracy is not None}
+    accuracies = {row.set: row.accuracy for row in results.id if row.accuracy is not None}
+    values = {f"id/{name}/accuracy": accuracy for name, accuracy in accuracies.items()}
+    # There is one ID set; under this name a checkpoint can be chosen whatever the set is called.
+    values |= {"id/accuracy": accuracy for accuracy in accuracies.values()}
     for row in results.rows:
         values |= {
             f"ood/{row.set}/{row.score}_{field.name}": getattr(row.metrics, field.name) for field in fields(Rates)

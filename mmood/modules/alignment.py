@@ -174,6 +174,8 @@ class AlignmentFineTune(AbstractDetector):
             _log.info("model.alignment is 0: this is FLYP (arXiv 2212.00638), without the alignment regulariser.")
         training_mode(self.encoder, self.trained)
         self._captions = Captions(self._vision_language, self.class_names, self.templates)
+        # Negative labels are mined with the pre-trained weights, as the paper's were; a checkpoint keeps the list.
+        self.fit_scores()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Clamp the logit scale; before a step and not after it, so that a checkpoint in between changes nothing."""
