@@ -166,6 +166,10 @@ def _quiet() -> None:
     """Leave out Lightning's advertisements and the tokenizer's talk about forks."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated.*")
+    # Frozen towers are in eval mode on purpose.
+    warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training.*")
+    # Every rank computes the same metrics from what all ranks gathered.
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True.*")
     # Frozen towers and BatchNorm are in eval mode on purpose.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode.*")
     # A test writes into a folder of its own, and keeps no checkpoints there.

@@ -89,8 +89,9 @@ class PseudoLabelProbe(AbstractDetector):
         return logits
 
     def reference(self) -> ImageReference:
-        """Return the ID classes, the training images and the head."""
-        return ImageReference(self.class_names, self.encoder, self.templates, self, self.probe.folded())
+        """Return the ID classes, the training images with their pseudo-labels, and the head."""
+        linear = self.probe.folded()
+        return ImageReference(self.class_names, self.encoder, self.templates, self, linear, self._labels)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return head and standardisation."""
@@ -139,7 +140,10 @@ class PseudoLabelProbe(AbstractDetector):
         if len(self.probe.heads) > 1 and epoch_ends(self.trainer):
             store, held_out = data_of(self).validation_features()
             keys = torch.from_numpy(held_out)
-            self.probe.choose(store.features, keys, self._pseudo_labels(store, keys)[0])
+            self.probe.choose(store.features, keys, self._labels(store, keys))
+
+    def _labels(self, store: StoredFeatures, keys: Tensor) -> Tensor:
+        return self._pseudo_labels(store, keys)[0]
 
     def _pseudo_labels(self, store: StoredFeatures, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Return pseudo-labels and confidences of these rows."""

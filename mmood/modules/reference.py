@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from mmood.data.datamodule import OoDDataModule
 from mmood.data.feature_loader import few_shot
+from mmood.data.feature_store import StoredFeatures
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
 from mmood.scores.base import Bank
 
 Head = tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]
+Labeller = Callable[[StoredFeatures, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class ImageReference:
         templates: prompts of the prototypes.
         module: the module that asks, whose trainer knows the ID training set.
         linear: weight and bias of the head on the features that gives the logits.
+        labels: from a store and keys to the classes of these training images; None for the true ones.
     """
 
     class_names: Sequence[str]
@@ -75,6 +78,7 @@ class ImageReference:
     templates: Sequence[str]
     module: LightningModule
     linear: Head
+    labels: Labeller | None = None
 
     @cached_property
     def prototypes(self) -> Float[Tensor, "classes dim"]:
@@ -97,7 +101,7 @@ class ImageReference:
 
     def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
         """Return the ID training images; see `id_bank`."""
-        return id_bank(self.module, shots, transform)
+        return id_bank(self.module, shots, transform, self.labels)
 
     def head(self) -> Head:
         """Return weight and bias of the head on the features."""
@@ -131,7 +135,12 @@ def data_of(module: LightningModule | None) -> OoDDataModule:
     return data
 
 
-def id_bank(module: LightningModule | None, shots: int | None, transform: Literal["eval", "train"]) -> Bank:
+def id_bank(
+    module: LightningModule | None,
+    shots: int | None,
+    transform: Literal["eval", "train"],
+    labels: Labeller | None = None,
+) -> Bank:
     """Return the ID training images, without what `data.val.id` holds out, from the feature store.
 
     If no store has them, all ranks encode them now, with progress; every rank must call this. All of a set come
@@ -141,6 +150,7 @@ def id_bank(module: LightningModule | None, shots: int | None, transform: Litera
         module: the module that runs.
         shots: images of each class, drawn by `data.loader.seed`; None for all.
         transform: `train` reads images under the training transform, each augmented once.
+        labels: what gives the classes of training images; None for the true ones.
 
     Raises:
         MmoodError: `data.train` is not set, or its store does not fit.
@@ -148,8 +158,7 @@ def id_bank(module: LightningModule | None, shots: int | None, transform: Litera
     data = data_of(module)
     store = data.train_features(augment=transform == "train")
     keys = torch.from_numpy(data.train_keys())
-    if shots is not None:
-        keys = keys[few_shot(store.label[keys], shots, data.loader.seed)]
+    classes = store.label[keys] if labels is None else labels(store, keys)
     identity = {
         "set": data.train,
         "index_sha256": store.manifest.identity["index_sha256"],
@@ -158,10 +167,13 @@ def id_bank(module: LightningModule | None, shots: int | None, transform: Litera
         "shots": shots,
         "transform": transform,
     }
+    if shots is not None:
+        drawn = few_shot(classes, shots, data.loader.seed)
+        keys, classes = keys[drawn], classes[drawn]
     if len(keys) == len(store.label):
-        return Bank(store.features, store.label, keys, store.embedding, identity)
+        return Bank(store.features, classes, keys, store.embedding, identity)
     embedding = None if store.embedding is None else store.embedding[keys]
-    return Bank(store.features[keys], store.label[keys], keys, embedding, identity)
+    return Bank(store.features[keys], classes, keys, embedding, identity)
 
 
 def _with_texts(encoder: AbstractEncoder) -> VisionLanguageEncoder:

@@ -1,0 +1,310 @@
+"""Probes: the head's mathematics, the loader of stored features, and whole runs through the command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from tiny import CLASSES, save_tiny, trainer
+
+from mmood.cli import main
+from mmood.data.feature_loader import FeatureTrainLoader, TrainingRows, few_shot
+from mmood.errors import MmoodError
+from mmood.modules import LinearProbe
+from mmood.modules.probe_head import GridSettings, ProbeHead
+from mmood.modules.probe_training import ProbeSettings, ShareWarmupCosine, training_rows
+from mmood.modules.pseudo_label_probe import pseudo_labels
+from mmood.scores.logits import MCM
+
+
+def clouds(count=500, width=32, seed=0):
+    """Overlapping classes around random means, and features of very different widths."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(len(CLASSES), (count,), generator=generator)
+    means = torch.randn(len(CLASSES), width, generator=torch.Generator().manual_seed(99))
+    features = 0.7 * means[labels] + torch.randn(count, width, generator=generator)
+    return features * torch.logspace(-1, 1, width) + 5, labels
+
+
+def test_standardisation_knows_the_training_rows_only():
+    features, _ = clouds()
+    features[:, 3] = 7.0
+    keys = torch.arange(0, 500, 2)
+    head = ProbeHead(32, 5)
+    head.learn_statistics(features.half(), keys)
+    before = head.mean.clone(), head.scale.clone()
+    expected = StandardScaler().fit(features.half()[keys].double().numpy())
+    varied = [column for column in range(32) if column != 3]
+    z_scores = head.standardise(features.half()).numpy()
+    np.testing.assert_allclose(
+        z_scores[:, varied], expected.transform(features.half().double().numpy())[:, varied], atol=1e-3
+    )
+    assert (z_scores[:, 3] == 0).all()
+    features[1::2] = 1e3
+    head.learn_statistics(features.half(), keys)
+    assert torch.equal(head.mean, before[0])
+    assert torch.equal(head.scale, before[1])
+
+
+def test_the_folded_head_gives_the_same_logits_on_raw_features():
+    features, _ = clouds()
+    head = ProbeHead(32, 5)
+    head.learn_statistics(features, torch.arange(500))
+    weight, bias = head.folded()
+    torch.testing.assert_close(features @ weight.T + bias, head(features), atol=1e-4, rtol=1e-4)
+
+
+def test_heads_of_a_grid_do_not_touch_one_another_and_the_best_is_chosen():
+    features, labels = clouds()
+    options = GridSettings(lr=[1e-5, 1e-2], weight_decay=[0.0]).options()
+    assert options == [{"lr": 1e-5, "weight_decay": 0.0}, {"lr": 1e-2, "weight_decay": 0.0}]
+    together, alone = ProbeHead(32, 5, heads=2), ProbeHead(32, 5)
+    assert torch.equal(together.heads[1].weight, alone.heads[0].weight)
+    for head, groups in ((together, options), (alone, options[1:])):
+        head.learn_statistics(features, torch.arange(500))
+        optimizer = torch.optim.Adam(
+            [{"params": part.parameters(), **group} for part, group in zip(head.heads, groups, strict=True)]
+        )
+        for _ in range(20):
+            optimizer.zero_grad()
+            head.loss(features, labels).backward()
+            optimizer.step()
+    torch.testing.assert_close(together.heads[1].weight, alone.heads[0].weight)
+    together.choose(features, torch.arange(500), labels)
+    assert int(together.chosen) == 1
+
+
+def test_pseudo_labels_do_not_depend_on_scale_order_or_storage():
+    generator = torch.Generator().manual_seed(0)
+    embedding = torch.nn.functional.normalize(torch.randn(40, 16, generator=generator), dim=1)
+    prototypes = torch.nn.functional.normalize(torch.randn(5, 16, generator=generator), dim=1)
+    keys = torch.arange(40)
+    labels, confidence = pseudo_labels(embedding, keys, prototypes, torch.tensor(100.0))
+    cosines = embedding @ prototypes.T
+    assert torch.equal(labels, cosines.argmax(dim=1))
+    torch.testing.assert_close(confidence, (100 * cosines).softmax(dim=1).amax(dim=1))
+    assert torch.equal(pseudo_labels(embedding, keys, prototypes, torch.tensor(1.0))[0], labels)
+    assert torch.equal(pseudo_labels(3 * embedding, keys, prototypes, torch.tensor(100.0))[0], labels)
+    assert torch.equal(pseudo_labels(embedding, keys.flip(0), prototypes, torch.tensor(100.0))[0], labels.flip(0))
+    order = torch.tensor([3, 1, 4, 0, 2])
+    assert torch.equal(order[pseudo_labels(embedding, keys, prototypes[order], torch.tensor(100.0))[0]], labels)
+
+
+@pytest.mark.parametrize("batch_size", [16, 256])
+def test_the_peak_rate_is_the_configured_one_whatever_the_batch(batch_size, tmp_path):
+    features, labels = clouds()
+    rows = TrainingRows(features, torch.arange(500), labels, batch_size)
+    probe = LinearProbe(save_tiny(tmp_path), CLASSES, {"msp": MCM()})
+    run = trainer(-1, max_epochs=10)
+    rates = []
+    probe.on_before_optimizer_step = lambda optimizer: rates.append(optimizer.param_groups[0]["lr"])
+    run.fit(probe, FeatureTrainLoader(rows, seed=0))
+    steps = 10 * -(-500 // batch_size)
+    assert len(rates) == steps
+    assert rates[0] == 0
+    assert max(rates) == rates[round(0.1 * steps)] == 1e-3
+    assert 0 < rates[-1] < 1e-4
+    assert not any(module.training for module in probe.encoder.modules())
+
+
+def test_the_schedule_is_linear_then_cosine():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    schedule = ShareWarmupCosine(optimizer, 20, share=0.2)
+    rates = []
+    for _ in range(21):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[:5] == [0, 0.5, 1, 1.5, 2]
+    assert rates[12] == pytest.approx(1)
+    assert rates[20] == pytest.approx(0)
+
+
+def accuracy(logits, labels):
+    return float(np.mean(logits.argmax(axis=1) == labels))
+
+
+def test_the_probe_is_as_accurate_as_logistic_regression(tmp_path):
+    (features, labels), (unseen, truth) = clouds(), clouds(1000, seed=1)
+    probe = LinearProbe(
+        save_tiny(tmp_path),
+        CLASSES,
+        {"msp": MCM()},
+        optimizer=lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=1e-2),
+    )
+    rows = training_rows(probe.probe, features, torch.arange(500), labels, ProbeSettings(batch_size=500))
+    trainer(-1, max_epochs=500).fit(probe, FeatureTrainLoader(rows, seed=0))
+    scaler = StandardScaler().fit(features.numpy())
+    regression = LogisticRegression(C=1 / (1e-2 * 500), max_iter=2000).fit(
+        scaler.transform(features.numpy()), labels.numpy()
+    )
+    expected = accuracy(regression.decision_function(scaler.transform(unseen.numpy())), truth.numpy())
+    with torch.no_grad():
+        found = accuracy(probe.probe(unseen).numpy(), truth.numpy())
+    assert found == pytest.approx(expected, abs=0.005)
+    np.testing.assert_allclose(probe.probe.heads[0].weight.detach(), regression.coef_, atol=0.05)
+
+
+def numbered(count, batch_size):
+    rows = torch.arange(count)
+    return TrainingRows(rows[:, None].float(), rows, rows % 3, batch_size)
+
+
+def epoch(loader, number):
+    loader.set_epoch(number)
+    return [batch["key"] for batch in loader]
+
+
+def test_every_epoch_is_an_order_of_its_own_and_ranks_share_its_batches():
+    alone = FeatureTrainLoader(numbered(101, 20), seed=3)
+    first = epoch(alone, 0)
+    assert [len(keys) for keys in first] == [20] * 5 + [1]
+    assert torch.cat(first).sort().values.tolist() == list(range(101))
+    assert torch.equal(torch.cat(epoch(alone, 0)), torch.cat(first))
+    assert not torch.equal(torch.cat(epoch(alone, 1)), torch.cat(first))
+    ranks = [FeatureTrainLoader(numbered(101, 20), seed=3, rank=rank, world=2) for rank in range(2)]
+    shares = [epoch(loader, 0) for loader in ranks]
+    assert [len(keys) for keys in shares[0]] == [len(keys) for keys in shares[1]] == [10] * 5
+    for whole, one, two in zip(first, *shares, strict=False):
+        assert torch.equal(torch.cat([one, two]).sort().values, whole)
+    with pytest.raises(MmoodError, match="fewer than the 4 devices"):
+        FeatureTrainLoader(numbered(3, 20), seed=0, world=4)
+
+
+def test_training_goes_on_in_the_middle_of_an_epoch():
+    loader = FeatureTrainLoader(numbered(50, 10), seed=3)
+    whole = epoch(loader, 2)
+    iterator = iter(loader)
+    seen = [next(iterator)["key"] for _ in range(2)]
+    again = FeatureTrainLoader(numbered(50, 10), seed=3)
+    again.load_state_dict(loader.state_dict())
+    rest = epoch(again, 2)
+    assert [keys.tolist() for keys in seen + rest] == [keys.tolist() for keys in whole]
+    with pytest.raises(MmoodError, match="in an order made with"):
+        FeatureTrainLoader(numbered(50, 10), seed=4).load_state_dict(loader.state_dict())
+
+
+def test_shots_are_drawn_for_each_class_on_its_own():
+    labels = torch.tensor([0] * 50 + [1] * 3 + [2] * 50)
+    drawn = few_shot(labels, 5, seed=0)
+    assert labels[drawn].bincount().tolist() == [5, 3, 5]
+    assert torch.equal(drawn, drawn.sort().values)
+    assert torch.equal(drawn, few_shot(labels, 5, seed=0))
+    assert not torch.equal(drawn, few_shot(labels, 5, seed=1))
+    assert torch.equal(drawn[:8], few_shot(labels[:53], 5, seed=0))
+
+
+@pytest.fixture
+def flags(toy_flags, tmp_path, monkeypatch):
+    """Toy sets, few epochs, and a cache for each test."""
+    monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
+    return [
+        *toy_flags,
+        *(
+            "--data.train",
+            "toy-train",
+            "--data.val",
+            "{id: 0.25}",
+            "--data.batch_size",
+            "16",
+            "--trainer.max_epochs",
+            "20",
+        ),
+        *(
+            "--model.training.batch_size",
+            "16",
+            "--model.optimizer.lr",
+            "1e-2",
+            "--trainer.check_val_every_n_epoch",
+            "20",
+        ),
+    ]
+
+
+def run(arguments, folder):
+    assert main([*arguments, "--run_dir", str(folder)]) == 0
+
+
+def checkpoint_of(folder):
+    (path,) = (folder / "checkpoints").glob("*.ckpt")
+    return path
+
+
+@pytest.mark.parametrize("config", ["vitb16_linear.yaml", "vitb16_plp.yaml"])
+def test_a_probe_from_fit_to_predict(config, flags, toy_root, tmp_path):
+    root = tmp_path / "root"
+    shutil.copytree(toy_root, root)
+    flags = [*flags, "--data.root", str(root), "--data.class_names", str(root / "classes.txt")]
+    run(["fit", "--config", config, *flags], tmp_path / "fit")
+    path = checkpoint_of(tmp_path / "fit")
+    assert path.stat().st_size < 50_000
+    assert all(name.startswith("probe.") for name in torch.load(path, weights_only=True)["state_dict"])
+    run(["test", "--ckpt_path", str(path)], tmp_path / "test")
+    results = json.loads((tmp_path / "test/results.json").read_text())
+    assert {row["score"] for row in results["rows"]} == {"msp", "energy", "l1", "max_logit"}
+    assert results["provenance"]["settings"]["training"]["batch_size"] == 16
+    # Colours are easy for true labels; zero-shot knows nothing here.
+    assert results["id"][0]["accuracy"] > 0.9 or config == "vitb16_plp.yaml"
+    images = toy_root.parent / "images" / "toy-near"
+    run(["predict", "--ckpt_path", str(path), "--data.predict", str(images)], tmp_path / "predict")
+    assert (tmp_path / "predict/predictions.csv").exists()
+    for shard in (root / "toy-train").glob("*.tar"):
+        shard.unlink()
+    run(["fit", "--config", config, *flags], tmp_path / "again")
+    same_state(path, checkpoint_of(tmp_path / "again"), 0)
+
+
+def same_state(one, two, atol):
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in (one, two)]
+    torch.testing.assert_close(states[0], states[1], atol=atol, rtol=0)
+
+
+def test_features_off_trains_the_same_head_and_leaves_nothing(flags, tmp_path):
+    run(["fit", "--config", "vitb16_linear.yaml", *flags], tmp_path / "auto")
+    shutil.rmtree(tmp_path / "cache")
+    run(["fit", "--config", "vitb16_linear.yaml", *flags, "--data.features", "off"], tmp_path / "off")
+    same_state(checkpoint_of(tmp_path / "auto"), checkpoint_of(tmp_path / "off"), 0)
+    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "off/features").iterdir())
+
+
+def test_a_grid_is_recorded_with_its_choice(flags, tmp_path):
+    grid = ["--model.grid.lr", "[1e-6, 1e-2]", "--model.grid.weight_decay", "[0.0, 1e-3]"]
+    run(["fit", "--config", "vitb16_linear.yaml", *flags, *grid], tmp_path / "fit")
+    run(["test", "--ckpt_path", str(checkpoint_of(tmp_path / "fit"))], tmp_path / "test")
+    settings = json.loads((tmp_path / "test/results.json").read_text())["provenance"]["settings"]
+    assert settings["grid"] == {"lr": [1e-6, 1e-2], "weight_decay": [0.0, 1e-3]}
+    assert settings["chosen"]["lr"] == 1e-2
+
+
+def test_a_grid_needs_a_validation_set(flags, tmp_path, capsys):
+    arguments = ["fit", "--config", "vitb16_linear.yaml", *flags, "--model.grid.lr", "[1e-3, 1e-2]", "--data.val", "{id: null}"]
+    assert main([*arguments, "--run_dir", str(tmp_path)]) == 2
+    assert "`data.val.id` is not set" in capsys.readouterr().err
+
+
+def test_scores_on_the_bank_and_image_only_encoders(flags, tmp_path):
+    scores = "{knn: {class_path: KNN}, rmd: {class_path: RelativeMahalanobis}, vim: {class_path: ViM, init_args: {dimension: 8}}, msp: {class_path: MCM}}"
+    encoder = "{name: timm:test_resnet.r160_in1k, pretrained: random, image_size: 32}"
+    arguments = ["--config", "vitb16_linear.yaml", *flags, "--model.encoder", encoder, "--model.scores", scores]
+    run(["fit", *arguments], tmp_path / "fit")
+    run(["test", "--ckpt_path", str(checkpoint_of(tmp_path / "fit"))], tmp_path / "test")
+    results = json.loads((tmp_path / "test/results.json").read_text())
+    assert {row["score"] for row in results["rows"]} == {"knn", "rmd", "vim", "msp"}
+
+
+@pytest.mark.ddp
+def test_two_ranks_train_the_same_head_as_one(flags, tmp_path):
+    arguments = ["fit", "--config", "vitb16_plp.yaml", *flags]
+    run(arguments, tmp_path / "alone")
+    shutil.rmtree(tmp_path / "cache")
+    command = [sys.executable, "-m", "mmood", *arguments, "--run_dir", str(tmp_path / "ddp")]
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    assert subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False).returncode == 0
+    same_state(checkpoint_of(tmp_path / "alone"), checkpoint_of(tmp_path / "ddp"), 1e-4)
