@@ -20,6 +20,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int, Num
 
 from mmood.errors import MmoodError
@@ -96,9 +97,9 @@ def bootstrap(
         raise MmoodError(f"The number of resamples is {resamples}; it must be at least 1.")
     n_id = _length("ID", id_scores)
     sizes = {name: _length(name, scores) for name, scores in ood_scores.items()}
-    id_order = {score: np.argsort(values, kind="stable") for score, values in id_scores.items()}
+    id_order = {score: _order(values) for score, values in id_scores.items()}
     ranked = {
-        (score, name): _ranked(id_scores[score][id_order[score]], values)
+        (score, name): _ranked(id_scores[score][id_order[score][1:]], values)
         for name, scores in ood_scores.items()
         for score, values in scores.items()
     }
@@ -174,13 +175,13 @@ class _Ranked(NamedTuple):
     """The OoD scores of a set among the ID scores.
 
     Attributes:
-        order: (M,) OoD images from the lowest score.
+        order: (M + 1,) place of the zeros in a draw, then the OoD images from the lowest score.
         below: (M,) number of ID scores strictly below each, in that order.
         upto: (M,) number of ID scores at or below each; `below` itself if nothing is tied.
         ood_below: (N,) number of OoD scores strictly below each ID score, from the lowest.
     """
 
-    order: Int[np.ndarray, " ood"]
+    order: Int[np.ndarray, " m"]
     below: Int[np.ndarray, " ood"]
     upto: Int[np.ndarray, " ood"]
     ood_below: Int[np.ndarray, " id"]
@@ -200,36 +201,41 @@ class _Side(NamedTuple):
     threshold: Int[np.ndarray, " rows"]
 
 
+def _order(scores: Scores) -> Int[np.ndarray, " m"]:
+    """Return the place of the zeros in a draw, so that a running sum starts at 0, then the images in ascending order."""
+    return np.append(len(scores), np.argsort(scores, kind="stable"))
+
+
 def _ranked(id_sorted: Scores, ood: Scores) -> _Ranked:
-    order = np.argsort(ood, kind="stable")
-    ood_sorted = ood[order]
+    order = _order(ood)
+    ood_sorted = ood[order[1:]]
     below = np.searchsorted(id_sorted, ood_sorted, side="left")
     upto = np.searchsorted(id_sorted, ood_sorted, side="right")
     tied = not np.array_equal(below, upto)
     return _Ranked(order, below, upto if tied else below, np.searchsorted(ood_sorted, id_sorted, side="left"))
 
 
-def _draw(size: int, count: int, seed: list[int]) -> Int[np.ndarray, "rows n"]:
-    """Return how often each of `size` images came in each of `count` resamples."""
+def _draw(size: int, count: int, seed: list[int]) -> Int[np.ndarray, "rows m"]:
+    """Return how often each of `size` images came in each of `count` resamples, and a column of zeros at the end."""
     random = np.random.default_rng(seed)
     drawn = random.integers(0, size, (count, size), dtype=np.int32)
-    drawn += np.arange(count, dtype=np.int32)[:, None] * size  # a row's images, told from those of the other rows
+    drawn += np.arange(count, dtype=np.int32)[:, None] * (size + 1)  # a row's images, told from those of other rows
     # A byte an image: that one image comes 256 times has a probability below 1e-500.
-    return np.bincount(drawn.ravel(), minlength=count * size).astype(np.uint8).reshape(count, size)
+    return np.bincount(drawn.ravel(), minlength=count * (size + 1)).astype(np.uint8).reshape(count, size + 1)
 
 
-def _side(drawn: Int[np.ndarray, "rows n"], order: Int[np.ndarray, " n"], wanted: int) -> _Side:
+def _side(drawn: Int[np.ndarray, "rows m"], order: Int[np.ndarray, " m"], wanted: int) -> _Side:
     drawn = np.take(drawn, order, axis=1)
-    upto = np.zeros((len(drawn), len(order) + 1), np.int32)
-    np.cumsum(drawn, axis=1, out=upto[:, 1:], dtype=np.int32)
-    return _Side(drawn, upto, np.count_nonzero(upto < wanted, axis=1) - 1)
+    # torch sums five times as fast as numpy here.
+    upto: Int[np.ndarray, "rows m"] = torch.cumsum(torch.from_numpy(drawn), 1, dtype=torch.int32).numpy()
+    return _Side(drawn[:, 1:], upto, np.array([np.searchsorted(row, wanted) - 1 for row in upto]))
 
 
 def _metrics(
-    id_side: _Side, ood_drawn: Int[np.ndarray, "rows ood"], ranked: _Ranked
+    id_side: _Side, ood_drawn: Int[np.ndarray, "rows m"], ranked: _Ranked
 ) -> Float64[np.ndarray, "metrics rows"]:
     """Return AUROC, FPR95 ID-pos and FPR95 OoD-pos of each row, all from whole numbers divided once."""
-    n_id, n_ood = id_side.drawn.shape[1], ood_drawn.shape[1]
+    n_id, n_ood = id_side.drawn.shape[1], ood_drawn.shape[1] - 1
     ood_side = _side(ood_drawn, ranked.order, math.ceil(_RECALL * n_ood))
     # Twice the ID images that each OoD image is not outranked by, the tied ones once.
     lost = _dot(np.take(id_side.upto, ranked.below, axis=1), ood_side.drawn)

@@ -21,7 +21,7 @@ def report_markdown(summary: Summary, resamples: int) -> str:
         lines += ["", f"## {escape_markdown(place.name)}", "", f"{escape_markdown(place.note)}.", ""]
         lines.append(f"| Run | Score | {' | '.join(_head(column) for column in _SHOWN)} |")
         lines.append("|:--|:--|--:|--:|--:|")
-        for line in ranked(summary):
+        for line in ranked(summary, place):
             if place.name in line.estimates:
                 cells = [_cell(summary, line, place, column) for column in _SHOWN]
                 lines.append(f"| {escape_markdown(line.run)} | {escape_markdown(line.score)} | {' | '.join(cells)} |")
@@ -36,7 +36,7 @@ def report_latex(summary: Summary) -> str:
     names = " & ".join(["Run", "Score", *([r"FPR95$\downarrow$", r"AUROC$\uparrow$"] * len(places))])
     body = [
         " & ".join([escape_latex(line.run), escape_latex(line.score), *_latex_cells(summary, line)]) + r" \\"
-        for line in ranked(summary)
+        for line in ranked(summary, summary.main_place)
     ]
     return "\n".join(
         [

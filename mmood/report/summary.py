@@ -135,12 +135,11 @@ def _best(places: Sequence[Place], lines: Sequence[Line]) -> dict[tuple[str, Col
     return found
 
 
-def ranked(summary: Summary) -> list[Line]:
-    """Return the lines, static ones first, of highest AUROC in the widest mean first."""
-    place = summary.main_place.name
+def ranked(summary: Summary, place: Place) -> list[Line]:
+    """Return the lines, static ones first, the highest AUROC on a place first."""
 
     def order(line: Line) -> tuple[bool, float]:
-        estimate = line.estimates.get(place)
+        estimate = line.estimates.get(place.name)
         return line.protocol != "static", -AUROC.value(estimate.rates) if estimate else 0.0
 
     return sorted(summary.lines, key=order)

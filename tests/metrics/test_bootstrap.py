@@ -32,9 +32,9 @@ def test_each_replicate_is_the_metric_of_its_drawn_images(n_id, n_ood, decimals,
     draw = module._draw
     monkeypatch.setattr(module, "_draw", lambda *arguments: draws.append(draw(*arguments)) or draws[-1])
     found = bootstrap({"s": id_scores}, {"far": {"s": ood_scores}}, resamples=50)["s", "far"]
-    assert [part.shape for part in draws] == [(50, n_id), (50, n_ood)]
+    assert [part.shape for part in draws] == [(50, n_id + 1), (50, n_ood + 1)]  # each with its column of zeros
     for row in range(50):
-        expected = ood_metrics(drawn_out(id_scores, draws[0][row]), drawn_out(ood_scores, draws[1][row]))
+        expected = ood_metrics(drawn_out(id_scores, draws[0][row, :-1]), drawn_out(ood_scores, draws[1][row, :-1]))
         assert found.auroc[row] == pytest.approx(expected.auroc, abs=1e-15)
         assert found.fpr95_id_pos[row] == expected.fpr95_id_pos
         assert found.fpr95_ood_pos[row] == expected.fpr95_ood_pos

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mmood.report.blocks import percent
 from mmood.report.comparison import Comparison
-from mmood.report.page.html import Cell, Html, details, join, paragraph, section, table
+from mmood.report.page.html import Cell, Html, details, element, join, paragraph, section, table
 from mmood.report.published import Match
 
 _METRICS = {"auroc": "AUROC", "fpr95_id_pos": "FPR95 ID-pos", "fpr95_ood_pos": "FPR95 OoD-pos"}
@@ -17,16 +17,15 @@ def comparisons_section(found: Sequence[Comparison], resamples: int) -> Html:
     if not found:
         reason = "There is nothing to pair: it takes two scores of which the same images were kept in `scores/`."
         return section("paired", "Paired comparison", [paragraph(reason, "note")])
+    marked = "Marked where the interval leaves out 0: green is better than the reference, amber worse. "
     note = (
         "Points of per cent, positive where the score is higher than its reference: the same score of the first run, or "
         "that run's first score. Both are on the same images, and the resamples drew the same ones for both, so the "
         "interval is that of the difference and far narrower than two intervals side by side suggest. p is DeLong's "
-        "two-sided test of equal AUROC. Marked: the interval leaves out 0. "
+        f"two-sided test of equal AUROC. {marked if resamples else ''}"
         f"{len(found)} comparisons stand here, and none is corrected for that: of 20 that differ in nothing, one is "
         "marked by chance."
     )
-    if not resamples:
-        note = note.replace("Marked: the interval leaves out 0. ", "")
     sets = dict.fromkeys(each.set for each in found)
     tables = [_of_set(name, [each for each in found if each.set == name], opened=len(sets) == 1) for name in sets]
     return section("paired", "Paired comparison", [paragraph(note, "note"), *tables])
@@ -73,8 +72,9 @@ def _difference(each: Comparison, metric: str) -> Cell:
     if each.intervals is None:
         return Cell(_signed(value), value)
     low, high = each.intervals[metric]
-    clear = "best" if low > 0 or high < 0 else ""
-    return Cell(join([_signed(value), Html(f"<small>[{_signed(low)}, {_signed(high)}]</small>")]), value, clear)
+    better, worse = (low > 0, high < 0) if metric == "auroc" else (high < 0, low > 0)
+    bounds = element("small", f"[{_signed(low)}, {_signed(high)}]")
+    return Cell(join([_signed(value), bounds]), value, "best" if better else "worse" if worse else "")
 
 
 def _beside(ours: float, theirs: float) -> list[Cell]:

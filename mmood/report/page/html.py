@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-_VOID = frozenset({"meta", "img", "line", "circle", "path", "rect", "br"})
+_VOID = frozenset({"meta", "img", "br"})
 
 
 class Html(str):
@@ -23,7 +23,7 @@ def element(name: str, children: str | Iterable[str] = (), attributes: Mapping[s
     """
     written = "".join(f' {key}="{html.escape(value)}"' for key, value in (attributes or {}).items())
     content = join([children] if isinstance(children, str) else children)
-    return Html(f"<{name}{written}>" if name in _VOID and not content else f"<{name}{written}>{content}</{name}>")
+    return Html(f"<{name}{written}>" if name in _VOID else f"<{name}{written}>{content}</{name}>")
 
 
 def join(parts: Iterable[str]) -> Html:

@@ -53,18 +53,18 @@ def _overview(summary: Summary) -> Html:
             *(_value(summary, line, main, column) for column in FIELDS),
             *(_value(summary, line, place, AUROC) for place in sets),
         ]
-        for line in ranked(summary)
+        for line in ranked(summary, main)
     ]
     return table(f"{main.name.capitalize()}, best AUROC first, then the AUROC of each set", heads, rows)
 
 
 def _place(summary: Summary, place: Place, opened: bool) -> Html:
-    lines = [line for line in ranked(summary) if place.name in line.estimates]
+    lines = [line for line in ranked(summary, place) if place.name in line.estimates]
     rows = [
         [Cell(line.run), _score(line), *(_value(summary, line, place, column) for column in COLUMNS)] for line in lines
     ]
     heads = ["Run", "Score", *(_head(column) for column in COLUMNS)]
-    return details(f"{place.name}: {place.note}", table(f"{place.name}: {place.note}", heads, rows), opened)
+    return details(f"{place.name}: {place.note}", table("Best AUROC first", heads, rows), opened)
 
 
 def _head(column: Column, place: str = "") -> Html:

@@ -75,8 +75,9 @@ def histograms_section(scores: Sorted) -> Html:
         groups = []
         for score in dict.fromkeys(score for score, _ in run.pairs()):
             charts = [_histogram(scores, run, score, name) for of, name in run.pairs() if of == score]
-            groups += [element("h3", score), div("small", charts)]
-        parts.append(details(f"Histograms of {run.name}", groups, opened=len(scores.runs) == 1))
+            groups.append(div("", [element("h3", score), div("small", charts)]))
+        shown = div("columns" if len(_sets(run)) <= 2 else "", groups)
+        parts.append(details(f"Histograms of {run.name}", shown, opened=len(scores.runs) == 1))
     return section("histograms", "Score histograms", parts)
 
 
