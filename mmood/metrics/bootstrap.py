@@ -118,8 +118,11 @@ def bootstrap(
                     found[score, name] = _metrics(id_side, drawn[name], ranked[score, name])
         return found
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy's loops run outside the interpreter's lock
-        blocks = list(pool.map(block, starts)) if len(starts) > 1 else [block(0)]
+    threads = torch.get_num_threads()
+    # The blocks are the parallel part: numpy and torch leave the interpreter's lock, and torch stays in its thread.
+    with ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        blocks = list(pool.map(block, starts))
+    torch.set_num_threads(threads)
     return {pair: Replicates(*np.concatenate([found[pair] for found in blocks], axis=1)) for pair in ranked}
 
 
@@ -177,13 +180,15 @@ class _Ranked(NamedTuple):
     Attributes:
         order: (M + 1,) place of the zeros in a draw, then the OoD images from the lowest score.
         below: (M,) number of ID scores strictly below each, in that order.
-        upto: (M,) number of ID scores at or below each; `below` itself if nothing is tied.
+        upto: (M,) number of ID scores at or below each.
+        tied: the positions at which the two differ.
         ood_below: (N,) number of OoD scores strictly below each ID score, from the lowest.
     """
 
     order: Int[np.ndarray, " m"]
     below: Int[np.ndarray, " ood"]
     upto: Int[np.ndarray, " ood"]
+    tied: Int[np.ndarray, " ties"]
     ood_below: Int[np.ndarray, " id"]
 
 
@@ -202,7 +207,7 @@ class _Side(NamedTuple):
 
 
 def _order(scores: Scores) -> Int[np.ndarray, " m"]:
-    """Return the place of the zeros in a draw, so that a running sum starts at 0, then the images in ascending order."""
+    """Return the place of the zeros in a draw, where a running sum starts, then the images in ascending order."""
     return np.append(len(scores), np.argsort(scores, kind="stable"))
 
 
@@ -211,8 +216,8 @@ def _ranked(id_sorted: Scores, ood: Scores) -> _Ranked:
     ood_sorted = ood[order[1:]]
     below = np.searchsorted(id_sorted, ood_sorted, side="left")
     upto = np.searchsorted(id_sorted, ood_sorted, side="right")
-    tied = not np.array_equal(below, upto)
-    return _Ranked(order, below, upto if tied else below, np.searchsorted(ood_sorted, id_sorted, side="left"))
+    ood_below = np.searchsorted(ood_sorted, id_sorted, side="left")
+    return _Ranked(order, below, upto, np.flatnonzero(below != upto), ood_below)
 
 
 def _draw(size: int, count: int, seed: list[int]) -> Int[np.ndarray, "rows m"]:
@@ -228,7 +233,8 @@ def _side(drawn: Int[np.ndarray, "rows m"], order: Int[np.ndarray, " m"], wanted
     drawn = np.take(drawn, order, axis=1)
     # torch sums five times as fast as numpy here.
     upto: Int[np.ndarray, "rows m"] = torch.cumsum(torch.from_numpy(drawn), 1, dtype=torch.int32).numpy()
-    return _Side(drawn[:, 1:], upto, np.array([np.searchsorted(row, wanted) - 1 for row in upto]))
+    target = np.int32(wanted)  # another type would make a copy of the whole row
+    return _Side(drawn[:, 1:], upto, np.array([np.searchsorted(row, target) - 1 for row in upto]))
 
 
 def _metrics(
@@ -238,8 +244,10 @@ def _metrics(
     n_id, n_ood = id_side.drawn.shape[1], ood_drawn.shape[1] - 1
     ood_side = _side(ood_drawn, ranked.order, math.ceil(_RECALL * n_ood))
     # Twice the ID images that each OoD image is not outranked by, the tied ones once.
-    lost = _dot(np.take(id_side.upto, ranked.below, axis=1), ood_side.drawn)
-    lost = lost + (lost if ranked.upto is ranked.below else _dot(np.take(id_side.upto, ranked.upto, axis=1), ood_side.drawn))
+    lost = 2 * _dot(np.take(id_side.upto, ranked.below, axis=1), ood_side.drawn)
+    if len(tied := ranked.tied):
+        ties = np.take(id_side.upto, ranked.upto[tied], axis=1) - np.take(id_side.upto, ranked.below[tied], axis=1)
+        lost += _dot(ties, np.take(ood_side.drawn, tied, axis=1))
     rows = np.arange(len(ood_drawn))
     ood_rejected = ood_side.upto[rows, ranked.ood_below[id_side.threshold]]
     id_rejected = id_side.upto[rows, ranked.upto[ood_side.threshold]]

@@ -63,8 +63,8 @@ def write_report(folders: Sequence[Path], out: Path, resamples: int = 1000) -> l
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmood report",
-        description="One page for several runs: numbers with intervals, paired comparisons, curves, the hardest images, "
-        "settings side by side. The page is one file that loads nothing; .md, .tex and .csv are written beside it.",
+        description="One page for several runs: numbers with intervals, paired comparisons, curves, the hardest "
+        "images, settings side by side. The page is one file that loads nothing; .md, .tex and .csv are written beside it.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

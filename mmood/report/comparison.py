@@ -78,9 +78,7 @@ def _compared(
     )
 
 
-def _placements(
-    run: Run, score: str, name: str, ranks: dict[tuple[str, str, str], Placements]
-) -> Placements:
+def _placements(run: Run, score: str, name: str, ranks: dict[tuple[str, str, str], Placements]) -> Placements:
     if (run.name, score, name) not in ranks:
         assert run.id_file is not None, "a pair has ID scores"
         ranks[run.name, score, name] = placements(run.id_file.scores[score], run.sets[name].scores[score])

@@ -56,9 +56,7 @@ def histograms(id_sorted: Scores, ood_sorted: Scores) -> Histograms:
     low, high = _finite_range(id_sorted, ood_sorted)
     edges = np.linspace(low, high, BINS + 1)
     threshold = (id_threshold(id_sorted) - low) / (high - low)
-    return Histograms(
-        _shares(id_sorted, edges), _shares(ood_sorted, edges), low, high, float(np.clip(threshold, 0, 1))
-    )
+    return Histograms(_shares(id_sorted, edges), _shares(ood_sorted, edges), low, high, float(np.clip(threshold, 0, 1)))
 
 
 def risk_coverage(scores: Scores, correct: Bool[np.ndarray, " n"]) -> tuple[Curve, float]:
@@ -81,7 +79,8 @@ def _mean_over_ties(scores: Scores, values: Bool[np.ndarray, " n"]) -> Float[np.
 
 def _even(ascending: Scores) -> Scores:
     places: Int[np.ndarray, " points"] = np.linspace(0, len(ascending) - 1, ROC_POINTS).round().astype(int)
-    return ascending[places]
+    chosen: Scores = ascending[places]
+    return chosen
 
 
 def _finite_range(*sides: Scores) -> tuple[float, float]:
@@ -95,4 +94,5 @@ def _finite_range(*sides: Scores) -> tuple[float, float]:
 
 def _shares(ascending: Scores, edges: Float[np.ndarray, " edges"]) -> Float[np.ndarray, " bins"]:
     inner = np.searchsorted(ascending, edges[1:-1], side="left")
-    return np.diff(np.r_[0, inner, len(ascending)]) / len(ascending)
+    counts: Int[np.ndarray, " bins"] = np.diff(np.r_[0, inner, len(ascending)])
+    return counts / len(ascending)

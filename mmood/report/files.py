@@ -38,15 +38,18 @@ def report_latex(summary: Summary) -> str:
         " & ".join([escape_latex(line.run), escape_latex(line.score), *_latex_cells(summary, line)]) + r" \\"
         for line in ranked(summary, summary.main_place)
     ]
-    return "\n".join(
-        [
-            *(r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering"),
-            rf"\caption{{OoD detection, in per cent. {escape_latex(MEANING[FPR95_ID_POS])} "
-            r"$\pm$ is the sample standard deviation over seeds.}",
-            *(rf"\begin{{tabular}}{{ll{'rr' * len(places)}}}", r"\toprule", heads + r" \\", spans, names + r" \\"),
-            *(r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"),
-        ]
-    ) + "\n"
+    return (
+        "\n".join(
+            [
+                *(r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering"),
+                rf"\caption{{OoD detection, in per cent. {escape_latex(MEANING[FPR95_ID_POS])} "
+                r"$\pm$ is the sample standard deviation over seeds.}",
+                *(rf"\begin{{tabular}}{{ll{'rr' * len(places)}}}", r"\toprule", heads + r" \\", spans, names + r" \\"),
+                *(r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"),
+            ]
+        )
+        + "\n"
+    )
 
 
 def report_csv(summary: Summary) -> str:
@@ -94,7 +97,9 @@ def _latex_cells(summary: Summary, line: Line) -> list[str]:
                 continue
             text = percent(column.value(estimate.rates))
             text = rf"\textbf{{{text}}}" if summary.is_best(line, place.name, column) else text
-            cells.append(text if estimate.spread is None else rf"{text}\,$\pm$\,{percent(column.value(estimate.spread))}")
+            cells.append(
+                text if estimate.spread is None else rf"{text}\,$\pm$\,{percent(column.value(estimate.spread))}"
+            )
     return cells
 
 

@@ -74,11 +74,13 @@ class Run:
             return []
         rows = dict.fromkeys((_array(row), row.set) for row in self.results.rows if row.seed is None)
         return [
-            (name, of) for name, of in rows if name in self.id_file.scores and of in self.sets and name in self.sets[of].scores
+            (name, of)
+            for name, of in rows
+            if name in self.id_file.scores and of in self.sets and name in self.sets[of].scores
         ]
 
     def leading_score(self) -> str | None:
-        """Return the static score of highest AUROC in the mean over all sets: the one that single images are shown by."""
+        """Return the static score of highest AUROC over all sets: the one that single images are shown by."""
         means = [mean for mean in self.results.means if mean.group == "all" and mean.protocol == "static"]
         kept = {name for name, _ in self.pairs()}
         ranked = sorted(means, key=lambda mean: -mean.rates.auroc)
@@ -113,7 +115,9 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 def _load(folder: Path, name: str) -> Run:
     results = read_results(folder)
     recorded = results.provenance.get("sets", {})
-    hashes = {of: str(entry.get("index_sha256")) for of, entry in recorded.items()} if isinstance(recorded, dict) else {}
+    hashes = (
+        {of: str(entry.get("index_sha256")) for of, entry in recorded.items()} if isinstance(recorded, dict) else {}
+    )
     files = sorted((folder / "scores").glob("*.npz"))
     sets = {path.stem: _set_file(path, hashes.get(path.stem, "")) for path in files}
     return Run(name, folder, results, _config(folder / f"config.{results.stage}.yaml"), sets)

@@ -53,7 +53,9 @@ def spread(rates: Sequence[Rates]) -> Rates | None:
     """Return the sample standard deviation (n - 1) of each metric, None for fewer than two."""
     if len(rates) < 2:
         return None
-    return Rates(**{field.name: statistics.stdev(getattr(each, field.name) for each in rates) for field in fields(Rates)})
+    return Rates(
+        **{field.name: statistics.stdev(getattr(each, field.name) for each in rates) for field in fields(Rates)}
+    )
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

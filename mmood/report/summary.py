@@ -99,7 +99,9 @@ def _places(runs: Sequence[Run]) -> list[Place]:
     means = {group: sets for group, sets in members.items() if len(sets) > 1}
     if len(members) > 1:
         means["all"] = tuple(groups)
-    return places + [Place(f"mean of {name}", sets, f"{len(sets)} sets, each weighs the same") for name, sets in means.items()]
+    return places + [
+        Place(f"mean of {name}", sets, f"{len(sets)} sets, each weighs the same") for name, sets in means.items()
+    ]
 
 
 def _estimate(
@@ -128,7 +130,11 @@ def _mean(drawn: Sequence[Replicates | None]) -> Replicates | None:
 def _best(places: Sequence[Place], lines: Sequence[Line]) -> dict[tuple[str, Column], str]:
     found = {}
     for place in places:
-        static = [line.estimates[place.name].rates for line in lines if line.protocol == "static" and place.name in line.estimates]
+        static = [
+            line.estimates[place.name].rates
+            for line in lines
+            if line.protocol == "static" and place.name in line.estimates
+        ]
         for column in COLUMNS if len(static) > 1 else ():
             values = [column.value(rates) for rates in static]
             found[place.name, column] = percent(max(values) if column.higher_is_better else min(values))

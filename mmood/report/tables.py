@@ -79,11 +79,12 @@ def to_latex(results: Results, fpr: Column = FPR95_ID_POS) -> str:
     found = {protocol: blocks(results, protocol) for protocol in PROTOCOLS}
     names = list(dict.fromkeys(block.name for of_protocol in found.values() for block in of_protocol))
     spans = "".join(rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(names)))
+    caption = " ".join([f"{_title(results)}, in per cent.", id_sentence(results), MEANING[fpr]])
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(' '.join([f'{_title(results)}, in per cent.', id_sentence(results), MEANING[fpr]]))}}}",
+        rf"\caption{{{escape_latex(caption)}}}",
         rf"\begin{{tabular}}{{l{'rr' * len(names)}}}",
         r"\toprule",
         " & ".join(["", *(rf"\multicolumn{{2}}{{c}}{{{escape_latex(name)}}}" for name in names)]) + r" \\",

@@ -38,7 +38,9 @@ class Uncertainty:
 
 def intervals(replicates: Replicates | None) -> Intervals | None:
     """Return the 95 % interval of each metric."""
-    return replicates and {name: percentile_interval(getattr(replicates, name)) for name in METRICS}
+    if replicates is None:
+        return None
+    return {name: percentile_interval(getattr(replicates, name)) for name in METRICS}
 
 
 def same_samples(one: Run, other: Run, name: str) -> bool:

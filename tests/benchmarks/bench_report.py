@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mmood.callbacks.predictions import write_scores
 from mmood.metrics.functional import ood_metrics
 from mmood.metrics.store import SetScores
-from mmood.callbacks.predictions import write_scores
 from mmood.report.command import write_report
 from mmood.report.model import IdRow, ResultRow, build_results
 from mmood.report.results import write_results
@@ -33,7 +33,9 @@ def make_run(folder: Path, number: int) -> None:
         files[name] = SetScores(name, names, np.arange(size), label, predicted, scores, np.empty(0, np.int64))
         write_scores(folder, files[name])
     rows = [
-        ResultRow(score=score, set=name, group=group, metrics=ood_metrics(files["imagenet"].of(score), files[name].of(score)))
+        ResultRow(
+            score=score, set=name, group=group, metrics=ood_metrics(files["imagenet"].of(score), files[name].of(score))
+        )
         for score in names
         for name, group in SETS.items()
     ]

@@ -33,7 +33,12 @@ class Series:
 
 
 def curves_chart(
-    title: str, description: str, axes: tuple[str, str], series: Sequence[Series], top: float = 1.0, guides: bool = False
+    title: str,
+    description: str,
+    axes: tuple[str, str],
+    series: Sequence[Series],
+    top: float = 1.0,
+    guides: bool = False,
 ) -> Html:
     """Return a chart of curves over 0 to 100 % in x and 0 to `top` in y.
 

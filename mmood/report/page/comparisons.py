@@ -9,6 +9,7 @@ from mmood.report.comparison import Comparison
 from mmood.report.page.html import Cell, Html, details, element, join, paragraph, section, table
 from mmood.report.published import Match
 
+MINUS = "\u2212"
 _METRICS = {"auroc": "AUROC", "fpr95_id_pos": "FPR95 ID-pos", "fpr95_ood_pos": "FPR95 OoD-pos"}
 
 
@@ -19,8 +20,8 @@ def comparisons_section(found: Sequence[Comparison], resamples: int) -> Html:
         return section("paired", "Paired comparison", [paragraph(reason, "note")])
     marked = "Marked where the interval leaves out 0: green is better than the reference, amber worse. "
     note = (
-        "Points of per cent, positive where the score is higher than its reference: the same score of the first run, or "
-        "that run's first score. Both are on the same images, and the resamples drew the same ones for both, so the "
+        "Points of per cent, positive where the score is higher than its reference: the same score of the first run, "
+        "or that run's first score. Both are on the same images, and the resamples drew the same ones for both, so the "
         "interval is that of the difference and far narrower than two intervals side by side suggest. p is DeLong's "
         f"two-sided test of equal AUROC. {marked if resamples else ''}"
         f"{len(found)} comparisons stand here, and none is corrected for that: of 20 that differ in nothing, one is "
@@ -82,7 +83,7 @@ def _beside(ours: float, theirs: float) -> list[Cell]:
 
 
 def _signed(value: float) -> str:
-    return f"{100 * value:+.2f}".replace("-", "−")
+    return f"{100 * value:+.2f}".replace("-", MINUS)
 
 
 def _p(p: float) -> str:

@@ -96,7 +96,9 @@ def _header(runs: Sequence[Run], summary: Summary) -> Html:
 
 def _facts(runs: Sequence[Run], summary: Summary) -> list[Html]:
     place = summary.main_place.name
-    lines = [line for line in ranked(summary, summary.main_place) if place in line.estimates and line.protocol == "static"]
+    lines = [
+        line for line in ranked(summary, summary.main_place) if place in line.estimates and line.protocol == "static"
+    ]
     facts = [_fact(f"{len(runs)}", "run" if len(runs) == 1 else "runs", f"{len(summary.lines)} lines, {place}")]
     if lines:
         best = lines[0]

@@ -10,7 +10,7 @@ import numpy as np
 from mmood.report.blocks import percent
 from mmood.report.breakdown import by_class
 from mmood.report.images import SetImages, class_names, hardest, open_set, thumbnails
-from mmood.report.page.html import Cell, Html, details, div, element, paragraph, section, table
+from mmood.report.page.html import NOTHING, Cell, Html, details, div, element, paragraph, section, table
 from mmood.report.runs import Run
 
 COUNT = 8  # images of a set
@@ -45,8 +45,8 @@ class Library:
 def images_section(runs: Sequence[Run], library: Library) -> Html:
     """Return the most ID-like OoD images and the most OoD-like ID images of each run's leading score."""
     note = (
-        "For the leading score of each run: the OoD images that score highest, and the ID images that score lowest, the "
-        "hardest first. Below each: what it is, where that is known, and the ID class it is nearest to."
+        "For the leading score of each run: the OoD images that score highest, and the ID images that score lowest, "
+        "the hardest first. Below each: what it is, where that is known, and the ID class it is nearest to."
     )
     groups = [(run, galleries) for run in runs if (galleries := _galleries(run, library))]
     pictures = _read(groups, library)
@@ -95,9 +95,7 @@ def _class(names: Sequence[str], number: int) -> str:
     return names[number] if 0 <= number < len(names) else f"class {number}"
 
 
-def _read(
-    groups: Sequence[tuple[Run, Sequence[Gallery]]], library: Library
-) -> dict[tuple[int, int], str]:
+def _read(groups: Sequence[tuple[Run, Sequence[Gallery]]], library: Library) -> dict[tuple[int, int], str]:
     """Return the pictures by (identity of the set, key): each shard is read once, whatever number of runs shows it."""
     wanted: dict[int, tuple[SetImages, set[int]]] = {}
     for run, galleries in groups:
@@ -116,7 +114,9 @@ def _gallery(gallery: Gallery, images: SetImages, pictures: Mapping[tuple[int, i
     for key, (real, taken) in zip(gallery.keys, gallery.captions, strict=True):
         url = pictures.get((id(images), key))
         shown = [element("img", (), {"src": url, "alt": f"{gallery.set}, {real}", "loading": "lazy"})] if url else []
-        figures.append(element("figure", [*shown, element("figcaption", [real, element("div", taken, {"class": "faint"})])]))
+        figures.append(
+            element("figure", [*shown, element("figcaption", [real, element("div", taken, {"class": "faint"})])])
+        )
     reason = [paragraph(images.reason, "note warn")] if images.reason else []
     return div("", [element("h3", gallery.set), *reason, div("thumbs", figures)])
 
@@ -128,7 +128,9 @@ def _breakdowns(run: Run, library: Library) -> list[Html]:
     names, found = class_names(run), []
     for name in [name for of, name in run.pairs() if of == score]:
         images, ood = library.open(run, name), run.sets[name]
-        lines = by_class(side.scores[score], ood.scores[score], ood.predicted, [images.original(k) for k in ood.key.tolist()])
+        lines = by_class(
+            side.scores[score], ood.scores[score], ood.predicted, [images.original(k) for k in ood.key.tolist()]
+        )
         if not lines:
             continue
         rows = [
@@ -137,7 +139,7 @@ def _breakdowns(run: Run, library: Library) -> list[Html]:
                 Cell(f"{line.n:,}", line.n),
                 Cell(percent(line.auroc), line.auroc),
                 Cell(percent(line.accepted), line.accepted),
-                Cell(f"{_class(names, line.taken_for)} ({line.taken:.0%})" if line.taken_for >= 0 else "–"),
+                Cell(f"{_class(names, line.taken_for)} ({line.taken:.0%})" if line.taken_for >= 0 else NOTHING),
             ]
             for line in lines[:CLASSES]
         ]

@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+NOTHING = "\u2013"  # stands where there is no value
 _VOID = frozenset({"meta", "img", "br"})
 
 

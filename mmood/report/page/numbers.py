@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmood.report.blocks import AUROC, COLUMNS, FPR95_ID_POS, FPR95_OOD_POS, MEANING, PROTOCOLS, Column, percent
-from mmood.report.page.html import Cell, Html, details, element, join, paragraph, section, table
+from mmood.report.page.html import NOTHING, Cell, Html, details, element, join, paragraph, section, table
 from mmood.report.summary import Estimate, Line, Place, Summary, ranked
 
 FIELDS = {
@@ -31,21 +31,27 @@ def numbers_section(summary: Summary, resamples: int) -> Html:
 
 def _legend(resamples: int) -> str:
     drawn = (
-        f"In brackets: 95 % percentile interval of a bootstrap over the images, {resamples:,} resamples, ID and OoD drawn "
-        "separately; it says nothing about other data or another training. "
+        f"In brackets: 95 % percentile interval of a bootstrap over the images, {resamples:,} resamples, ID and OoD "
+        "drawn separately; it says nothing about other data or another training. "
         if resamples
         else ""
     )
     return (
         f"Per cent. {MEANING[FPR95_ID_POS]} {MEANING[FPR95_OOD_POS]} Marked: the best static score of a column, as "
-        f"printed. {drawn}± is the sample standard deviation over seeds, with their number n. Means weigh every set the same."
+        f"printed. {drawn}± is the sample standard deviation over seeds, with their number n. "
+        "Means weigh every set the same."
     )
 
 
 def _overview(summary: Summary) -> Html:
     main = summary.main_place
     sets = [place for place in summary.places if len(place.sets) == 1 and place is not main]
-    heads = ["Run", "Score", *(_head(column, main.name) for column in FIELDS), *(_head(AUROC, place.name) for place in sets)]
+    heads = [
+        "Run",
+        "Score",
+        *(_head(column, main.name) for column in FIELDS),
+        *(_head(AUROC, place.name) for place in sets),
+    ]
     rows = [
         [
             Cell(line.run),
@@ -82,7 +88,7 @@ def _score(line: Line) -> Cell:
 def _value(summary: Summary, line: Line, place: Place, column: Column) -> Cell:
     estimate = line.estimates.get(place.name)
     if estimate is None:
-        return Cell("–", css="faint")
+        return Cell(NOTHING, css="faint")
     value = column.value(estimate.rates)
     notes = [element("small", note) for note in _notes(estimate, column)]
     best = "best" if summary.is_best(line, place.name, column) else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from mmood.report.page.html import Cell, Html, details, paragraph, section, table
+from mmood.report.page.html import NOTHING, Cell, Html, details, paragraph, section, table
 from mmood.report.runs import Run
 from mmood.report.seeds import flat
 
@@ -24,7 +24,11 @@ def settings_section(runs: Sequence[Run]) -> Html:
         parts.append(paragraph(f"No settings were kept by: {', '.join(missing)}.", "note"))
     if len(runs) > 1:
         heads = ["Setting", *names]
-        shown = table(f"{len(differing)} settings differ", heads, differing) if differing else paragraph("No setting differs.")
+        shown = (
+            table(f"{len(differing)} settings differ", heads, differing)
+            if differing
+            else paragraph("No setting differs.")
+        )
         parts.append(shown)
     if same:
         heads = ["Setting", "Value in every run" if len(runs) > 1 else "Value"]
@@ -37,7 +41,11 @@ def provenance_section(runs: Sequence[Run]) -> Html:
     records = [dict(flat(run.results.provenance)) | {"run folder": str(run.folder)} for run in runs]
     differing, same = _side_by_side(records)
     both = [table("What differs", ["Record", *(run.name for run in runs)], differing)] if differing else []
-    rest = details(f"{len(same)} records are the same", table("The same everywhere", ["Record", "Value"], same)) if same else ""
+    rest = (
+        details(f"{len(same)} records are the same", table("The same everywhere", ["Record", "Value"], same))
+        if same
+        else ""
+    )
     skipped = [
         paragraph(f"{run.name} left out {len(run.results.skipped):,} images that could not be read.", "note warn")
         for run in runs
@@ -63,7 +71,9 @@ def _side_by_side(records: Sequence[Mapping[str, Any]]) -> tuple[list[list[Cell]
 
 def _shown(value: object) -> str:
     if value is _ABSENT:
-        return "–"
+        return NOTHING
     if isinstance(value, str):
         return value
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("...\n").strip()
+    return (
+        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("...\n").strip()
+    )
