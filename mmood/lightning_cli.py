@@ -127,6 +127,7 @@ class DetectorCLI(LightningCLI):
         for callback in trainer.checkpoint_callbacks if stage == "fit" else []:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(folder / "checkpoints")
+                callback.save_last = callback.save_last or "link"
         return trainer
 
 

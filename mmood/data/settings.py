@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,7 +17,7 @@ class LoaderSettings:
     """How samples are read.
 
     Attributes:
-        workers: worker processes per device; 0 reads in the main process.
+        workers: worker processes per device; 0 reads in the main process. By default 4, or the cores if they are fewer.
         start_method: fork, spawn or forkserver; None for the platform's own.
         prefetch: batches that each worker prepares in advance.
         persistent: keep the workers of training and validation from epoch to epoch.
@@ -26,7 +27,7 @@ class LoaderSettings:
         pipes: let an index name commands (`pipe:`) as its shards; only for an index that you wrote yourself.
     """
 
-    workers: int = 4
+    workers: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
     start_method: Literal["fork", "spawn", "forkserver"] | None = None
     prefetch: int = 2
     persistent: bool = True

@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from mmood.demo import pretrain, world
 from mmood.demo.pretrain import Recipe
+from mmood.report.model import Results
+from mmood.report.results import read_results
 from mmood.tool_parser import ToolParser
 
 _NEXT = """
@@ -36,46 +40,97 @@ class Stage:
     Attributes:
         title: what it shows, in words.
         name: of its run folder.
-        command: what stands after `mmood`, without the flags that say where the demo lies.
+        command: what stands after `mmood`; `{at}` is the demo's folder.
+        located: add the flags that say where data and model lie; a checkpoint knows them.
     """
 
     title: str
     name: str
-    command: tuple[str, ...]
+    command: str
+    located: bool = True
 
     def arguments(self, folder: Path) -> list[str]:
         """Return the whole command for a demo in this folder."""
-        return [
-            *self.command,
+        places = [
             *("--data.root", f"{folder}/data"),
             *("--data.class_names", f"{folder}/data/classes.txt"),
             *("--model.encoder.name", f"local-dir:{folder}/clip"),
-            *("--run_dir", f"{folder}/runs/{self.name}"),
         ]
+        command = [word.format(at=folder) for word in self.command.split()]
+        return [*command, *(places if self.located else []), "--run_dir", f"{folder}/runs/{self.name}"]
 
+
+_WORDS = "--model.scores.neglabel.negatives {at}/data/words.txt"
+_TRAINED = "test --ckpt_path {at}/runs/%s/checkpoints/last.ckpt"
 
 STAGES = (
-    Stage("Zero-shot: nothing is trained, classes are words", "zeroshot", ("test", "--config", "demo_zeroshot.yaml")),
+    Stage(
+        "Zero-shot: nothing is trained, classes are words. 1-NN looks at training images, not at labels",
+        "zeroshot",
+        f"test --config demo_zeroshot.yaml {_WORDS}",
+    ),
+    Stage(
+        "Pseudo-label probe: a head on frozen features, taught by the zero-shot model",
+        "plp-fit",
+        "fit --config demo_plp.yaml",
+    ),
+    Stage("... tested: the checkpoint is all that it takes", "plp", _TRAINED % "plp-fit", located=False),
+    Stage("Linear probe: the same head, taught by true labels", "linear-fit", "fit --config demo_linear.yaml"),
+    Stage("... tested", "linear", _TRAINED % "linear-fit", located=False),
+    Stage("Alignment-regularised fine-tuning of both towers", "align-fit", f"fit --config demo_align.yaml {_WORDS}"),
+    Stage("... tested", "align", _TRAINED % "align-fit", located=False),
 )
 """What the demo runs, in order."""
+
+TESTED = ("zeroshot", "plp", "linear", "align")
+"""The runs of the last table and of the report; the first is what the others are compared with."""
 
 
 def main(argv: list[str]) -> int:
     """Run `mmood demo` with the arguments after the command's name; return the exit code of the first that fails."""
-    from mmood.cli import main as mmood
-
     options = _parser().parse_args(argv)
     start = time.monotonic()
     console = Console(highlight=False)
     build(options.out, options.size, Recipe(seed=options.seed, steps=options.steps))
     for stage in STAGES:
-        arguments = stage.arguments(options.out)
-        console.print(f"\n[bold]{stage.title}[/bold]")
-        console.print(f"$ {shlex.join(['mmood', *arguments])}", style="green", markup=False, soft_wrap=True)
-        if code := mmood(arguments):
+        if code := _run(console, stage.title, stage.arguments(options.out)):
             return code
+    runs = [str(options.out / "runs" / name) for name in TESTED]
+    report = ["report", *runs, "--out", str(options.out / "report.html")]
+    if code := _run(console, "All of them side by side", report):
+        return code
+    console.print()
+    console.print(_table(options.out / "runs"))
     print(f"\nDone in {time.monotonic() - start:.0f} s. Everything lies in {options.out}.\n{_NEXT}", end="")
     return 0
+
+
+def _run(console: Console, title: str, arguments: list[str]) -> int:
+    from mmood.cli import main as mmood
+
+    console.print(f"\n[bold]{title}[/bold]")
+    console.print(f"$ {shlex.join(['mmood', *arguments])}", style="green", markup=False, soft_wrap=True)
+    return mmood(arguments)
+
+
+def _table(runs: Path) -> Table:
+    """Return the last table: a line per run and score, near-OoD and far-OoD side by side."""
+    table = Table(title="The demo in one table, per cent", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("run", "score", "near AUROC", "FPR95 ID-pos", "far AUROC", "FPR95 ID-pos", "ID accuracy"):
+        table.add_column(column, justify="left" if column in ("run", "score") else "right")
+    for name in TESTED:
+        results = read_results(runs / name)
+        for score in dict.fromkeys(row.score for row in results.rows):
+            near, far = (_rates(results, score, group) for group in ("near", "far"))
+            accuracy = f"{100 * (results.id[0].accuracy or 0):.1f}"
+            table.add_row(name, score, *near, *far, accuracy)
+        table.add_section()
+    return table
+
+
+def _rates(results: Results, score: str, group: str) -> tuple[str, str]:
+    (row,) = (row for row in results.rows if (row.score, row.group) == (score, group))
+    return f"{100 * row.metrics.auroc:.1f}", f"{100 * row.metrics.fpr95_id_pos:.1f}"
 
 
 def build(folder: Path, size: int, recipe: Recipe) -> None:
