@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmood report",
         description="One page for several runs: numbers with intervals, paired comparisons, curves, the hardest "
-        "images, settings side by side. The page is one file that loads nothing; .md, .tex and .csv are written beside it.",
+        "images, settings side by side. The page is one file that loads nothing; .md, .tex and .csv stand beside it.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

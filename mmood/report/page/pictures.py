@@ -85,8 +85,8 @@ def risk_section(runs: Sequence[Run]) -> Html:
     """Return the error of the classifier on the ID images that each score is most sure of."""
     note = (
         "What the score is worth for ID images alone: the share classified wrongly among those that score highest, "
-        "over the share that is kept. At full coverage it is the error of the classifier. In brackets the area under the "
-        f"curve (AURC, lower is better), exact; {RISK_POINTS} exact points are drawn."
+        "over the share that is kept. At full coverage it is the error of the classifier. In brackets the area under "
+        f"the curve (AURC, lower is better), exact; {RISK_POINTS} exact points are drawn."
     )
     charts = [chart for run in runs if (chart := _risk_chart(run)) is not None]
     if not charts:
