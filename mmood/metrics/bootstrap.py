@@ -26,7 +26,7 @@ from jaxtyping import Float64, Int, Num
 from mmood.errors import MmoodError
 
 Scores = Num[np.ndarray, " n"]
-_BLOCK = 2**20  # drawn images at a time: the counts of a block stay in the cache
+_BLOCK = 2**21  # drawn images at a time: the running sums of a block stay near the processor
 _RECALL = Fraction(95, 100)
 
 
