@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmood.metrics.bootstrap import Placements, delong, placements
+from mmood.report.blocks import label
 from mmood.report.runs import Run
 from mmood.report.uncertainty import Intervals, Uncertainty, intervals, same_samples
 
@@ -86,8 +87,6 @@ def _placements(run: Run, score: str, name: str, ranks: dict[tuple[str, str, str
 
 
 def _metrics(run: Run, score: str, name: str) -> dict[str, float]:
-    from mmood.report.blocks import label
-
     row = next(row for row in run.results.rows if (label(row.score, row.variant), row.set) == (score, name))
     rates = row.metrics
     return {"auroc": rates.auroc, "fpr95_id_pos": rates.fpr95_id_pos, "fpr95_ood_pos": rates.fpr95_ood_pos}

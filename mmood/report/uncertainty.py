@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 
+import numpy as np
+from jaxtyping import Float
+
 from mmood.metrics.bootstrap import Interval, Replicates, bootstrap, mean_replicates, percentile_interval
 from mmood.report.runs import Run
 
@@ -53,11 +56,11 @@ def _of_same_id(runs: Sequence[Run], resamples: int, seed: int) -> dict[tuple[st
     # A set of other images under the same name (some were skipped) is another set, with draws of its own.
     pairs = [(run, score, name) for run in runs for score, name in run.pairs()]
     ids = {f"{run.name}\n{score}": run.id_file.scores[score] for run, score, _ in pairs if run.id_file}
-    oods: dict[str, dict[str, object]] = {}
+    oods: dict[str, dict[str, Float[np.ndarray, " n"]]] = {}
     for run, score, name in pairs:
         side = run.sets[name]
         oods.setdefault(f"{name}\n{side.samples}", {})[f"{run.name}\n{score}"] = side.scores[score]
-    found = bootstrap(ids, oods, resamples, seed)  # type: ignore[arg-type]
+    found = bootstrap(ids, oods, resamples, seed)
     return {
         (run.name, score, name): found[f"{run.name}\n{score}", f"{name}\n{run.sets[name].samples}"]
         for run, score, name in pairs
