@@ -17,6 +17,7 @@ from rich.table import Table
 
 from mmood.demo import pretrain, world
 from mmood.demo.pretrain import Recipe
+from mmood.errors import MmoodError
 from mmood.report.model import Results
 from mmood.report.results import read_results
 from mmood.tool_parser import ToolParser
@@ -60,6 +61,8 @@ class Stage:
         return [*command, *(places if self.located else []), "--run_dir", f"{folder}/runs/{self.name}"]
 
 
+_LEAST = 2 * len(world.CLASSES)
+
 _WORDS = "--model.scores.neglabel.negatives {at}/data/words.txt"
 _TRAINED = "test --ckpt_path {at}/runs/%s/checkpoints/last.ckpt"
 
@@ -77,7 +80,11 @@ STAGES = (
     Stage("... tested: the checkpoint is all that it takes", "plp", _TRAINED % "plp-fit", located=False),
     Stage("Linear probe: the same head, taught by true labels", "linear-fit", "fit --config demo_linear.yaml"),
     Stage("... tested", "linear", _TRAINED % "linear-fit", located=False),
-    Stage("Alignment-regularised fine-tuning of both towers", "align-fit", f"fit --config demo_align.yaml {_WORDS}"),
+    Stage(
+        "Alignment-regularised fine-tuning of both towers",
+        "align-fit",
+        f"fit --config demo_align.yaml --data.batch_size 40 {_WORDS}",
+    ),
     Stage("... tested", "align", _TRAINED % "align-fit", located=False),
 )
 """What the demo runs, in order."""
@@ -89,6 +96,10 @@ TESTED = ("zeroshot", "plp", "linear", "align")
 def main(argv: list[str]) -> int:
     """Run `mmood demo` with the arguments after the command's name; return the exit code of the first that fails."""
     options = _parser().parse_args(argv)
+    if options.size < _LEAST:
+        raise MmoodError(
+            f"`--size` is {options.size}; it must be at least {_LEAST}, two training images of each class."
+        )
     start = time.monotonic()
     console = Console(highlight=False)
     build(options.out, options.size, Recipe(seed=options.seed, steps=options.steps))

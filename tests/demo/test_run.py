@@ -5,21 +5,25 @@ import pytest
 
 from mmood.cli import main
 from mmood.demo.pretrain import Recipe
-from mmood.demo.run import STAGES, build
+from mmood.demo.run import STAGES, TESTED, build
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "with space [1]"
-    build(folder, 20, Recipe(steps=1))
+    build(folder, 40, Recipe(steps=1))
     return folder
 
 
 def test_demo_prints_each_command_and_leaves_results(demo, capsys):
-    assert main(["demo", "--out", str(demo), "--size", "20", "--steps", "1"]) == 0
+    assert main(["demo", "--out", str(demo), "--size", "40", "--steps", "1"]) == 0
     shown = capsys.readouterr().out
     commands = [shlex.split(line[2:]) for line in shown.splitlines() if line.startswith("$ ")]
-    assert commands == [["mmood", *stage.arguments(demo)] for stage in STAGES]
+    runs = [str(demo / "runs" / name) for name in TESTED]
+    report = ["mmood", "report", *runs, "--out", str(demo / "report.html")]
+    assert commands == [*(["mmood", *stage.arguments(demo)] for stage in STAGES), report]
+    assert (demo / "report.html").is_file()
+    assert "The demo in one table" in shown
     results = json.loads((demo / "runs" / "zeroshot" / "results.json").read_text())
     assert {row["set"]: row["group"] for row in results["rows"]} == {"demo-near": "near", "demo-far": "far"}
     assert "What to type next" in shown
@@ -28,11 +32,11 @@ def test_demo_prints_each_command_and_leaves_results(demo, capsys):
 
 def test_second_run_builds_nothing_anew(demo):
     written = {path: path.stat().st_mtime_ns for path in demo.rglob("*") if "runs" not in path.parts and path.is_file()}
-    build(demo, 20, Recipe(steps=1))
+    build(demo, 40, Recipe(steps=1))
     kept = {path: path.stat().st_mtime_ns for path in written if path.suffix != ".txt"}
     assert all(written[path] == time for path, time in kept.items())
 
 
 def test_bad_size_is_one_sentence(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path), "--size", "3"]) == 2
-    assert "mmood: `--size` is 3; it must be at least 20" in capsys.readouterr().err
+    assert "mmood: `--size` is 3; it must be at least 40" in capsys.readouterr().err
