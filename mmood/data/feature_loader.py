@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import TypedDict, TypeVar
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from mmood.data.index import Keys
 from mmood.data.plan import bounds, digest
 from mmood.errors import MmoodError
 
-Item = TypeVar("Item")
+LEAST_ROWS = 1024
+"""Samples per batch under evaluation, at least: a batch of features is small beside one of images."""
 
 
 class FeatureLoader:
@@ -29,7 +30,7 @@ class FeatureLoader:
         store: features, embeddings and labels of the whole set.
         keys: which rows, ascending.
         labelled: whether the labels are ID classes; otherwise they become -1.
-        batch_size: samples per batch.
+        batch_size: samples per batch; at least 1024 are taken.
         rank: this process's rank in [0, world).
         world: number of ranks.
     """
@@ -41,7 +42,7 @@ class FeatureLoader:
         start, stop = list(pairwise(bounds(len(keys), world)))[rank]
         self.keys = torch.from_numpy(keys[start:stop])
         self.labelled = labelled
-        self.batch_size = batch_size
+        self.batch_size = max(batch_size, LEAST_ROWS)
 
     def __len__(self) -> int:
         """Return the number of batches of this rank."""
@@ -52,11 +53,19 @@ class FeatureLoader:
             yield self._batch(keys)
 
     def _batch(self, keys: Tensor) -> Batch:
-        label = self.store.label[keys] if self.labelled else torch.full_like(keys, -1)
-        batch = Batch(features=self.store.features[keys], label=label, key=keys)
+        rows = _rows(keys)
+        label = self.store.label[rows] if self.labelled else torch.full_like(keys, -1)
+        batch = Batch(features=self.store.features[rows], label=label, key=keys)
         if self.store.embedding is not None:
-            batch["embedding"] = self.store.embedding[keys]
+            batch["embedding"] = self.store.embedding[rows]
         return batch
+
+
+def _rows(keys: Tensor) -> Tensor | slice:
+    """Return what indexes these ascending rows: a slice, which copies nothing, where none is left out."""
+    if len(keys) == 0 or int(keys[-1] - keys[0]) + 1 != len(keys):
+        return keys
+    return slice(int(keys[0]), int(keys[-1]) + 1)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from tiny import CLASSES, save_tiny, trainer
 
 from mmood.cli import main
 from mmood.data.feature_loader import FeatureTrainLoader, TrainingRows, few_shot
+from mmood.data.feature_store import open_store
 from mmood.errors import MmoodError
 from mmood.modules import LinearProbe
 from mmood.modules.probe_head import GridSettings, ProbeHead
@@ -232,8 +233,7 @@ def run(arguments, folder):
 
 
 def checkpoint_of(folder):
-    (path,) = (folder / "checkpoints").glob("*.ckpt")
-    return path
+    return folder / "checkpoints" / "last.ckpt"
 
 
 @pytest.mark.parametrize("config", ["vitb16_linear.yaml", "vitb16_plp.yaml"])
@@ -284,7 +284,16 @@ def test_a_grid_is_recorded_with_its_choice(flags, tmp_path):
 
 
 def test_a_grid_needs_a_validation_set(flags, tmp_path, capsys):
-    arguments = ["fit", "--config", "vitb16_linear.yaml", *flags, "--model.grid.lr", "[1e-3, 1e-2]", "--data.val", "{id: null}"]
+    arguments = [
+        "fit",
+        "--config",
+        "vitb16_linear.yaml",
+        *flags,
+        "--model.grid.lr",
+        "[1e-3, 1e-2]",
+        "--data.val",
+        "{id: null}",
+    ]
     assert main([*arguments, "--run_dir", str(tmp_path)]) == 2
     assert "`data.val.id` is not set" in capsys.readouterr().err
 
@@ -308,3 +317,52 @@ def test_two_ranks_train_the_same_head_as_one(flags, tmp_path):
     command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     assert subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False).returncode == 0
     same_state(checkpoint_of(tmp_path / "alone"), checkpoint_of(tmp_path / "ddp"), 1e-4)
+
+
+@pytest.mark.slow
+def test_on_real_features_the_probe_is_as_accurate_as_logistic_regression(real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "root"
+    for name in ("id-train", "id-test"):
+        (root / name).mkdir(parents=True)
+        shard = min((real_data / "data" / name).glob("*.tar"))
+        (root / name / shard.name).symlink_to(shard)
+    assert main(["pack", "--index", *(str(root / name) for name in ("id-train", "id-test")), "--quiet"]) == 0
+    flags = [
+        *("--model.encoder.name", f"local-dir:{real_data}/models/miniclip", "--data.root", str(root)),
+        *("--data.benchmark", "null", "--data.id", "id-test", "--data.ood", "{}", "--data.train", "id-train"),
+        *(
+            "--data.val",
+            "{id: null}",
+            "--data.class_names",
+            str(real_data / "data/id-classes.txt"),
+            "--data.loader.workers",
+            "0",
+        ),
+        *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+        *(
+            "--model.training.batch_size",
+            "512",
+            "--model.optimizer.weight_decay",
+            "1e-2",
+            "--model.optimizer.lr",
+            "1e-2",
+        ),
+    ]
+    run(["fit", "--config", "vitb16_linear.yaml", *flags], tmp_path / "fit")
+    embedded = ["embed", "--config", "vitb16_linear.yaml", *flags, "--sets", "id-test", "--quiet"]
+    assert main(embedded) == 0
+    train, test = (
+        open_store(next((tmp_path / "cache/features").glob(f"{name}.*"))) for name in ("id-train", "id-test")
+    )
+    scaler = StandardScaler().fit(train.features.numpy())
+    regression = LogisticRegression(C=1 / (1e-2 * len(train.label)), max_iter=500)
+    regression.fit(scaler.transform(train.features.numpy()), train.label.numpy())
+    expected = regression.score(scaler.transform(test.features.numpy()), test.label.numpy())
+    state = torch.load(checkpoint_of(tmp_path / "fit"), weights_only=True)["state_dict"]
+    head = ProbeHead(train.features.shape[1], 100)
+    head.load_state_dict({name.removeprefix("probe."): tensor for name, tensor in state.items()})
+    with torch.no_grad():
+        found = accuracy(head(test.features).numpy(), test.label.numpy())
+    print(f"accuracy of the probe {found:.4f}, of logistic regression {expected:.4f}")
+    assert found == pytest.approx(expected, abs=0.005)
