@@ -11,7 +11,7 @@ export LD_PRELOAD := $(JEMALLOC)
 export MALLOC_CONF := oversize_threshold:0,dirty_decay_ms:5000
 endif
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench picture clean
 
 install: $(STAMP)
 
@@ -36,3 +36,9 @@ bench: $(STAMP)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+# The picture in the README: the first screen of the demo's report. Needs Chromium.
+picture: demo
+	chromium --headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking \
+	  --disable-component-update --disable-sync --user-data-dir=$$(mktemp -d) --hide-scrollbars \
+	  --window-size=1280,1500 --screenshot=docs/report.png "file://$$(pwd)/demo-world/report.html"

@@ -6,11 +6,12 @@ import argparse
 import logging
 import os
 import warnings
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -120,15 +121,26 @@ class DetectorCLI(LightningCLI):
         kwargs["default_root_dir"] = folder
         if config.trainer.logger in (None, True):
             kwargs["logger"] = CSVLogger(folder, name="logs", version=stage)
+        if stage == "fit":
+            kwargs["callbacks"] = _with_checkpoints(config.trainer, folder)
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(**kwargs)
         except (ValueError, MisconfigurationException) as error:
             raise MmoodError(f"trainer: {' '.join(str(error).split())}") from error
-        for callback in trainer.checkpoint_callbacks if stage == "fit" else []:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(folder / "checkpoints")
-                callback.save_last = callback.save_last or "link"
-        return trainer
+
+
+def _with_checkpoints(settings: Namespace, folder: Path) -> list[Callback]:
+    """Return the callbacks of a training; its checkpoints lie in the run folder, also if the user asked for none."""
+    given = settings.callbacks or []
+    callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
+    checkpoints = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    if not checkpoints and settings.enable_checkpointing is not False and not settings.fast_dev_run:
+        # A second run into the folder replaces last.ckpt; Lightning's default would write last-v1.ckpt beside it.
+        checkpoints = [ModelCheckpoint(save_last="link", enable_version_counter=False)]
+        callbacks += checkpoints
+    for callback in checkpoints:
+        callback.dirpath = callback.dirpath or str(folder / "checkpoints")
+    return callbacks
 
 
 def run(arguments: list[str]) -> int:

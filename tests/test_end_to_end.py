@@ -199,7 +199,10 @@ def test_several_processes_give_the_same_rows(ranks, toy_flags, tmp_path):
         assert row["fpr95_id_pos"] == pytest.approx(other["fpr95_id_pos"], abs=1.01 / row["n_ood"])
         assert row["fpr95_ood_pos"] == pytest.approx(other["fpr95_ood_pos"], abs=1.01 / row["n_id"])
     for name in ("toy-test", "toy-near", "toy-far"):
-        with np.load(tmp_path / "alone/scores" / f"{name}.npz") as one, np.load(tmp_path / f"ddp/scores/{name}.npz") as many:
+        with (
+            np.load(tmp_path / "alone/scores" / f"{name}.npz") as one,
+            np.load(tmp_path / f"ddp/scores/{name}.npz") as many,
+        ):
             np.testing.assert_array_equal(one["key"], many["key"])
             np.testing.assert_allclose(one["max_logit"], many["max_logit"], atol=1e-6)
 
@@ -230,3 +233,16 @@ def test_validation_inside_fit_is_exact_although_a_rank_has_no_image(toy_flags, 
     for row in alone["rows"]:
         (value,) = {entry[f"ood/{row['set']}/{row['score']}_auroc"] for entry in logged} - {""}
         assert float(value) == pytest.approx(row["auroc"], abs=1e-5)
+
+
+def test_tensorboard_gets_numbers_table_and_histograms(toy_flags, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = {"save_dir": str(tmp_path), "name": "board", "version": ""}
+    logger = json.dumps({"class_path": "TensorBoardLogger", "init_args": settings})
+    run(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--trainer.logger", logger], tmp_path / "run")
+    board = EventAccumulator(str(tmp_path / "board"), size_guidance={"histograms": 0}).Reload()
+    assert "ood/toy-near/mcm_auroc" in board.Tags()["scalars"]
+    assert {f"scores/mcm/{name}" for name in ("toy-test", "toy-near", "toy-far")} <= set(board.Tags()["histograms"])
+    assert board.Histograms("scores/mcm/toy-test")[0].histogram_value.num == 37
+    assert any("results/test" in tag for tag in board.Tags()["tensors"])

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
+from mmood.callbacks.figures import log_figures
 from mmood.callbacks.predictions import write_predictions, write_scores
 from mmood.data.batch import Batch, Skipped
 from mmood.data.datamodule import EvaluationSet, OoDDataModule
@@ -149,6 +150,7 @@ class OoDCallback(Callback):
         module.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
+        log_figures(trainer.loggers, results, found, trainer.global_step)
         if self.show and results.rows:
             Console().print(to_rich(results))
         if stage != "fit" and not partial:
@@ -209,7 +211,8 @@ def _logged(results: Results) -> dict[str, float]:
     accuracies = {row.set: row.accuracy for row in results.id if row.accuracy is not None}
     values = {f"id/{name}/accuracy": accuracy for name, accuracy in accuracies.items()}
     # There is one ID set; under this name a checkpoint can be chosen whatever the set is called.
-    values |= {"id/accuracy": accuracy for accuracy in accuracies.values()}
+    if accuracies:
+        values["id/accuracy"] = next(iter(accuracies.values()))
     for row in results.rows:
         values |= {
             f"ood/{row.set}/{row.score}_{field.name}": getattr(row.metrics, field.name) for field in fields(Rates)

@@ -127,8 +127,9 @@ def _run(console: Console, title: str, arguments: list[str]) -> int:
 def _table(runs: Path) -> Table:
     """Return the last table: a line per run and score, near-OoD and far-OoD side by side."""
     table = Table(title="The demo in one table, per cent", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("run", "score", "near AUROC", "FPR95 ID-pos", "far AUROC", "FPR95 ID-pos", "ID accuracy"):
-        table.add_column(column, justify="left" if column in ("run", "score") else "right")
+    for column in ("run", "score", "near\nAUROC", "FPR95\nID-pos", "far\nAUROC", "FPR95\nID-pos", "ID\naccuracy"):
+        words = column in ("run", "score")
+        table.add_column(column, justify="left" if words else "right", no_wrap=words)
     for name in TESTED:
         results = read_results(runs / name)
         for score in dict.fromkeys(row.score for row in results.rows):
