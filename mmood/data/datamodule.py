@@ -202,12 +202,13 @@ class OoDDataModule(LightningDataModule):
     def _evaluation_loaders(self, stage: EvaluationStage, persistent: bool) -> dict[str, EvaluationLoader]:
         transform = self._transform(train=False)
         loaders: dict[str, EvaluationLoader] = {}
-        for name, entry in self.evaluation_sets(stage).items():
+        entries = self.evaluation_sets(stage)
+        stores = self._features.stored({name: entry.index for name, entry in entries.items()}, self.trainer)
+        for name, entry in entries.items():
             classes = self._classes(entry.index) if entry.group == ID_GROUP else None
-            store = self._features.stored(entry.index, self.trainer)
-            if store is not None:
+            if name in stores:
                 labelled, split = entry.group == ID_GROUP, self._rank_and_world()
-                loaders[name] = FeatureLoader(store, entry.keys, labelled, self.batch_size, *split)
+                loaders[name] = FeatureLoader(stores[name], entry.keys, labelled, self.batch_size, *split)
                 continue
             decoder = Decoder(transform, classes)
             loaders[name] = self._loader(ShardSource(entry.index), entry.keys, decoder, persistent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -70,18 +71,19 @@ class FeatureAccess:
         quiet = trainer.progress_bar_callback is None
         return SetEncoder(module.encoder, Ranks.of(trainer), self.batch_size, self.loader, augment_seed, quiet)
 
-    def stored(self, index: SetIndex, trainer: Trainer | None) -> StoredFeatures | None:
-        """Return the store to read in place of the images of a set; None means: read the images.
+    def stored(self, indices: Mapping[str, SetIndex], trainer: Trainer | None) -> dict[str, StoredFeatures]:
+        """Return the stores to read in place of images, by name; of a set without one, the images are to be read.
 
         Raises:
             MmoodError: `data.features` names a folder without a store that fits.
         """
         module: object = None if trainer is None else trainer.lightning_module
         if trainer is None or not isinstance(module, ReadsFeatures) or not module.reads_stored_features():
-            return None
-        if not self.stores.knows(index):
-            return None
-        return self.stores.find(index, self.encoder(trainer).identity(index))
+            return {}
+        encoder = self.encoder(trainer)
+        known = {name: index for name, index in indices.items() if self.stores.knows(index)}
+        found = {name: self.stores.find(index, encoder.identity(index)) for name, index in known.items()}
+        return {name: store for name, store in found.items() if store is not None}
 
     def encoded(self, index: SetIndex, trainer: Trainer | None, augment_seed: int | None = None) -> StoredFeatures:
         """Return the features of a set, after encoding it if no store has them; every rank must call this.

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class SeededByImage:
 
 @dataclass(frozen=True)
 class SetEncoder:
-    """Makes stores with one encoder.
+    """Makes stores with one encoder, whose weights stay as they are while this object lives.
 
     Attributes:
         encoder: the image tower, in eval mode and on its device.
@@ -107,8 +108,12 @@ class SetEncoder:
     quiet: bool = False
 
     def identity(self, index: SetIndex) -> dict[str, object]:
-        """Return what the numbers of a store of this set depend on; hashes the weights."""
-        return store_identity(index, self.encoder.identity(), self.ranks.precision, self.augment_seed)
+        """Return what the numbers of a store of this set depend on; the first call hashes the weights."""
+        return store_identity(index, self._encoder_identity, self.ranks.precision, self.augment_seed)
+
+    @cached_property
+    def _encoder_identity(self) -> dict[str, str | int | None]:
+        return self.encoder.identity()
 
     def encode(self, index: SetIndex, folder: Path, dtype: Dtype = "fp32", part: int = PART) -> StoredFeatures:
         """Return the store in `folder`, after making what is missing of it; every rank must call this.
