@@ -72,6 +72,9 @@ class PartFolder:
         if path.is_file() and path.read_bytes() != content:
             shutil.rmtree(self.parts)
         write_atomically(path, content)
+        for torn in self.folder.glob(f".{TENSORS}.*"):
+            # A run was killed while it joined its parts.
+            torn.unlink()
 
     def missing(self) -> list[int]:
         """Return the parts that are still to be encoded."""

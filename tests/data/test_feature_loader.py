@@ -65,9 +65,12 @@ def test_parts_join_into_a_file_that_safetensors_reads(tmp_path):
 
 def test_parts_of_another_plan_are_not_mixed_in(tmp_path):
     parts_of(tmp_path)
+    torn = tmp_path / ".features.safetensors.torn"
+    torn.write_bytes(b"half")
     other = PartFolder(tmp_path, PartPlan(10, 6, 3))
     other.prepare()
     assert other.missing() == [0, 1]
+    assert not torn.exists()
     with pytest.raises(MmoodError, match="Part 0 of the feature store"):
         other.join()
 
