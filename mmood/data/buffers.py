@@ -49,28 +49,30 @@ class Buffers:
         self.per_worker = prefetch + 3
         self.free = torch.ones(max(1, workers) * self.per_worker, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         self._first = _NO_BUFFER
-        self._own: list[Tensor] = []
+        self._own: list[Tensor | None] = [None] * self.per_worker
 
     def start(self, worker: int) -> None:
-        """Begin a pass in a worker with new buffers: those of an earlier pass may still be in somebody's hands."""
+        """Begin a pass in a worker: what is still out stays with who holds it, and another takes its place."""
         self._first = worker * self.per_worker
-        self._own = []
-        self.free[self._first : self._first + self.per_worker] = 1
+        free = self.free[self._first : self._first + self.per_worker]
+        self._own = [own if back else None for own, back in zip(self._own, free, strict=True)]
+        free[:] = 1
 
     def take(self, shape: tuple[int, ...]) -> tuple[Tensor, int]:
         """Return an uninitialised float32 tensor and the number of its buffer.
 
         Args:
-            shape: of the batch; within a pass no later one is larger than the first.
+            shape: of the batch.
         """
         if self._first == _NO_BUFFER or 0 in shape:
             return torch.empty(shape, dtype=torch.float32), _NO_BUFFER
         for place in range(self.per_worker):
             if self.free[self._first + place]:
-                if place == len(self._own):
-                    self._own.append(_shared(shape))
+                own = self._own[place]
+                if own is None or len(own) < shape[0] or own.shape[1:] != shape[1:]:
+                    own = self._own[place] = _shared(shape)
                 self.free[self._first + place] = 0
-                return self._own[place][: shape[0]], self._first + place
+                return own[: shape[0]], self._first + place
         return _shared(shape), _NO_BUFFER
 
     def unpack(self, parcels: Iterable[Parcel | Failure]) -> Iterator[Batch]:
