@@ -43,7 +43,8 @@ def embed_words(
         normalise_first: average unit-norm embeddings; off, they are averaged as they are (CSP).
         batch: number of prompts that are encoded together.
 
-    >>> flip = lambda texts, normalise=True: torch.tensor([[1.0, 0.0] if text.startswith("a") else [0.0, 1.0] for text in texts])
+    >>> def flip(texts, normalise=True):
+    ...     return torch.tensor([[1.0, 0.0] if text.startswith("a") else [0.0, 1.0] for text in texts])
     >>> embed_words(flip, ["sea"], ["a {}", "the {}"])
     tensor([[0.7071, 0.7071]])
     """

@@ -21,7 +21,6 @@ def embedded(logits):
     return Embedded(features=logits, logits=logits)
 
 
-
 TEMPERATURES = [1.0, 0.01]
 
 
@@ -110,7 +109,7 @@ def test_settings_name_what_the_number_depends_on():
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_temperature_that_divides_nothing_is_refused(temperature):
-    with pytest.raises(MmoodError, match="MCM.temperature is"):
+    with pytest.raises(MmoodError, match=r"MCM\.temperature is"):
         MCM(temperature)
 
 
