@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mmood.data import locations
 from mmood.errors import MmoodError
+from mmood.files import write_atomically
 
 SCHEMA = 1
 INDEX_FILE = "index.json"
@@ -131,7 +132,7 @@ def save_index(index: SetIndex, folder: Path) -> None:
     """Write `index.json` into the set's folder, in full or not at all."""
     document = {"schema": SCHEMA, **asdict(index)}
     del document["root"]
-    locations.write_atomic(folder / INDEX_FILE, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomically(folder / INDEX_FILE, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def parse_index(document: Any, location: str, name: str, root: str) -> SetIndex:

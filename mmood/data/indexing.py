@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmood.data.index import INDEX_FILE, SetIndex, ShardEntry, load_index, save_index
-from mmood.data.locations import check_set_name, is_local, write_atomic
+from mmood.data.locations import check_set_name, is_local
 from mmood.data.packing import Progress, sha256_of
 from mmood.data.shards import IMAGE_EXTENSIONS, UNREADABLE, tar_samples
 from mmood.data.table import TABLE_FILE, SampleRow, dump_rows, row_of
 from mmood.errors import MmoodError
+from mmood.files import write_atomically
 
 
 def index_folder(folder: Path, class_names: Sequence[str], source: str, progress: Progress) -> SetIndex:
@@ -46,7 +47,7 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
     classes = _classes(folder, rows, class_names)
     names = tuple(class_names) if classes is not None else ()
     index = SetIndex(folder.name, tuple(entries), classes, names, source or _common_source(rows), str(folder.parent))
-    write_atomic(folder / TABLE_FILE, dump_rows(rows))
+    write_atomically(folder / TABLE_FILE, dump_rows(rows))
     save_index(index, folder)
     return index
 

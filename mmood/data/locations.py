@@ -6,7 +6,6 @@ the path below the root; without `{}` the path is appended.
 
 from __future__ import annotations
 
-import os
 import re
 import urllib.error
 import urllib.parse
@@ -112,13 +111,3 @@ def read_bytes(location: str) -> bytes:
         if error.code in (404, 410):
             raise FileNotFoundError(location) from error
         raise
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it is there in full or not at all, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -18,10 +18,10 @@ from pathlib import Path
 from mmood.data.decoding import open_image
 from mmood.data.index import INDEX_FILE, SetIndex, ShardEntry, save_index
 from mmood.data.inputs import InputSample, PackInput
-from mmood.data.locations import write_atomic
 from mmood.data.plan import digest
 from mmood.data.table import TABLE_FILE, SampleRow, dump_rows
 from mmood.errors import MmoodError
+from mmood.files import write_atomically
 
 JOURNAL_FILE = ".pack-journal.jsonl"
 
@@ -102,7 +102,7 @@ def _finish(samples: PackInput, folder: Path, settings: PackSettings, done: list
         source=settings.source,
         root=str(folder.parent),
     )
-    write_atomic(folder / TABLE_FILE, dump_rows(rows))
+    write_atomically(folder / TABLE_FILE, dump_rows(rows))
     save_index(index, folder)
     (folder / JOURNAL_FILE).unlink()
     return index
@@ -196,7 +196,7 @@ def _whole_lines(journal: Path) -> list[dict[str, object]]:
     content = journal.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
-        write_atomic(journal, whole)
+        write_atomically(journal, whole)
     return [json.loads(line) for line in whole.splitlines()]
 
 
