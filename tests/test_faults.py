@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -89,3 +92,16 @@ def test_skipping_is_counted_and_listed(damaged, capsys):
     assert (skipped["set"], skipped["key"]) == ("toy-near", 17)
     assert {row["n_ood"] for row in results["rows"] if row["set"] == "toy-near"} == {20}
     assert "left out" in capsys.readouterr().out.lower()
+
+
+@pytest.mark.ddp
+def test_damage_on_one_rank_ends_all_of_them(damaged):
+    edit, arguments, folder = damaged
+    edit("toy-near", 1, break_third_image)
+    command = [sys.executable, "-m", "mmood", *arguments, "--data.batch_size", "4"]
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True, check=False)
+    assert ended.returncode != 0
+    assert "toy-near-000001.tar, key 17" in ended.stderr
+    assert not (folder / "results.json").exists()
