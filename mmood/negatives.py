@@ -42,10 +42,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _mined(rest: list[str], wanted: str | None) -> NegativeList:
     from mmood.lightning_cli import parsed
-    from mmood.scores.negatives import CSP, NegLabel
+    from mmood.scores.negatives import AbstractMinedNegatives
 
     detector = parsed(rest).detector()
-    mining = {name: score for name, score in detector.named_scores() if isinstance(score, NegLabel | CSP)}
+    mining = {name: score for name, score in detector.named_scores() if isinstance(score, AbstractMinedNegatives)}
     if wanted is not None and wanted not in mining:
         raise unknown("score with negative labels", wanted, mining)
     if not mining:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -103,35 +104,19 @@ class NegativePrototypes:
         return mine_negatives(self.mining, reference)
 
 
-class NegLabel(AbstractScore):
-    """NegLabel: the softmax mass of the ID names among mined negative labels (arXiv 2403.20078), as log-odds.
-
-    S = mean_g sigmoid(LSE_c(cos / T) - LSE_{m in g}(cos / T)); the score is log S - log(1 - S), which orders images as
-    S does but never ties at 0 or 1. `functional_negatives.neglabel` gives S.
-
-    Args:
-        groups: G, number of groups the negatives are split into; the paper's code uses 100, CMA 1.
-        temperature: T, divides the cosine.
-        negatives: file with the list to use (see `load_negatives`); None to mine one.
-        mining: how to mine; its templates are also the prompts of a plain-text list.
-        seed: of the private generator that puts negatives into groups.
-    """
+class AbstractMinedNegatives(AbstractScore):
+    """What NegLabel and CSP share: all but how their lists are mined."""
 
     needs: frozenset[Part] = frozenset({"embedding"})
 
     def __init__(
-        self,
-        groups: int = 100,
-        temperature: float = 0.01,
-        negatives: str | None = None,
-        mining: NegativeMiner = NEGLABEL_MINING,
-        seed: int = 0,
+        self, groups: int, temperature: float, negatives: str | None, mining: NegativeMiner, seed: int
     ) -> None:
         super().__init__()
-        self.temperature = _positive("NegLabel.temperature", temperature)
+        self.temperature = _positive(f"{type(self).__name__}.temperature", temperature)
         self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
 
-    def fit(self, reference: Reference) -> NegLabel:
+    def fit(self, reference: Reference) -> Self:
         """Read or mine the negatives at the first call; encode them and the ID names at every call."""
         self.prototypes.fit(reference)
         return self
@@ -153,7 +138,32 @@ class NegLabel(AbstractScore):
         return {"temperature": self.temperature, **self.prototypes.settings()}
 
 
-class CSP(AbstractScore):
+class NegLabel(AbstractMinedNegatives):
+    """NegLabel: the softmax mass of the ID names among mined negative labels (arXiv 2403.20078), as log-odds.
+
+    S = mean_g sigmoid(LSE_c(cos / T) - LSE_{m in g}(cos / T)); the score is log S - log(1 - S), which orders images as
+    S does but never ties at 0 or 1. `functional_negatives.neglabel` gives S.
+
+    Args:
+        groups: G, number of groups the negatives are split into; the paper's code uses 100, CMA 1.
+        temperature: T, divides the cosine.
+        negatives: file with the list to use (see `load_negatives`); None to mine one.
+        mining: how to mine; its templates are also the prompts of a plain-text list.
+        seed: of the private generator that puts negatives into groups.
+    """
+
+    def __init__(
+        self,
+        groups: int = 100,
+        temperature: float = 0.01,
+        negatives: str | None = None,
+        mining: NegativeMiner = NEGLABEL_MINING,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(groups, temperature, negatives, mining, seed)
+
+
+class CSP(AbstractMinedNegatives):
     """CSP: NegLabel's score on the conjugated semantic pool (arXiv 2410.08611), as log-odds.
 
     The pool has phrases of adjective and superclass ("blue landscape") in place of adjectives and averages several
@@ -167,8 +177,6 @@ class CSP(AbstractScore):
         seed: of the private generator that puts negatives into groups.
     """
 
-    needs: frozenset[Part] = frozenset({"embedding"})
-
     def __init__(
         self,
         groups: int = 100,
@@ -177,30 +185,7 @@ class CSP(AbstractScore):
         mining: NegativeMiner = CSP_MINING,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.temperature = _positive("CSP.temperature", temperature)
-        self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
-
-    def fit(self, reference: Reference) -> CSP:
-        """Read or mine the pool at the first call; encode it and the ID names at every call."""
-        self.prototypes.fit(reference)
-        return self
-
-    def forward(self, embedded: Embedded) -> Scores:
-        """Return log S - log(1 - S)."""
-        return self.prototypes.log_odds(embedded.embedding, self.temperature)
-
-    def learned(self) -> dict[str, object]:
-        """Return the list, which was mined with the weights of the first `fit`."""
-        return self.prototypes.learned()
-
-    def restore(self, learned: Mapping[str, object]) -> None:
-        """Take the list back."""
-        self.prototypes.restore(learned)
-
-    def settings(self) -> dict[str, object]:
-        """Return temperature, list, prompts and grouping."""
-        return {"temperature": self.temperature, **self.prototypes.settings()}
+        super().__init__(groups, temperature, negatives, mining, seed)
 
 
 class EOE(AbstractScore):
