@@ -26,7 +26,7 @@ from mmood.modules.gather import gathered, rank, world_size
 from mmood.modules.gradient_cache import in_chunks
 from mmood.modules.interpolation import interpolate
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
-from mmood.modules.reference import TextReference
+from mmood.modules.reference import TextReference, text_prototypes, with_texts
 from mmood.modules.trained import TrainedParts, parameter_groups, select, training_mode
 from mmood.scores.base import AbstractScore
 
@@ -124,8 +124,7 @@ class AlignmentFineTune(AbstractDetector):
     def reference(self) -> TextReference:
         """Return the class names and their text prototypes, made now with the fine-tuned text tower."""
         self._interpolate()
-        with torch.autocast(self.device.type, enabled=False):
-            self._prototypes = self._vision_language.prototypes(self.class_names, self.templates)
+        self._prototypes = text_prototypes(self.encoder, self.class_names, self.templates)
         return TextReference(self.class_names, self._prototypes, self._vision_language, self)
 
     def trained_state(self) -> dict[str, Tensor]:
@@ -231,12 +230,7 @@ class AlignmentFineTune(AbstractDetector):
 
     @property
     def _vision_language(self) -> VisionLanguageEncoder:
-        if not isinstance(self.encoder, VisionLanguageEncoder):
-            raise MmoodError(
-                f"model.encoder.name is '{self.encoder.settings.name}', an image-only encoder without texts; "
-                "AlignmentFineTune needs a vision-language model such as ViT-B-16."
-            )
-        return self.encoder
+        return with_texts(self.encoder)
 
 
 def _check(alignment: float, trained: TrainedParts, execution: Execution) -> None:

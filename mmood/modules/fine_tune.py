@@ -22,7 +22,7 @@ from mmood.modules.base import AbstractDetector
 from mmood.modules.gradient_cache import in_chunks
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
 from mmood.modules.probe_head import ProbeHead
-from mmood.modules.reference import ImageReference, TextReference, text_prototypes
+from mmood.modules.reference import ImageReference, TextReference, text_prototypes, with_texts
 from mmood.modules.trained import TrainedParts, parameter_groups, select_image_tower, training_mode
 from mmood.scores.base import AbstractScore
 
@@ -172,9 +172,7 @@ class CrossEntropyFineTune(AbstractDetector):
 
     @property
     def _text_encoder(self) -> VisionLanguageEncoder:
-        if not isinstance(self.encoder, VisionLanguageEncoder):
-            raise MmoodError(f"'{self.encoder.settings.name}' is an image-only encoder and has no text prototypes.")
-        return self.encoder
+        return with_texts(self.encoder)
 
 
 def load_head(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

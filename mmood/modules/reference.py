@@ -95,7 +95,7 @@ class ImageReference:
         Raises:
             MmoodError: the encoder is image-only.
         """
-        encoder = _with_texts(self.encoder)
+        encoder = with_texts(self.encoder)
         with torch.autocast(encoder.device.type, enabled=False):
             return encoder.encode_text(texts, normalise)
 
@@ -116,9 +116,9 @@ def text_prototypes(
     Raises:
         MmoodError: the encoder knows no texts.
     """
-    with_texts = _with_texts(encoder)
-    with torch.no_grad(), torch.autocast(with_texts.device.type, enabled=False):
-        return with_texts.prototypes(class_names, templates)
+    knows_texts = with_texts(encoder)
+    with torch.no_grad(), torch.autocast(knows_texts.device.type, enabled=False):
+        return knows_texts.prototypes(class_names, templates)
 
 
 def data_of(module: LightningModule | None) -> OoDDataModule:
@@ -176,7 +176,8 @@ def id_bank(
     return Bank(store.features[keys], classes, keys, embedding, identity)
 
 
-def _with_texts(encoder: AbstractEncoder) -> VisionLanguageEncoder:
+def with_texts(encoder: AbstractEncoder) -> VisionLanguageEncoder:
+    """Return the encoder as one that knows texts; MmoodError for an image-only encoder."""
     if not isinstance(encoder, VisionLanguageEncoder):
         raise MmoodError(
             f"model.encoder.name is '{encoder.settings.name}', an image-only encoder without texts; use a "

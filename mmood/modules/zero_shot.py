@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
 from mmood.modules.base import AbstractDetector
-from mmood.modules.reference import TextReference
+from mmood.modules.reference import TextReference, text_prototypes, with_texts
 from mmood.scores.base import AbstractScore
 
 
@@ -46,8 +45,7 @@ class ZeroShot(AbstractDetector):
 
     def reference(self) -> TextReference:
         """Return the class names and their text prototypes, made now."""
-        with torch.autocast(self.device.type, enabled=False):
-            self._prototypes = self._vision_language.prototypes(self.class_names, self.templates)
+        self._prototypes = text_prototypes(self.encoder, self.class_names, self.templates)
         return TextReference(self.class_names, self._prototypes, self._vision_language, self)
 
     def trained_state(self) -> dict[str, Tensor]:
@@ -68,9 +66,4 @@ class ZeroShot(AbstractDetector):
 
     @property
     def _vision_language(self) -> VisionLanguageEncoder:
-        if not isinstance(self.encoder, VisionLanguageEncoder):
-            raise MmoodError(
-                f"model.encoder.name is '{self.encoder.settings.name}', an image-only encoder without texts; "
-                "ZeroShot needs a vision-language model such as ViT-B-16."
-            )
-        return self.encoder
+        return with_texts(self.encoder)
