@@ -119,7 +119,9 @@ class Experiment:
         """Return the mean and the spread (standard deviation over seeds) of every method as Markdown."""
         lines = ["| method | score | ID accuracy | set | AUROC | FPR95 (ID+) | FPR95 (OoD+) |", "|" + "---|" * 7]
         for method in ("zeroshot", "flyp", "cma", "fft", "lpft"):
-            runs = [json.loads(path.read_text()) for path in sorted(self.work.glob(f"runs/{method}*/test/results.json"))]
+            runs = [
+                json.loads(path.read_text()) for path in sorted(self.work.glob(f"runs/{method}*/test/results.json"))
+            ]
             accuracy = spread(run["id"][0]["accuracy"] for run in runs)
             for rows in zip(*(run["rows"] for run in runs), strict=True):
                 values = [spread(row[key] for row in rows) for key in ("auroc", "fpr95_id_pos", "fpr95_ood_pos")]
