@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -81,6 +81,23 @@ class DetectorCLI(LightningCLI):
         """Leave the table to us: Lightning's repeats every value under each loader."""
         if self.subcommand in ("test", "validate"):
             self.config[self.subcommand].verbose = False
+
+    def after_validate(self) -> None:
+        """Go on with the other weights, where the model asks for several."""
+        self._other_weights("validate")
+
+    def after_test(self) -> None:
+        """Go on with the other weights, where the model asks for several."""
+        self._other_weights("test")
+
+    def _other_weights(self, stage: Literal["validate", "test"]) -> None:
+        interpolation = self.model.interpolation
+        if interpolation is None:
+            return
+        evaluate = getattr(self.trainer, stage)
+        for number in range(1, len(interpolation.alphas)):
+            interpolation.number = number
+            evaluate(self.model, datamodule=self.datamodule, ckpt_path=self.config[stage].ckpt_path, verbose=False)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, unless only the config is wanted."""

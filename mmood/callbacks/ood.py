@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from mmood.data.datamodule import EvaluationSet, OoDDataModule
 from mmood.errors import MmoodError
 from mmood.metrics.functional import Rates, accuracy, ood_metrics
 from mmood.metrics.gather import gathered_objects
-from mmood.metrics.store import ScoreStore, SetScores
+from mmood.metrics.store import ScoreStore, SetScores, joined_scores
 from mmood.modules.base import AbstractDetector, Scored
 from mmood.provenance import provenance
-from mmood.report.model import IdRow, ResultRow, Results, build_results
+from mmood.report.blocks import label
+from mmood.report.model import IdRow, ResultRow, Results, build_results, joined_results
 from mmood.report.results import write_results
 from mmood.report.tables import to_rich
 
@@ -42,6 +43,7 @@ class OoDCallback(Callback):
         self._sets: dict[str, EvaluationSet] = {}
         self._stores: dict[str, ScoreStore] = {}
         self._skipped: list[tuple[str, Skipped]] = []
+        self._passes: dict[str, tuple[Results, dict[str, SetScores]]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse the precisions in which weights and scores would not be float32."""
@@ -141,8 +143,8 @@ class OoDCallback(Callback):
         skipped = gathered_objects(self._skipped)
         results = build_results(
             stage=stage,
-            id_rows=_id_rows(self._sets, found),
-            rows=_rows(self._sets, found),
+            id_rows=_id_rows(self._sets, found, module.variant),
+            rows=_rows(self._sets, found, module.variant),
             provenance=provenance(trainer, module, self._sets),
             skipped=[{"set": name, **sample._asdict()} for name, sample in skipped],
             partial=partial,
@@ -151,10 +153,25 @@ class OoDCallback(Callback):
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         log_figures(trainer.loggers, results, found, trainer.global_step)
-        if self.show and results.rows:
+        results, found = self._with_earlier(module, results, found)
+        if self.show and results.rows and (module.interpolation is None or module.interpolation.last):
             Console().print(to_rich(results))
         if stage != "fit" and not partial:
             self._write(_run_folder(trainer), results, found)
+
+    def _with_earlier(
+        self, module: AbstractDetector, results: Results, found: dict[str, SetScores]
+    ) -> tuple[Results, dict[str, SetScores]]:
+        """Return this pass together with those of the same run over other weights, if there are any."""
+        if module.variant is None:
+            return results, found
+        variant = module.variant
+        found = {of: replace(one, names=tuple(label(name, variant) for name in one.names)) for of, one in found.items()}
+        self._passes[variant] = results, found
+        joined = {of: joined_scores([scores[of] for _, scores in self._passes.values()]) for of in found}
+        if len(self._passes) == 1:
+            return results, joined
+        return joined_results({name: of_pass for name, (of_pass, _) in self._passes.items()}), joined
 
     def _write(self, folder: Path, results: Results, found: dict[str, SetScores]) -> None:
         if self.save_scores:
@@ -187,20 +204,27 @@ def _id_scores(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]
     return next((found[name] for name, entry in sets.items() if entry.group == "id"), None)
 
 
-def _id_rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]) -> list[IdRow]:
+def _id_rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores], variant: str | None) -> list[IdRow]:
     scores = _id_scores(sets, found)
     if scores is None or not len(scores.key):
         return []
-    return [IdRow(set=scores.set, n=len(scores.key), accuracy=accuracy(scores.label, scores.predicted))]
+    right = accuracy(scores.label, scores.predicted)
+    return [IdRow(set=scores.set, n=len(scores.key), accuracy=right, variant=variant)]
 
 
-def _rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]) -> list[ResultRow]:
+def _rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores], variant: str | None) -> list[ResultRow]:
     id_scores = _id_scores(sets, found)
     if id_scores is None or not len(id_scores.key):
         return []
     others = [(entry.group, found[name]) for name, entry in sets.items() if entry.group != "id"]
     return [
-        ResultRow(score=score, set=ood.set, group=group, metrics=ood_metrics(id_scores.of(score), ood.of(score)))
+        ResultRow(
+            score=score,
+            variant=variant,
+            set=ood.set,
+            group=group,
+            metrics=ood_metrics(id_scores.of(score), ood.of(score)),
+        )
         for score in id_scores.names
         for group, ood in others
         if len(ood.key)

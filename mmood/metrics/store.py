@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,6 +45,15 @@ class SetScores:
     def of(self, name: str) -> Float32[np.ndarray, " n"]:
         """Return the (N,) values of the score `name`."""
         return np.ascontiguousarray(self.scores[:, self.names.index(name)])
+
+
+def joined_scores(passes: Sequence[SetScores]) -> SetScores:
+    """Return the columns of several passes over the same images side by side; the classes predicted are the last's."""
+    return replace(
+        passes[-1],
+        names=tuple(name for scores in passes for name in scores.names),
+        scores=np.concatenate([scores.scores for scores in passes], axis=1),
+    )
 
 
 class ScoreStore(Metric):  # type: ignore[misc]  # torchmetrics is not followed by the type checker

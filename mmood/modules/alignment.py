@@ -24,7 +24,7 @@ from mmood.modules.base import AbstractDetector
 from mmood.modules.captions import Candidates, Captions, with_classes
 from mmood.modules.gather import gathered, rank, world_size
 from mmood.modules.gradient_cache import in_chunks
-from mmood.modules.interpolation import interpolate
+from mmood.modules.interpolation import WeightInterpolation
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
 from mmood.modules.reference import TextReference, text_prototypes, with_texts
 from mmood.modules.trained import TrainedParts, parameter_groups, select, training_mode
@@ -73,7 +73,8 @@ class AlignmentFineTune(AbstractDetector):
         optimizer: from the parameters to their optimiser.
         schedule: from the optimiser and the number of steps to the learning rate of each step.
         execution: memory and speed of a step.
-        weight_interpolation: evaluate weights between the pre-trained (0) and the trained ones (1), as WiSE-FT does.
+        weight_interpolation: evaluate weights between the pre-trained (0) and a checkpoint's (1), as WiSE-FT does;
+            several are evaluated one after the other, each with rows of its own.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class AlignmentFineTune(AbstractDetector):
         optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.1),
         schedule: ScheduleCallable = lambda optimizer, steps: WarmupCosine(optimizer, steps, warmup=500),
         execution: Execution = _EXECUTION,
-        weight_interpolation: float | None = None,
+        weight_interpolation: float | list[float] | None = None,
     ) -> None:
         super().__init__(encoder, class_names, scores)
         _check(alignment, trained, execution)
@@ -100,9 +101,11 @@ class AlignmentFineTune(AbstractDetector):
         self.schedule = schedule
         self.execution = execution
         self.weight_interpolation = weight_interpolation
+        if weight_interpolation is not None:
+            several = weight_interpolation if isinstance(weight_interpolation, list) else [weight_interpolation]
+            self.interpolation = WeightInterpolation(several)
         select(self._vision_language, trained)
         self._prototypes: Tensor | None = None
-        self._pretrained: dict[str, Tensor] | None = None
 
     @property
     def prototypes(self) -> Float[Tensor, "classes dim"]:
@@ -123,7 +126,6 @@ class AlignmentFineTune(AbstractDetector):
 
     def reference(self) -> TextReference:
         """Return the class names and their text prototypes, made now with the fine-tuned text tower."""
-        self._interpolate()
         self._prototypes = text_prototypes(self.encoder, self.class_names, self.templates)
         return TextReference(self.class_names, self._prototypes, self._vision_language, self)
 
@@ -140,12 +142,9 @@ class AlignmentFineTune(AbstractDetector):
         }
 
     def setup(self, stage: str) -> None:
-        """Prepare the towers for training; for an evaluation, keep the pre-trained weights to interpolate from."""
+        """Prepare the towers for training."""
         if stage == "fit":
             prepare(self.encoder, self.execution)
-        elif self.weight_interpolation is not None:
-            # A checkpoint is loaded after this.
-            self._pretrained = {name: tensor.clone() for name, tensor in self.trained_state().items()}
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that log the training and how the embeddings lie."""
@@ -221,12 +220,6 @@ class AlignmentFineTune(AbstractDetector):
         embedding = self._vision_language.encode_image(images).embedding
         assert embedding is not None
         return embedding
-
-    def _interpolate(self) -> None:
-        if self._pretrained is not None and self.weight_interpolation is not None:
-            between = interpolate(self._pretrained, self.trained_state(), self.weight_interpolation)
-            self.load_state_dict(between, strict=False)
-            self._pretrained = None
 
     @property
     def _vision_language(self) -> VisionLanguageEncoder:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmood.data.batch import Batch
 from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build_encoder, load_class_names
 from mmood.errors import MmoodError
+from mmood.modules.interpolation import WeightInterpolation
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
 
 # Names of other arrays in `scores/<set>.npz`, and of arguments of the function that writes it.
@@ -58,6 +59,7 @@ class AbstractDetector(LightningModule, ABC):
         self.class_names = load_class_names(class_names)
         self.encoder = build_encoder(encoder)
         self.scores = nn.ModuleDict(_checked(scores))
+        self.interpolation: WeightInterpolation | None = None
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -68,6 +70,11 @@ class AbstractDetector(LightningModule, ABC):
     def parts(self) -> frozenset[Part]:
         """The parts of `Embedded` that at least one score reads."""
         return frozenset().union(*(score.needs for _, score in self.named_scores()))
+
+    @property
+    def variant(self) -> str | None:
+        """How results call the weights that are evaluated now, where a run evaluates several."""
+        return None if self.interpolation is None else self.interpolation.variant
 
     @abstractmethod
     def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
@@ -96,6 +103,11 @@ class AbstractDetector(LightningModule, ABC):
     @torch.no_grad()
     def fit_scores(self) -> None:
         """Let every score learn what it needs of the ID side."""
+        if self.interpolation is not None and not (self.interpolation.loaded or self._fitting()):
+            raise MmoodError(
+                f"`model.weight_interpolation` is {list(self.interpolation.alphas)}, but no checkpoint was loaded to "
+                "whose weights it could go; name one with --ckpt_path."
+            )
         reference = self.reference()
         for _, score in self.named_scores():
             score.fit(reference)
@@ -115,7 +127,7 @@ class AbstractDetector(LightningModule, ABC):
 
     def encoder_changes(self) -> bool:
         """Return whether the run trains the encoder."""
-        return self.trainer.state.fn == TrainerFn.FITTING and _trains_encoder(self)
+        return self._fitting() and _trains_encoder(self)
 
     def score(self, batch: Batch) -> Scored:
         """Return the scores of a batch, computed in float32 outside autocast."""
@@ -165,6 +177,8 @@ class AbstractDetector(LightningModule, ABC):
         _check_names(set(checkpoint["state_dict"]), set(self.trained_state()))
         for name, score in self.named_scores():
             score.restore(checkpoint.get("mmood_scores", {}).get(name, {}))
+        if self.interpolation is not None and not self._fitting():
+            checkpoint["state_dict"] = self.interpolation.between(self.trained_state(), checkpoint["state_dict"])
         if _trains_encoder(self):
             # Its weights come from the checkpoint: nothing to compare, and no reason to hash what is replaced.
             return
@@ -175,6 +189,10 @@ class AbstractDetector(LightningModule, ABC):
                 f"{str(stored.get('weights_sha256'))[:12]}, but model.encoder gives {own['name']!r} with weights "
                 f"{str(own['weights_sha256'])[:12]}; name the same encoder and tag."
             )
+
+    def _fitting(self) -> bool:
+        # The module's own property raises where it has no trainer.
+        return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
 
 
 def _stored(batch: Batch) -> EncodedImages:

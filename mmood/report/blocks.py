@@ -79,7 +79,10 @@ def label(score: str, variant: str | None) -> str:
 def id_sentence(results: Results) -> str:
     """Return the ID sets in words: sizes and accuracy."""
     accuracies = ["" if row.accuracy is None else f", accuracy {percent(row.accuracy)} %" for row in results.id]
-    return " ".join(f"ID {row.set}: {row.n:,} images{text}." for row, text in zip(results.id, accuracies, strict=True))
+    return " ".join(
+        f"ID {label(row.set, row.variant)}: {row.n:,} images{text}."
+        for row, text in zip(results.id, accuracies, strict=True)
+    )
 
 
 def percent(share: float) -> str:

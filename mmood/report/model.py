@@ -18,11 +18,15 @@ ROW_FIELDS: tuple[str, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class IdRow:
-    """An ID set: its size, and the share classified correctly (None for a model that names no class)."""
+    """An ID set: its size, and the share classified correctly (None for a model that names no class).
+
+    `variant` names the weights where a run evaluates several, as in `ResultRow`.
+    """
 
     set: str
     n: int
     accuracy: float | None
+    variant: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,4 +139,22 @@ def build_results(
         means=tuple(means),
         skipped=tuple(skipped),
         partial=partial,
+    )
+
+
+def joined_results(passes: Mapping[str, Results]) -> Results:
+    """Return the results of several passes over the same sets, by variant, as those of one run.
+
+    Its provenance is that of the last pass, and under `variants` the encoder of each.
+    """
+    first, *_, last = passes.values()
+    encoders = {variant: results.provenance.get("encoder") for variant, results in passes.items()}
+    return Results(
+        stage=first.stage,
+        provenance={**last.provenance, "variants": encoders},
+        id=tuple(row for results in passes.values() for row in results.id),
+        rows=tuple(row for results in passes.values() for row in results.rows),
+        means=tuple(mean for results in passes.values() for mean in results.means),
+        skipped=first.skipped,
+        partial=any(results.partial for results in passes.values()),
     )

@@ -117,7 +117,12 @@ class _Fields:
 
 
 def _id_row(fields: _Fields) -> IdRow:
-    return IdRow(set=fields.text("set"), n=fields.whole("n"), accuracy=fields.share_or_null("accuracy"))
+    return IdRow(
+        set=fields.text("set"),
+        n=fields.whole("n"),
+        accuracy=fields.share_or_null("accuracy"),
+        variant=fields.text_or_null("variant") if "variant" in fields.raw else None,
+    )
 
 
 def _row(fields: _Fields) -> ResultRow:
