@@ -104,17 +104,17 @@ class OoDCallback(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics; `mmood validate` also writes them."""
-        partial = trainer.sanity_checking or trainer.limit_val_batches != 1.0
+        partial = trainer.sanity_checking or _limited(trainer.limit_val_batches)
         self._report(trainer, detector(pl_module), "fit" if trainer.state.fn == "fit" else "validate", partial)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log, show and write the metrics."""
-        self._report(trainer, detector(pl_module), "test", trainer.limit_test_batches != 1.0)
+        self._report(trainer, detector(pl_module), "test", _limited(trainer.limit_test_batches))
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write a row of scores per image."""
         names = data_module(trainer).predict_names()
-        scores = self._stores["predict"].gathered(None if trainer.limit_predict_batches != 1.0 else len(names))
+        scores = self._stores["predict"].gathered(None if _limited(trainer.limit_predict_batches) else len(names))
         if trainer.is_global_zero:
             path = write_predictions(_run_folder(trainer), scores, names, detector(pl_module).class_names)
             Console().print(f"Predictions: {path}", soft_wrap=True)
@@ -194,6 +194,11 @@ def data_module(trainer: Trainer) -> OoDDataModule:
     if not isinstance(module, OoDDataModule):
         raise MmoodError("OoDCallback needs the sets of an OoDDataModule; pass one as `datamodule`.")
     return module
+
+
+def _limited(batches: float | int | None) -> bool:
+    # Of `fast_dev_run` the limit is the whole number 1, one batch; the share 1.0 is all of them.
+    return isinstance(batches, int) or batches not in (None, 1.0)
 
 
 def _run_folder(trainer: Trainer) -> Path:

@@ -192,4 +192,4 @@ def _missing(root: str, name: str, location: str) -> str:
     folder = Path(root) / name
     if locations.is_local(root) and folder.is_dir() and any(folder.glob("*.tar")):
         return f"The set '{name}' has shards but no index; run `mmood pack --index {folder}`."
-    return f"There is no set '{name}': {location} does not exist."
+    return f"There is no set '{name}': {location} does not exist; set `data.root` to where the sets are."
