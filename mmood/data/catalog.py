@@ -131,4 +131,5 @@ def _missing_sentence(root: str, missing: dict[str, MissingSetError]) -> str:
     unindexed = [str(error) for error in missing.values() if "mmood pack --index" in str(error)]
     known = [advice for advice in map(where_to_get, missing) if advice]
     sources = f" Get them from: {' '.join(known)}" if known else ""
-    return " ".join([f"There are no sets {names} below {root}; set `data.root` to where the sets are.", *unindexed]) + sources
+    there = f"There are no sets {names} below {root}; set `data.root` to where the sets are."
+    return " ".join([there, *unindexed]) + sources
