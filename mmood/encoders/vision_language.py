@@ -13,7 +13,7 @@ from torch.nn import functional
 from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
 from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
 from mmood.encoders.prompts import check_templates, fill
-from mmood.encoders.texts import given_embeddings, token_embedding
+from mmood.encoders.texts import encode_frozen, given_embeddings, needed_length, token_embedding
 from mmood.encoders.towers import image_tower
 from mmood.encoders.transforms import Preprocessing, eval_transform, train_transform
 from mmood.encoders.weights import weights_hash
@@ -147,6 +147,20 @@ class VisionLanguageEncoder(AbstractEncoder):
         """
         with given_embeddings(token_embedding(self.model), embeddings):
             return functional.normalize(self.encode_token_ids(tokens), dim=-1)
+
+    def frozen_tokens(
+        self, texts: Sequence[str]
+    ) -> tuple[Int[Tensor, "texts length"], Float[Tensor, "texts length width"]]:
+        """Return ids and embeddings of the tokens of texts, cut behind the longest text where that changes nothing."""
+        tokens = self.tokenize(texts)
+        tokens = tokens[:, : needed_length(self.model, tokens)]
+        return tokens, self.embed_tokens(tokens).detach()
+
+    def encode_frozen_tokens(
+        self, embeddings: Float[Tensor, "texts length width"], tokens: Int[Tensor, "texts length"]
+    ) -> Float[Tensor, "texts dim"]:
+        """Return unit-norm embeddings as `encode_token_embeddings`; the weights are constants, the texts may be cut."""
+        return functional.normalize(encode_frozen(self.model, embeddings, tokens).float(), dim=-1)
 
     def transform(self, train: bool = False, scale: tuple[float, float] = (0.9, 1.0)) -> ImageTransform:
         """Return open_clip's eval transform for this model, or the training transform with crops of share `scale`."""

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
@@ -18,7 +18,7 @@ from mmood.data.feature_store import StoredFeatures
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
-from mmood.scores.base import Bank
+from mmood.scores.base import Bank, Tokens
 
 Head = tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]
 Labeller = Callable[[StoredFeatures, Tensor], Tensor]
@@ -50,6 +50,16 @@ class TextReference:
         """Return float32 embeddings of whole texts, of unit norm unless `normalise` is off, in full precision."""
         with torch.autocast(self.prototypes.device.type, enabled=False):
             return self.encoder.encode_text(texts, normalise)
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Return whole texts as tokens; see `frozen_tokens`."""
+        return frozen_tokens(self.encoder, texts)
+
+    def encode_tokens(
+        self, embeddings: Float[Tensor, "texts length width"], ids: Int[Tensor, "texts length"]
+    ) -> Float[Tensor, "texts dim"]:
+        """Return unit-norm embeddings of texts given by token embeddings, with gradient to these alone."""
+        return encode_frozen_tokens(self.encoder, embeddings, ids)
 
     def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
         """Return the ID training images; see `id_bank`."""
@@ -99,6 +109,16 @@ class ImageReference:
         with torch.autocast(encoder.device.type, enabled=False):
             return encoder.encode_text(texts, normalise)
 
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Return whole texts as tokens; see `frozen_tokens`."""
+        return frozen_tokens(with_texts(self.encoder), texts)
+
+    def encode_tokens(
+        self, embeddings: Float[Tensor, "texts length width"], ids: Int[Tensor, "texts length"]
+    ) -> Float[Tensor, "texts dim"]:
+        """Return unit-norm embeddings of texts given by token embeddings, with gradient to these alone."""
+        return encode_frozen_tokens(with_texts(self.encoder), embeddings, ids)
+
     def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
         """Return the ID training images; see `id_bank`."""
         return id_bank(self.module, shots, transform, self.labels)
@@ -119,6 +139,22 @@ def text_prototypes(
     knows_texts = with_texts(encoder)
     with torch.no_grad(), torch.autocast(knows_texts.device.type, enabled=False):
         return knows_texts.prototypes(class_names, templates)
+
+
+def frozen_tokens(encoder: VisionLanguageEncoder, texts: Sequence[str]) -> Tokens:
+    """Return whole texts as tokens that autograd may use, even where the caller is in inference mode."""
+    with torch.inference_mode(False), torch.no_grad():
+        return Tokens(*encoder.frozen_tokens(texts))
+
+
+def encode_frozen_tokens(
+    encoder: VisionLanguageEncoder,
+    embeddings: Float[Tensor, "texts length width"],
+    ids: Int[Tensor, "texts length"],
+) -> Float[Tensor, "texts dim"]:
+    """Return unit-norm embeddings of texts given by token embeddings, in full precision; the weights are constants."""
+    with torch.autocast(encoder.device.type, enabled=False):
+        return encoder.encode_frozen_tokens(embeddings, ids)
 
 
 def data_of(module: LightningModule | None) -> OoDDataModule:

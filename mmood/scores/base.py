@@ -51,6 +51,19 @@ class Bank:
     identity: Mapping[str, object]
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """Texts as the text tower takes them in; a score may put embeddings of its own in the place of a token.
+
+    Attributes:
+        ids: (T, L) token ids; they say where a text ends.
+        embeddings: (T, L, W) token embeddings, before positions are added; no gradient leads back from them.
+    """
+
+    ids: Int[Tensor, "texts length"]
+    embeddings: Float[Tensor, "texts length width"]
+
+
 class Reference(Protocol):
     """What a score may know about the ID side when it is fitted; never a label of an OoD test image."""
 
@@ -83,6 +96,21 @@ class Reference(Protocol):
         """Return float32 embeddings of whole texts (no template is applied), on the module's device.
 
         They are of unit norm unless `normalise` is off.
+        """
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Return whole texts as tokens of one length, as few as `encode_tokens` needs; autograd may use them.
+
+        Raises:
+            MmoodError: the encoder knows no texts, or its text tower takes no token embeddings.
+        """
+
+    def encode_tokens(
+        self, embeddings: Float[Tensor, "texts length width"], ids: Int[Tensor, "texts length"]
+    ) -> Float[Tensor, "texts dim"]:
+        """Return float32 unit-norm embeddings of texts given by token embeddings, in full precision.
+
+        The gradient flows to the token embeddings; the weights are constants. `ids` are those of `tokens`.
         """
 
 

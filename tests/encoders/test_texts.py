@@ -115,3 +115,27 @@ def test_logit_scale_of_one_element_is_a_scalar(write_model, tiny_config, load_f
     encoder = load_folder(write_model(tmp_path / "m", {**tiny_config, "nonscalar_logit_scale": True}))
     assert encoder.logit_scale.shape == ()
     assert encoder.logit_scale.requires_grad
+
+
+def test_frozen_pass_equals_the_full_pass_and_gives_weights_no_gradient(family):
+    encoder, _, _ = family
+    texts = ["a photo of a cat", "two", ""]
+    with torch.no_grad():
+        expected = functional.normalize(encoder.encode_token_ids(encoder.tokenize(texts)), dim=-1)
+    ids, embeddings = encoder.frozen_tokens(texts)
+    assert not embeddings.requires_grad
+    given = embeddings.clone().requires_grad_()
+    encoded = encoder.encode_frozen_tokens(given, ids)
+    torch.testing.assert_close(encoded, expected, atol=1e-5, rtol=1e-4)
+    encoded[:, 0].sum().backward()
+    assert float(given.grad.abs().max()) > 0
+    assert all(weight.grad is None for weight in encoder.parameters())
+
+
+def test_frozen_tokens_are_cut_behind_the_longest_text(vit):
+    tokens = vit.tokenize(["a photo of a cat", "two"])
+    ids, embeddings = vit.frozen_tokens(["a photo of a cat", "two"])
+    length = int(tokens.argmax(dim=-1).max()) + 1
+    assert length < tokens.shape[1]
+    assert ids.shape == (2, length)
+    assert embeddings.shape[:2] == (2, length)

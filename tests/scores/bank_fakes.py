@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Bank, Embedded
+from mmood.scores.base import Bank, Embedded, Tokens
 
 
 @dataclass
@@ -38,6 +38,12 @@ class FakeReference:
         return {}
 
     def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Tensor:
+        raise AssertionError("no score here reads texts")
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        raise AssertionError("no score here reads texts")
+
+    def encode_tokens(self, embeddings: Tensor, ids: Tensor) -> Tensor:
         raise AssertionError("no score here reads texts")
 
     def embedded(self, features: Tensor, embedding: Tensor | None = None) -> Embedded:
