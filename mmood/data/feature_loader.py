@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from mmood.data.batch import Batch
 from mmood.data.feature_store import StoredFeatures
 from mmood.data.index import Keys
 from mmood.data.plan import bounds, digest
+from mmood.data.position import Position, TrainState
 from mmood.errors import MmoodError
 
 LEAST_ROWS = 1024
@@ -85,15 +85,6 @@ class TrainingRows:
     batch_size: int
 
 
-class FeatureTrainState(TypedDict):
-    """Where training stands: `batch` batches of `epoch` were consumed, in the order made by `order`."""
-
-    epoch: int
-    batch: int
-    steps: int
-    order: dict[str, int]
-
-
 class FeatureTrainLoader:
     """Yields shuffled batches of stored features, the same number and sizes on every rank.
 
@@ -120,54 +111,29 @@ class FeatureTrainLoader:
         self.seed = seed
         self.rank = rank
         self.world = world
-        self._epoch, self._consumed, self._resume_at = 0, 0, 0
+        order = {"samples": len(rows.keys), "seed": seed, "global_batch": self.batch_size * world}
+        self.sampler = Position(-(-(len(rows.keys) // world) // self.batch_size), order)
 
     def __len__(self) -> int:
         """Return the number of steps of a whole epoch."""
-        return -(-(len(self.rows.keys) // self.world) // self.batch_size)
-
-    @property
-    def sampler(self) -> FeatureTrainLoader:
-        """The loader itself: Lightning calls `sampler.set_epoch` before every epoch."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch of the next pass; a position to resume at is kept only if it is in this epoch."""
-        if epoch != self._epoch:
-            self._epoch, self._consumed, self._resume_at = epoch, 0, 0
+        return self.sampler.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        start, self._resume_at = self._resume_at, 0
-        self._consumed = start
-        for batch in _ahead(self._batch, self._order()[start:]):
-            self._consumed += 1
+        for batch in _ahead(self._batch, self._order()[self.sampler.begin() :]):
+            self.sampler.advance()
             yield batch
 
-    def state_dict(self) -> FeatureTrainState:
+    def state_dict(self) -> TrainState:
         """Return the position after the last batch that was consumed; the same on every rank."""
-        return {"epoch": self._epoch, "batch": self._consumed, "steps": len(self), "order": self._settings()}
+        return self.sampler.state()
 
-    def load_state_dict(self, state: FeatureTrainState) -> None:
-        """Go on from a saved position.
-
-        Raises:
-            MmoodError: the epoch is unfinished and its order was made with other settings.
-        """
-        if state["order"] != self._settings() and 0 < state["batch"] < state["steps"]:
-            raise MmoodError(
-                f"The checkpoint stands at batch {state['batch']} of epoch {state['epoch']} in an order made with "
-                f"{state['order']}, and now it is {self._settings()}; set it as it was, or resume from a checkpoint "
-                "at the end of an epoch."
-            )
-        self._epoch, self._consumed = state["epoch"], state["batch"]
-        self._resume_at = len(self) if self._consumed >= state["steps"] else self._consumed
-
-    def _settings(self) -> dict[str, int]:
-        return {"samples": len(self.rows.keys), "seed": self.seed, "global_batch": self.batch_size * self.world}
+    def load_state_dict(self, state: TrainState) -> None:
+        """Go on from a saved position; MmoodError if its order was made with other settings."""
+        self.sampler.load(state)
 
     def _order(self) -> list[Tensor]:
         """Return the positions in `rows.keys` of each batch of this epoch and rank."""
-        generator = torch.Generator().manual_seed(digest(self.seed, self._epoch) % 2**63)
+        generator = torch.Generator().manual_seed(digest(self.seed, self.sampler.epoch) % 2**63)
         order = torch.randperm(len(self.rows.keys), generator=generator)
         whole = order[: len(order) // self.world * self.world]
         batches = torch.split(whole, self.batch_size * self.world)

@@ -7,7 +7,6 @@ import logging
 import random
 from collections.abc import Iterator
 from itertools import islice
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -18,21 +17,13 @@ from mmood.data.buffers import Buffers, Failure, Parcel
 from mmood.data.index import Keys, SetIndex
 from mmood.data.loader import Decoded, Decoder, collate, decode_or_skip, worker_loader
 from mmood.data.plan import digest, epoch_keys
+from mmood.data.position import Position, TrainState
 from mmood.data.settings import LoaderSettings
 from mmood.data.shards import RawSample
 from mmood.data.sources import ShardSource
 from mmood.errors import MmoodError
 
 _log = logging.getLogger(__name__)
-
-
-class TrainState(TypedDict):
-    """Where training stands: `batch` of the `steps` batches of `epoch` were consumed, in the order made by `order`."""
-
-    epoch: int
-    batch: int
-    steps: int
-    order: dict[str, int | str]
 
 
 @contextlib.contextmanager
@@ -137,8 +128,7 @@ class TrainLoader:
     The order is a pure function of (seed, epoch, ranks, workers); augmentation of (seed, epoch, key). What does not
     fill a batch on every rank is left out: fewer samples than one global batch, other ones in each epoch.
 
-    Lightning sets the epoch through `sampler`, and saves and loads the state: what counts is what was consumed, not
-    what workers have prepared.
+    Lightning sets the epoch through `sampler`, and saves and loads the state.
 
     Args:
         index: the training set.
@@ -174,7 +164,7 @@ class TrainLoader:
             _log.info("%s: %d of %d samples fill no batch and are left out, others in each epoch.",
                       index.name, left_out, len(keys))  # fmt: skip
         self._batches = worker_loader(self._shards, settings, settings.persistent and settings.workers > 0)
-        self._order: dict[str, int | str] = {
+        order: dict[str, int | str] = {
             "index": index.hash,
             "samples": len(keys),
             "seed": settings.seed,
@@ -183,51 +173,25 @@ class TrainLoader:
             "batch_size": batch_size,
             "shuffle_buffer": settings.shuffle_buffer,
         }
-        self._epoch = 0
-        self._consumed = 0
-        self._resume_at = 0
+        self.sampler = Position(self._steps, order)
 
     def __len__(self) -> int:
         """Return the number of steps of a whole epoch."""
         return self._steps
 
-    @property
-    def sampler(self) -> TrainLoader:
-        """The loader itself: Lightning calls `sampler.set_epoch` before every epoch."""
-        return self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch of the next pass; a position to resume at is kept only if it is in this epoch."""
-        if epoch != self._epoch:
-            self._epoch, self._consumed, self._resume_at = epoch, 0, 0
-
     def __iter__(self) -> Iterator[Batch]:
-        start, self._resume_at = self._resume_at, 0
-        self._consumed = start
-        self._shards.position.copy_(torch.tensor([self._epoch, start]))
+        start = self.sampler.begin()
+        self._shards.position.copy_(torch.tensor([self.sampler.epoch, start]))
         if start >= self._steps:
             return
         for batch in self._shards.buffers.unpack(self._batches):
-            self._consumed += 1
+            self.sampler.advance()
             yield batch
 
     def state_dict(self) -> TrainState:
         """Return the position after the last batch that was consumed; the same on every rank."""
-        return {"epoch": self._epoch, "batch": self._consumed, "steps": self._steps, "order": dict(self._order)}
+        return self.sampler.state()
 
     def load_state_dict(self, state: TrainState) -> None:
-        """Go on from a saved position: the next pass continues its epoch with the same batches.
-
-        Raises:
-            MmoodError: the epoch is unfinished and its order was made with other settings.
-        """
-        different = {name: value for name, value in state["order"].items() if self._order.get(name) != value}
-        if different and 0 < state["batch"] < state["steps"]:
-            name, value = next(iter(different.items()))
-            raise MmoodError(
-                f"The checkpoint stands at batch {state['batch']} of epoch {state['epoch']} with {name} = {value}, and "
-                f"now it is {self._order.get(name)}, which changes the order of the samples; set it as it was, or "
-                "resume from a checkpoint at the end of an epoch."
-            )
-        self._epoch, self._consumed = state["epoch"], state["batch"]
-        self._resume_at = self._steps if self._consumed >= state["steps"] else self._consumed
+        """Go on from a saved position; MmoodError if its order was made with other settings."""
+        self.sampler.load(state)

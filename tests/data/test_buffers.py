@@ -42,10 +42,10 @@ def test_a_batch_of_an_earlier_pass_outlives_the_next(index):
     loader = TrainLoader(index, index.keys(), Decoder(to_tensor, CLASSES), 2, WORKERS)  # persistent workers
     kept = []
     for epoch in range(4):
-        loader.set_epoch(epoch)
+        loader.sampler.set_epoch(epoch)
         batches = iter(loader)
         kept += [next(batches) for _ in range(7)]  # and the pass is left unfinished
-    loader.set_epoch(9)
+    loader.sampler.set_epoch(9)
     assert all(right(batch) for batch in loader)
     assert all(right(batch) for batch in kept)
 

@@ -28,7 +28,7 @@ def keys_in(batches):
 
 
 def in_epoch(loader, epoch):
-    loader.set_epoch(epoch)
+    loader.sampler.set_epoch(epoch)
     return keys_in(loader)
 
 
@@ -67,23 +67,23 @@ def test_a_subset_of_the_keys(index):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resume_continues_with_the_same_batches(index, workers):
     whole = train_loader(index, workers=workers, transform=noisy)
-    whole.set_epoch(3)
+    whole.sampler.set_epoch(3)
     batches = list(whole)
     for consumed in (0, 1, 5, 11, 12):
         first = train_loader(index, workers=workers, transform=noisy)
-        first.set_epoch(3)
+        first.sampler.set_epoch(3)
         for _ in islice(first, consumed):
             pass
         resumed = train_loader(index, workers=workers, transform=noisy)
         resumed.load_state_dict(first.state_dict())
-        resumed.set_epoch(3)
+        resumed.sampler.set_epoch(3)
         rest = list(resumed)
         assert keys_in(rest) == keys_in(batches[consumed:])
         assert all(torch.equal(a["image"], b["image"]) for a, b in zip(rest, batches[consumed:], strict=True))
-        resumed.set_epoch(4)
-        whole.set_epoch(4)
+        resumed.sampler.set_epoch(4)
+        whole.sampler.set_epoch(4)
         assert keys_in(resumed) == keys_in(whole)
-        whole.set_epoch(3)
+        whole.sampler.set_epoch(3)
 
 
 def test_an_unfinished_epoch_needs_the_same_settings(index):
@@ -103,7 +103,7 @@ def test_augmentation_depends_on_seed_epoch_and_key_only(index):
         found = {}
         for rank in range(world):
             loader = train_loader(index, rank, world, workers, transform=noisy)
-            loader.set_epoch(epoch)
+            loader.sampler.set_epoch(epoch)
             for batch in loader:
                 found.update(zip(batch["key"].tolist(), batch["image"], strict=True))
         return found
