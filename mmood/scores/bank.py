@@ -85,7 +85,9 @@ def stored(bank: Bank, on: Stored) -> Float[Tensor, "images dim"]:
     return _present(bank.features if on == "features" else bank.embedding)
 
 
-def bank_rows(reference: Reference, *spaces: Space, shots: int | None = None) -> Iterator[tuple[Tensor, ...]]:
+def bank_rows(
+    reference: Reference, *spaces: Space, shots: int | None = None, transform: Literal["eval", "train"] = "eval"
+) -> Iterator[tuple[Tensor, ...]]:
     """Yield (labels, rows of the first space, rows of the second, ...) of the ID bank, chunk by chunk, on the CPU.
 
     Labels are int64, rows float32; logits are made with `logit_head`.
@@ -94,12 +96,13 @@ def bank_rows(reference: Reference, *spaces: Space, shots: int | None = None) ->
         reference: the ID side.
         spaces: what to read of each image.
         shots: images of each class; None for all.
+        transform: `train` for images under the training transform.
 
     Raises:
         MmoodError: the bank is empty, a label is none of a class, a row holds a NaN or an infinite value, or there is
             no embedding to read.
     """
-    bank = reference.bank(shots)
+    bank = reference.bank(shots, transform)
     head = logit_head(reference) if "logits" in spaces else None
     on_disk: set[Stored] = {space for space in spaces if space != "logits"} | ({head.reads} if head else set())
     _check_labels(bank, len(reference.class_names))

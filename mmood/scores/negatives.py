@@ -55,14 +55,28 @@ class NegativePrototypes:
         Raises:
             MmoodError: the list cannot be read or mined, or has fewer words than there are groups.
         """
-        if self.list_ is None:
-            self.list_ = self._get(reference)
-        if len(self.list_) < self.groups:
-            raise MmoodError(f"groups is {self.groups}, but the list has only {len(self.list_)} negative labels.")
-        self.positive_ = self.list_.embed_id_names(reference.encode_text, reference.class_names)
-        negative = self.list_.embed(reference.encode_text)
+        self.positive_, negative = self.encode(reference)
         order = functional.group_order(len(negative), self.groups, self.seed)
         self.negative_ = negative[order.to(negative.device)]
+
+    def encode(
+        self, reference: Reference, proxies: Float[Tensor, "classes dim"] | None = None
+    ) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "negatives dim"]]:
+        """Return the embeddings of the ID names and of all words in the list's order; get the list if there is none.
+
+        Args:
+            reference: the ID side.
+            proxies: mean image embedding of each class, for mining with the criterion `inter_modal`.
+
+        Raises:
+            MmoodError: the list cannot be read or mined, or has fewer words than there are groups.
+        """
+        if self.list_ is None:
+            self.list_ = self._get(reference, proxies)
+        if len(self.list_) < self.groups:
+            raise MmoodError(f"groups is {self.groups}, but the list has only {len(self.list_)} negative labels.")
+        positive = self.list_.embed_id_names(reference.encode_text, reference.class_names)
+        return positive, self.list_.embed(reference.encode_text)
 
     def log_odds(self, embedding: Float[Tensor, "batch dim"] | None, temperature: float) -> Scores:
         """Return the log-odds of NegLabel's S of a batch."""
@@ -95,13 +109,17 @@ class NegativePrototypes:
         kept = NegativeList.from_document(learned["negatives"], "the list in the checkpoint")
         given = self.negatives is not None and Path(self.negatives).exists()
         wanted = criterion_of(self.mining)
-        if not given and kept.mined_with.get("criterion", wanted) == wanted:
+        found = kept.mined_with.get("criterion", wanted)
+        if isinstance(found, Mapping):
+            # What it was mined from, not a setting: images have other embeddings once a tower has trained.
+            found = {name: value for name, value in found.items() if name != "proxies_sha256"}
+        if not given and found == wanted:
             self.list_ = kept
 
-    def _get(self, reference: Reference) -> NegativeList:
+    def _get(self, reference: Reference, proxies: Tensor | None) -> NegativeList:
         if self.negatives is not None:
             return load_negatives(self.negatives, self.mining.templates)
-        return mine_negatives(self.mining, reference)
+        return mine_negatives(self.mining, reference, proxies)
 
 
 class AbstractMinedNegatives(AbstractScore):
