@@ -52,6 +52,14 @@ def one_rank(rank: int, world: int, folder: str) -> None:
             torch.save(module.trained_state(), Path(folder, f"{name}-{world}.pt"))
 
 
+def exact(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Return 1 where a gradient is more than rounding: softmax does not see the bias of attention's keys."""
+    mask = torch.ones_like(tensor)
+    if name.endswith("attn.in_proj_bias"):
+        mask.chunk(3)[1].zero_()
+    return mask
+
+
 @pytest.mark.ddp
 def test_two_ranks_train_the_weights_of_one(tmp_path, free_port):
     (tmp_path / "port").write_text(str(free_port))
@@ -61,7 +69,7 @@ def test_two_ranks_train_the_weights_of_one(tmp_path, free_port):
         one, two = (torch.load(tmp_path / f"{name}-{world}.pt") for world in (1, 2))
         start = tune(save_tiny(tmp_path / "clip0")).trained_state()
         for key in one:
-            error = (two[key] - one[key]).norm() / one[key].norm()
+            error = ((two[key] - one[key]) * exact(key, one[key])).norm() / one[key].norm()
             assert error < 1e-5, f"{name}: {key} differs by {error:.1e}"
         moved = max(((one[key] - start[key]).norm() / one[key].norm()).item() for key in one)
         assert moved > 0.003, f"{name}: nothing to compare, the weights moved by {moved:.1e}"
