@@ -139,8 +139,17 @@ def _mine(miner: NegativeMiner, corpus: Corpus, reference: MiningReference, prox
         picked = tuple(words[kind][index] for index in best.tolist())
         parts.append(NegativePart(kind, miner.templates.of(kind), picked, values))
     if not any(part.words for part in parts):
-        raise MmoodError(f"Mining keeps none of the {_size(corpus)} words of '{corpus.name}'; raise mining.fraction.")
+        raise MmoodError(f"Mining keeps none of the {_size(corpus)} words of '{corpus.name}'; {_why_none(miner)}")
     return NegativeList(tuple(parts), miner.templates.id, normalise_first=miner.templates.normalise_first)
+
+
+def _why_none(miner: NegativeMiner) -> str:
+    if miner.criterion == "quantile":
+        return "raise mining.fraction."
+    return (
+        "each is nearer to the images of some class than its own name is, so these class names say little of their "
+        "images to this encoder; use mining.criterion 'quantile', or give a list."
+    )
 
 
 def _candidates(miner: NegativeMiner, corpus: Corpus, class_names: Sequence[str]) -> dict[Kind, tuple[str, ...]]:

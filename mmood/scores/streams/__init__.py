@@ -1,5 +1,6 @@
 """Scores that learn from the unlabelled test stream."""
 
 from mmood.scores.streams.base import AbstractStreamScore
+from mmood.scores.streams.interneg import InterNeg
 
-__all__ = ["AbstractStreamScore"]
+__all__ = ["AbstractStreamScore", "InterNeg"]

@@ -1,0 +1,164 @@
+"""Textual inversion: the word that, put into prompts, says what an image shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mmood.encoders.prompts import fill, load_templates
+from mmood.errors import MmoodError
+from mmood.scores.base import Reference, Tokens
+
+WORDS = ("x", "q")
+"""Two words of one token in every tokenizer: what differs between their prompts is the place of the pseudo-token."""
+
+INITIAL_STD = 0.02
+"""Standard deviation of a new pseudo-token, that of CLIP's own token embeddings before training."""
+
+EncodeTokens = Callable[[Tensor, Tensor], Tensor]
+"""(embeddings (A, L, W), ids (A, L)) -> unit-norm text embeddings (A, D), with gradient to the first."""
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """How images become words.
+
+    Attributes:
+        templates: prompts around the pseudo-token: a named set, one template or several.
+        steps: steps of AdamW, each with a template drawn for each image.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        read_out: from the pseudo-token to its embedding: the unit-norm `mean` over all templates, or the prompt with
+            the template of the `last` step, as InterNeg's released code does.
+        chunk: texts that pass the text tower at a time; bounds the memory and changes no result.
+    """
+
+    templates: str | tuple[str, ...] = "openai-80"
+    steps: int = 10
+    learning_rate: float = 0.02
+    weight_decay: float = 0.01
+    read_out: Literal["mean", "last"] = "mean"
+    chunk: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "chunk"):
+            if getattr(self, name) < 1:
+                raise MmoodError(f"inversion.{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.learning_rate <= 0:
+            raise MmoodError(f"inversion.learning_rate is {self.learning_rate}; it must be greater than 0.")
+        if self.weight_decay < 0:
+            raise MmoodError(f"inversion.weight_decay is {self.weight_decay}; it must be at least 0.")
+        if self.read_out not in ("mean", "last"):
+            raise MmoodError(f"inversion.read_out is '{self.read_out}'; it must be 'mean' or 'last'.")
+
+
+INVERSION = Inversion()
+"""InterNeg's inversion."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The templates as tokens, each with one place for a pseudo-token.
+
+    Attributes:
+        tokens: (T, L) of the prompts around a stand-in word.
+        place: (T, L), true where the stand-in is.
+    """
+
+    tokens: Tokens
+    place: Bool[Tensor, "templates length"]
+
+    def around(
+        self, words: Float[Tensor, "images width"], template: Int[Tensor, " images"]
+    ) -> tuple[Float[Tensor, "images length width"], Int[Tensor, "images length"]]:
+        """Return token embeddings and ids of each word in its template."""
+        place = self.place[template].unsqueeze(-1)
+        return torch.where(place, words.unsqueeze(1), self.tokens.embeddings[template]), self.tokens.ids[template]
+
+
+def read_prompts(reference: Reference, templates: str | tuple[str, ...]) -> Prompts:
+    """Return templates as the text tower takes them in.
+
+    Raises:
+        MmoodError: an unknown set, an encoder without texts, or a template in which the word is not one token.
+    """
+    texts = load_templates(templates)
+    tokens, other = (reference.tokens([fill(text, word) for text in texts]) for word in WORDS)
+    if tokens.ids.shape != other.ids.shape:
+        raise MmoodError("inversion.templates holds templates in which a one-letter word is not one token.")
+    place = tokens.ids != other.ids
+    for text, places in zip(texts, place.sum(dim=1).tolist(), strict=True):
+        if places != 1:
+            raise MmoodError(
+                f"The template '{text}' of inversion.templates has {places} places for a word within the "
+                "context of the text tower; it must have one, apart from other letters."
+            )
+    return Prompts(tokens, place)
+
+
+def invert(
+    targets: Float[Tensor, "images dim"],
+    prompts: Prompts,
+    encode: EncodeTokens,
+    settings: Inversion,
+    generator: torch.Generator,
+) -> Float[Tensor, "images dim"]:
+    """Return the unit-norm text embeddings of pseudo-words that mean what images show (InterNeg, arXiv 2603.02618).
+
+    Each image has a pseudo-token u ~ N(0, 0.02^2). All are optimised together: AdamW on mean_i (1 - cos(e_i, v_i)),
+    e_i the text embedding of u_i in a template that is drawn anew for each image and step. The gradient of one image is
+    free of the others but for the factor of the mean, so passes over chunks of images give the joint optimum's path.
+
+    Args:
+        targets: (A, D) unit-norm image embeddings.
+        prompts: the templates.
+        encode: the text tower, weights constant.
+        settings: the optimisation.
+        generator: a private generator on the CPU; what it yields depends on A alone, not on the chunks.
+    """
+    device, count = prompts.place.device, len(targets)
+    start = INITIAL_STD * torch.randn(count, prompts.tokens.embeddings.shape[-1], generator=generator)
+    drawn = torch.randint(len(prompts.place), (settings.steps, count), generator=generator).to(device)
+    found = [torch.empty(0, targets.shape[-1], device=device)]
+    # Lightning tests in inference mode, whose tensors autograd refuses; a copy made outside is an ordinary tensor.
+    with torch.inference_mode(False), torch.enable_grad():
+        goal, start = targets.detach().to(device, copy=True), start.to(device)
+        for first in range(0, count, settings.chunk):
+            part = slice(first, first + settings.chunk)
+            words = _optimise(start[part], goal[part], drawn[:, part], count, prompts, encode, settings)
+            found.append(_read_out(words, drawn[-1, part], prompts, encode, settings.read_out))
+    return torch.cat(found).to(targets.device)
+
+
+def _optimise(
+    start: Tensor,
+    goal: Tensor,
+    drawn: Tensor,
+    count: int,
+    prompts: Prompts,
+    encode: EncodeTokens,
+    settings: Inversion,
+) -> Tensor:
+    """Return the pseudo-tokens of a chunk of `count` images after all steps."""
+    words = start.clone().requires_grad_()
+    optimiser = torch.optim.AdamW([words], lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    for template in drawn:
+        cosines = (encode(*prompts.around(words, template)) * goal).sum(dim=-1)
+        # `grad` and not `backward`: a tower that trains elsewhere shall find no gradient.
+        (words.grad,) = torch.autograd.grad((1 - cosines).sum() / count, words)
+        optimiser.step()
+    return words.detach()
+
+
+@torch.no_grad()
+def _read_out(words: Tensor, last: Tensor, prompts: Prompts, encode: EncodeTokens, how: str) -> Tensor:
+    if how == "last":
+        return encode(*prompts.around(words, last))
+    texts = [encode(*prompts.around(words, torch.full_like(last, index))) for index in range(len(prompts.place))]
+    return normalize(torch.stack(texts).mean(dim=0), dim=-1)
