@@ -73,16 +73,18 @@ class TrainingRows:
     """Stored features to train on.
 
     Attributes:
-        features: (N, F) of the whole set, memory-mapped.
+        features: (N, F) of the whole set, memory-mapped; None if no head reads them.
         keys: (n,) int64 rows of it that are trained on.
         targets: (n,) int64 class of each.
         batch_size: rows per step, over all ranks together.
+        embedding: (N, D) likewise.
     """
 
-    features: Float[Tensor, "images features"]
+    features: Float[Tensor, "images features"] | None
     keys: Int[Tensor, " rows"]
     targets: Int[Tensor, " rows"]
     batch_size: int
+    embedding: Float[Tensor, "images dim"] | None = None
 
 
 class FeatureTrainLoader:
@@ -143,7 +145,12 @@ class FeatureTrainLoader:
         # Ascending rows are read from the disk in one direction.
         positions = positions.sort().values
         keys = self.rows.keys[positions]
-        return Batch(features=self.rows.features[keys], label=self.rows.targets[positions], key=keys)
+        batch = Batch(label=self.rows.targets[positions], key=keys)
+        if self.rows.features is not None:
+            batch["features"] = self.rows.features[keys]
+        if self.rows.embedding is not None:
+            batch["embedding"] = self.rows.embedding[keys]
+        return batch
 
 
 def _ahead(make: Callable[[Tensor], Batch], wanted: Iterable[Tensor]) -> Iterator[Batch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import final
 
 import torch
 from jaxtyping import Float
@@ -21,10 +21,10 @@ from mmood.errors import MmoodError
 from mmood.modules.base import AbstractDetector
 from mmood.modules.gradient_cache import in_chunks
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
-from mmood.modules.probe_head import ProbeHead
-from mmood.modules.reference import ImageReference, TextReference, text_prototypes, with_texts
+from mmood.modules.probe import stored_probe
+from mmood.modules.reference import ImageReference, text_prototypes, with_texts
 from mmood.modules.trained import TrainedParts, parameter_groups, select_image_tower, training_mode
-from mmood.scores.base import AbstractScore
+from mmood.scores.base import AbstractScore, LinearHead, Stored
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class HeadSettings:
     """
 
     start: str = "random"
-    reads: Literal["features", "embedding"] = "features"
+    reads: Stored = "features"
 
 
 _HEAD = HeadSettings()
@@ -95,12 +95,10 @@ class CrossEntropyFineTune(AbstractDetector):
         logits: Tensor = self.head(self._read(encoded))
         return logits
 
-    def reference(self) -> ImageReference | TextReference:
+    def reference(self) -> ImageReference:
         """Return the ID classes, the training images and the head, with texts from the tower as it was pre-trained."""
-        if self.head_settings.reads == "features":
-            linear = self.head.weight.detach(), self.head.bias.detach()
-            return ImageReference(self.class_names, self.encoder, self.templates, self, linear)
-        return TextReference(self.class_names, self._prototypes(), self._text_encoder, self)
+        linear = LinearHead(self.head_settings.reads, self.head.weight.detach(), self.head.bias.detach())
+        return ImageReference(self.class_names, self.encoder, self.templates, self, linear)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return the head, and the whole encoder if its image tower is trained."""
@@ -159,7 +157,7 @@ class CrossEntropyFineTune(AbstractDetector):
         if start == "random":
             return self.head.weight, self.head.bias
         if start != "zero-shot":
-            return load_head(Path(start), shape)
+            return load_head(Path(start), self.head_settings.reads, shape)
         if self.head_settings.reads != "embedding":
             raise MmoodError(
                 "`model.head.start` is zero-shot, whose prototypes are embeddings; set `reads: embedding`."
@@ -175,29 +173,26 @@ class CrossEntropyFineTune(AbstractDetector):
         return with_texts(self.encoder)
 
 
-def load_head(path: Path, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def load_head(path: Path, reads: Stored, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Return weight (C, F) and bias (C,) of the linear head in a checkpoint of LinearProbe or CrossEntropyFineTune.
 
     Raises:
-        MmoodError: there is no such file, or no head of that shape in it.
+        MmoodError: there is no such file, or no head of that shape on that part of the image in it.
     """
     if not path.is_file():
         raise MmoodError(f"`model.head.start` is '{path}', which is no file; give random, zero-shot or a checkpoint.")
     state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     weight, bias = state.get("head.weight"), state.get("head.bias")
-    if "probe.mean" in state:
-        weight, bias = _folded({name.removeprefix("probe."): tensor for name, tensor in state.items()})
+    if "probe.chosen" in state:
+        linear = stored_probe({name.removeprefix("probe."): tensor for name, tensor in state.items()}).linear()
+        weight, bias = linear.weight, linear.bias
+        if linear.reads != reads:
+            raise MmoodError(
+                f"The probe in '{path}' of `model.head.start` reads {linear.reads}, and `model.head.reads` is {reads}."
+            )
     if weight is None or bias is None or tuple(weight.shape) != shape:
         found = "no linear head" if weight is None or bias is None else f"one of shape {tuple(weight.shape)}"
         raise MmoodError(
             f"The checkpoint '{path}' of `model.head.start` has {found}; a head of shape {shape} is needed."
         )
     return weight, bias
-
-
-def _folded(state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the chosen head of a LinearProbe, its standardisation folded into weight and bias."""
-    heads = [tensor for name, tensor in state.items() if name.startswith("heads.") and name.endswith(".weight")]
-    probe = ProbeHead(heads[0].shape[1], heads[0].shape[0], len(heads))
-    probe.load_state_dict(state)
-    return probe.folded()

@@ -16,10 +16,12 @@ from mmood.data.feature_loader import TrainingRows
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.modules.base import AbstractDetector
 from mmood.modules.optimisation import ScheduleCallable
-from mmood.modules.probe_head import GridSettings, ProbeHead
+from mmood.modules.probe import build_probe
+from mmood.modules.probe_head import GridSettings
 from mmood.modules.probe_training import (
     ProbeSettings,
     ShareWarmupCosine,
+    chooses,
     epoch_ends,
     optimisation,
     probe_settings,
@@ -27,7 +29,7 @@ from mmood.modules.probe_training import (
     training_rows,
 )
 from mmood.modules.reference import ImageReference, data_of
-from mmood.scores.base import AbstractScore
+from mmood.scores.base import AbstractScore, Stored
 
 _TRAINING = ProbeSettings()
 _ONE_HEAD = GridSettings()
@@ -45,7 +47,9 @@ class LinearProbe(AbstractDetector):
         scores: name in the results -> score; they read the head's logits.
         prompts: templates of text prototypes, for scores that compare with texts.
         training: batch size, shots and seed.
-        grid: heads with other learning rates and weight decays in the same run; chosen by accuracy on `data.val.id`.
+        reads: `features` before the projection, as PLP does, or the joint `embedding`.
+        grid: heads with other learning rates, weight decays and kinds of rows in the same run;
+            chosen by accuracy on `data.val.id`.
         optimizer: from the parameters to their optimiser; PLP's is Adam with coupled weight decay.
         schedule: from the optimiser and the number of steps to the learning rate of each step.
     """
@@ -57,6 +61,7 @@ class LinearProbe(AbstractDetector):
         scores: dict[str, AbstractScore],
         prompts: str | list[str] = "a photo of a {}",
         training: ProbeSettings = _TRAINING,
+        reads: Stored = "features",
         grid: GridSettings = _ONE_HEAD,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3, weight_decay=1e-3),
         schedule: ScheduleCallable = lambda optimizer, steps: ShareWarmupCosine(optimizer, steps, share=0.1),
@@ -68,17 +73,16 @@ class LinearProbe(AbstractDetector):
         self.grid = grid
         self.optimizer = optimizer
         self.schedule = schedule
-        width, heads = self.encoder.feature_dim, len(grid.options())
-        self.probe = ProbeHead(width, len(self.class_names), heads, training.seed)
+        self.probe = build_probe(self.encoder, len(self.class_names), reads, grid, training.seed)
 
     def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
         """Return the head's logits."""
-        logits: Tensor = self.probe(encoded.features)
+        logits: Tensor = self.probe(encoded)
         return logits
 
     def reference(self) -> ImageReference:
         """Return the ID classes, the training images and the head."""
-        return ImageReference(self.class_names, self.encoder, self.templates, self, self.probe.folded())
+        return ImageReference(self.class_names, self.encoder, self.templates, self, self.probe.linear())
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return head and standardisation."""
@@ -92,7 +96,7 @@ class LinearProbe(AbstractDetector):
         """Return the stored training images with their labels; the head learns their mean and variance."""
         data = data_of(self)
         store, keys = data.train_features(), torch.from_numpy(data.train_keys())
-        return training_rows(self.probe, store.features, keys, store.label[keys], self.training_settings)
+        return training_rows(self.probe, self.probe.parts(store), keys, store.label[keys], self.training_settings)
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callback that logs the training."""
@@ -108,18 +112,18 @@ class LinearProbe(AbstractDetector):
     def on_fit_start(self) -> None:
         """Keep the encoder as it is: BatchNorm must not learn."""
         self.encoder.eval()
-        if len(self.probe.heads) > 1:
+        if chooses(self.probe):
             # Encoded now if need be, rather than between two epochs.
             data_of(self).validation_features()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of the batch, in float32."""
         with torch.autocast(self.device.type, enabled=False):
-            return self.probe.loss(batch["features"], batch["label"])
+            return self.probe.loss(batch)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Choose the head by its accuracy on the ID validation set, before anything is evaluated or saved."""
-        if len(self.probe.heads) > 1 and epoch_ends(self.trainer):
+        if chooses(self.probe) and epoch_ends(self.trainer):
             store, held_out = data_of(self).validation_features()
             keys = torch.from_numpy(held_out)
-            self.probe.choose(store.features, keys, store.label[keys])
+            self.probe.choose(self.probe.parts(store), keys, store.label[keys])

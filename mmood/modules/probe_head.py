@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmood.errors import MmoodError
+from mmood.scores.base import Stored
 
 ROWS = 8192
 """Rows of a store that are in memory as float32 at a time."""
@@ -22,22 +23,26 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class GridSettings:
-    """Several heads trained in one run, one for each pair; the best on the ID validation set is kept as the head.
+    """Several heads trained in one run, one for each combination; the best on the ID validation set is the head.
 
     Attributes:
         lr: peak learning rates; None for the optimiser's own.
         weight_decay: weight decays; None for the optimiser's own.
+        reads: kinds of rows, `features` and `embedding`; None for that of `model.reads` alone.
     """
 
     lr: list[float] | None = None
     weight_decay: list[float] | None = None
+    reads: list[Stored] | None = None
 
     def __post_init__(self) -> None:
-        if self.lr == [] or self.weight_decay == []:
+        if [] in (self.lr, self.weight_decay, self.reads):
             raise MmoodError("`model.grid` has an empty list; name at least one value, or leave the key out.")
+        if self.reads is not None and len(set(self.reads)) < len(self.reads):
+            raise MmoodError(f"`model.grid.reads` is {self.reads}; name each kind of rows once.")
 
     def options(self) -> list[dict[str, float]]:
-        """Return what each head changes in the optimiser's settings.
+        """Return what each head on one kind of rows changes in the optimiser's settings.
 
         >>> GridSettings(lr=[0.1, 0.01]).options()
         [{'lr': 0.1}, {'lr': 0.01}]
@@ -48,7 +53,7 @@ class GridSettings:
 
 
 class ProbeHead(nn.Module):
-    """K linear heads on z-scored features, one of them chosen.
+    """K linear heads on z-scored rows of one kind: features before the projection, or embeddings.
 
     logits = W (x - mean) / sqrt(var + 1e-6) + b, with mean and variance per dimension over the training images
     ("embed_norm" of PLP, arXiv 2303.05828).
@@ -62,13 +67,11 @@ class ProbeHead(nn.Module):
 
     mean: Float[Tensor, " features"]
     scale: Float[Tensor, " features"]
-    chosen: Int[Tensor, ""]
 
     def __init__(self, width: int, classes: int, heads: int = 1, seed: int = 0) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
-        self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.heads = nn.ModuleList([nn.Linear(width, classes)])
@@ -76,45 +79,45 @@ class ProbeHead(nn.Module):
             self.heads.append(nn.Linear(width, classes))
             self.heads[-1].load_state_dict(self.heads[0].state_dict())
 
-    def standardise(self, features: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
+    def standardise(self, rows: Float[Tensor, "rows features"]) -> Float[Tensor, "rows features"]:
         """Return the z-scores, float32."""
-        return (features.float() - self.mean) * self.scale
+        return (rows.float() - self.mean) * self.scale
 
-    def forward(self, features: Float[Tensor, "rows features"]) -> Float[Tensor, "rows classes"]:
-        """Return the logits of the chosen head."""
-        logits: Tensor = self.heads[int(self.chosen)](self.standardise(features))
+    def logits(self, rows: Float[Tensor, "rows features"], number: int = 0) -> Float[Tensor, "rows classes"]:
+        """Return the logits of one head."""
+        logits: Tensor = self.heads[number](self.standardise(rows))
         return logits
 
-    def loss(self, features: Float[Tensor, "rows features"], targets: Int[Tensor, " rows"]) -> Float[Tensor, ""]:
+    def loss(self, rows: Float[Tensor, "rows features"], targets: Int[Tensor, " rows"]) -> Float[Tensor, ""]:
         """Return the mean cross-entropy, summed over the heads: none has an influence on another's gradient."""
-        inputs = self.standardise(features)
+        inputs = self.standardise(rows)
         return torch.stack([functional.cross_entropy(head(inputs), targets) for head in self.heads]).sum()
 
-    def folded(self) -> tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]:
-        """Return weight and bias of the chosen head on features that are not standardised."""
-        head = self.heads[int(self.chosen)]
+    def folded(self, number: int = 0) -> tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]:
+        """Return weight and bias of one head on rows that are not standardised."""
+        head = self.heads[number]
         assert isinstance(head, nn.Linear)
         weight = head.weight.detach() * self.scale
         return weight, head.bias.detach() - weight @ self.mean
 
     @torch.no_grad()
-    def learn_statistics(self, features: Float[Tensor, "images features"], keys: Int[Tensor, " rows"]) -> None:
-        """Take mean and variance (of the population) over these rows of the features, in float64."""
-        mean, var = mean_and_variance(features, keys)
+    def learn_statistics(self, images: Float[Tensor, "images features"], keys: Int[Tensor, " rows"]) -> None:
+        """Take mean and variance (of the population) over these rows, in float64."""
+        mean, var = mean_and_variance(images, keys)
         self.mean.copy_(mean)
         self.scale.copy_((var + EPSILON).rsqrt())
 
     @torch.no_grad()
-    def choose(
-        self, features: Float[Tensor, "images features"], keys: Int[Tensor, " rows"], targets: Int[Tensor, " rows"]
-    ) -> None:
-        """Choose the head that is right on most of these rows; the first of several."""
+    def right(
+        self, images: Float[Tensor, "images features"], keys: Int[Tensor, " rows"], targets: Int[Tensor, " rows"]
+    ) -> Int[Tensor, " heads"]:
+        """Return on how many of these rows each head is right."""
         right = torch.zeros(len(self.heads), dtype=torch.int64)
         for positions in torch.split(torch.arange(len(keys)), ROWS):
-            inputs = self.standardise(features[keys[positions]].to(self.mean.device))
+            inputs = self.standardise(images[keys[positions]].to(self.mean.device))
             for number, head in enumerate(self.heads):
                 right[number] += int((head(inputs).argmax(dim=1).cpu() == targets[positions]).sum())
-        self.chosen.fill_(int(right.argmax()))
+        return right
 
 
 def mean_and_variance(

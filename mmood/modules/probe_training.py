@@ -15,7 +15,8 @@ from torch.optim.optimizer import Optimizer
 from mmood.data.feature_loader import TrainingRows, few_shot
 from mmood.errors import MmoodError
 from mmood.modules.optimisation import ScheduleCallable, total_steps, warmup_cosine
-from mmood.modules.probe_head import GridSettings, ProbeHead
+from mmood.modules.probe import Parts, Probe
+from mmood.modules.probe_head import GridSettings
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class ShareWarmupCosine(LambdaLR):
 
 
 def training_rows(
-    head: ProbeHead,
-    features: Tensor,
+    probe: Probe,
+    parts: Parts,
     keys: Int[Tensor, " rows"],
     targets: Int[Tensor, " rows"],
     settings: ProbeSettings,
 ) -> TrainingRows:
-    """Return the rows to train on, after the head has learnt their mean and variance.
+    """Return the rows to train on, after the probe has learnt their mean and variance.
 
     Raises:
         MmoodError: no image is left.
@@ -69,17 +70,18 @@ def training_rows(
         keys, targets = keys[drawn], targets[drawn]
     if len(keys) == 0:
         raise MmoodError("There is no image to train the probe on; lower `model.confidence`, or see `data.train`.")
-    head.learn_statistics(features, keys)
-    return TrainingRows(features, keys, targets, settings.batch_size)
+    probe.learn_statistics(parts, keys)
+    return TrainingRows(parts.get("features"), keys, targets, settings.batch_size, parts.get("embedding"))
 
 
 def optimisation(
-    head: ProbeHead, grid: GridSettings, optimizer: OptimizerCallable, schedule: ScheduleCallable, trainer: Trainer
+    probe: Probe, grid: GridSettings, optimizer: OptimizerCallable, schedule: ScheduleCallable, trainer: Trainer
 ) -> OptimizerLRScheduler:
     """Return the optimiser, a group of parameters for each head, and its schedule, stepped after every batch."""
     groups = [
         {"params": list(linear.parameters()), **option}
-        for linear, option in zip(head.heads, grid.options(), strict=True)
+        for _, heads in probe.by_kind()
+        for linear, option in zip(heads.heads, grid.options(), strict=True)
     ]
     made = optimizer(groups)
     scheduler = schedule(made, total_steps(trainer))
@@ -91,12 +93,18 @@ def epoch_ends(trainer: Trainer) -> bool:
     return trainer.is_last_batch or trainer.global_step == trainer.max_steps
 
 
-def probe_state(head: ProbeHead) -> dict[str, Tensor]:
+def probe_state(probe: Probe) -> dict[str, Tensor]:
     """Return what a checkpoint holds: heads, standardisation and choice, a few kilobytes per class."""
-    return {f"probe.{name}": tensor for name, tensor in head.state_dict().items()}
+    return {f"probe.{name}": tensor for name, tensor in probe.state_dict().items()}
 
 
-def probe_settings(head: ProbeHead, settings: ProbeSettings, grid: GridSettings) -> dict[str, object]:
-    """Return how the head was trained, with the grid and the choice."""
-    chosen = grid.options()[int(head.chosen)]
-    return {"training": asdict(settings), "grid": asdict(grid) if len(head.heads) > 1 else None, "chosen": chosen}
+def probe_settings(probe: Probe, settings: ProbeSettings, grid: GridSettings) -> dict[str, object]:
+    """Return how the head was trained and what it reads, with the grid and the choice."""
+    kind, _, number = probe.choice()
+    chosen = {"reads": kind, **grid.options()[number]}
+    return {"training": asdict(settings), "grid": asdict(grid) if chooses(probe) else None, "chosen": chosen}
+
+
+def chooses(probe: Probe) -> bool:
+    """Return whether there are several heads, of which the ID validation set chooses one."""
+    return sum(len(heads.heads) for _, heads in probe.by_kind()) > 1

@@ -20,10 +20,12 @@ from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
 from mmood.modules.base import AbstractDetector
 from mmood.modules.optimisation import ScheduleCallable
-from mmood.modules.probe_head import ROWS, GridSettings, ProbeHead
+from mmood.modules.probe import build_probe
+from mmood.modules.probe_head import ROWS, GridSettings
 from mmood.modules.probe_training import (
     ProbeSettings,
     ShareWarmupCosine,
+    chooses,
     epoch_ends,
     optimisation,
     probe_settings,
@@ -31,7 +33,7 @@ from mmood.modules.probe_training import (
     training_rows,
 )
 from mmood.modules.reference import ImageReference, data_of, text_prototypes
-from mmood.scores.base import AbstractScore
+from mmood.scores.base import AbstractScore, Stored
 
 _TRAINING = ProbeSettings()
 _ONE_HEAD = GridSettings()
@@ -52,8 +54,9 @@ class PseudoLabelProbe(AbstractDetector):
         confidence: train only on images whose zero-shot probability (at the model's logit scale) is at least this;
             None keeps all, as the paper's code does.
         training: batch size, shots (drawn by pseudo-label) and seed.
-        grid: heads with other learning rates and weight decays in the same run; chosen by agreement with the
-            pseudo-labels of `data.val.id`.
+        reads: `features` before the projection, as PLP does, or the joint `embedding`.
+        grid: heads with other learning rates, weight decays and kinds of rows in the same run;
+            chosen by agreement with the pseudo-labels of `data.val.id`.
         optimizer: from the parameters to their optimiser; PLP's is Adam with coupled weight decay.
         schedule: from the optimiser and the number of steps to the learning rate of each step.
     """
@@ -66,6 +69,7 @@ class PseudoLabelProbe(AbstractDetector):
         prompts: str | list[str] = "plp",
         confidence: float | None = None,
         training: ProbeSettings = _TRAINING,
+        reads: Stored = "features",
         grid: GridSettings = _ONE_HEAD,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.Adam(parameters, lr=1e-3, weight_decay=1e-3),
         schedule: ScheduleCallable = lambda optimizer, steps: ShareWarmupCosine(optimizer, steps, share=0.1),
@@ -80,17 +84,16 @@ class PseudoLabelProbe(AbstractDetector):
         self.grid = grid
         self.optimizer = optimizer
         self.schedule = schedule
-        width, heads = self.encoder.feature_dim, len(grid.options())
-        self.probe = ProbeHead(width, len(self.class_names), heads, training.seed)
+        self.probe = build_probe(self.encoder, len(self.class_names), reads, grid, training.seed)
 
     def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
         """Return the head's logits."""
-        logits: Tensor = self.probe(encoded.features)
+        logits: Tensor = self.probe(encoded)
         return logits
 
     def reference(self) -> ImageReference:
         """Return the ID classes, the training images with their pseudo-labels, and the head."""
-        linear = self.probe.folded()
+        linear = self.probe.linear()
         return ImageReference(self.class_names, self.encoder, self.templates, self, linear, self._labels)
 
     def trained_state(self) -> dict[str, Tensor]:
@@ -110,7 +113,7 @@ class PseudoLabelProbe(AbstractDetector):
         if self.confidence is not None:
             sure = confidence >= self.confidence
             keys, targets = keys[sure], targets[sure]
-        return training_rows(self.probe, store.features, keys, targets, self.training_settings)
+        return training_rows(self.probe, self.probe.parts(store), keys, targets, self.training_settings)
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callback that logs the training."""
@@ -126,21 +129,21 @@ class PseudoLabelProbe(AbstractDetector):
     def on_fit_start(self) -> None:
         """Keep the encoder as it is: BatchNorm must not learn."""
         self.encoder.eval()
-        if len(self.probe.heads) > 1:
+        if chooses(self.probe):
             # Encoded now if need be, rather than between two epochs.
             data_of(self).validation_features()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of the batch, in float32."""
         with torch.autocast(self.device.type, enabled=False):
-            return self.probe.loss(batch["features"], batch["label"])
+            return self.probe.loss(batch)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Choose the head by its agreement with the pseudo-labels of the ID validation set."""
-        if len(self.probe.heads) > 1 and epoch_ends(self.trainer):
+        if chooses(self.probe) and epoch_ends(self.trainer):
             store, held_out = data_of(self).validation_features()
             keys = torch.from_numpy(held_out)
-            self.probe.choose(store.features, keys, self._labels(store, keys))
+            self.probe.choose(self.probe.parts(store), keys, self._labels(store, keys))
 
     def _labels(self, store: StoredFeatures, keys: Tensor) -> Tensor:
         return self._pseudo_labels(store, keys)[0]

@@ -18,9 +18,8 @@ from mmood.data.feature_store import StoredFeatures
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
-from mmood.scores.base import Bank, Tokens
+from mmood.scores.base import Bank, LinearHead, Tokens
 
-Head = tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]
 Labeller = Callable[[StoredFeatures, Tensor], Tensor]
 
 
@@ -33,14 +32,14 @@ class TextReference:
         prototypes: (C, D) unit-norm text prototypes.
         encoder: the model that embeds further texts.
         module: the module that asks, whose trainer knows the ID training set; None without a bank.
-        linear: weight and bias of the head on the features that gives the logits; None if there is none.
+        linear: the trained head that gives the logits; None where they are cosines with the prototypes.
     """
 
     class_names: Sequence[str]
     prototypes: Float[Tensor, "classes dim"]
     encoder: VisionLanguageEncoder
     module: LightningModule | None = None
-    linear: Head | None = None
+    linear: LinearHead | None = None
 
     def identity(self) -> dict[str, object]:
         """Return what names the encoder for good."""
@@ -65,9 +64,9 @@ class TextReference:
         """Return the ID training images; see `id_bank`."""
         return id_bank(self.module, shots, transform)
 
-    def head(self) -> Head:
-        """Return weight and bias of the head on the features; MmoodError if there is none."""
-        return _present(self.linear)
+    def head(self) -> LinearHead | None:
+        """Return the trained head that gives the logits, or None where they are cosines with the prototypes."""
+        return self.linear
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class ImageReference:
         encoder: the encoder, with texts or without.
         templates: prompts of the prototypes.
         module: the module that asks, whose trainer knows the ID training set.
-        linear: weight and bias of the head on the features that gives the logits.
+        linear: the trained head that gives the logits.
         labels: from a store and keys to the classes of these training images; None for the true ones.
     """
 
@@ -87,7 +86,7 @@ class ImageReference:
     encoder: AbstractEncoder
     templates: Sequence[str]
     module: LightningModule
-    linear: Head
+    linear: LinearHead
     labels: Labeller | None = None
 
     @cached_property
@@ -123,8 +122,8 @@ class ImageReference:
         """Return the ID training images; see `id_bank`."""
         return id_bank(self.module, shots, transform, self.labels)
 
-    def head(self) -> Head:
-        """Return weight and bias of the head on the features."""
+    def head(self) -> LinearHead:
+        """Return the trained head that gives the logits."""
         return self.linear
 
 
@@ -220,9 +219,3 @@ def with_texts(encoder: AbstractEncoder) -> VisionLanguageEncoder:
             "vision-language model such as ViT-B-16, or scores and labels that need no text."
         )
     return encoder
-
-
-def _present(head: Head | None) -> Head:
-    if head is None:
-        raise MmoodError("This module has no linear head on the features: its logits compare embeddings with texts.")
-    return head

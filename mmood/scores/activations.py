@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mmood.errors import MmoodError
 from mmood.scores import functional
-from mmood.scores.bank import LinearHead, bank_rows, double, feature_head, fitted
-from mmood.scores.base import AbstractScore, Embedded, Reference
+from mmood.scores.bank import bank_rows, double, feature_head, fitted
+from mmood.scores.base import AbstractScore, Embedded, LinearHead, Reference
 from mmood.scores.functional_activations import (
     ash_b,
     ash_p,

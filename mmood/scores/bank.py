@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
+from mmood.scores.base import AbstractScore, Bank, Embedded, LinearHead, Reference, Stored
 
-Stored = Literal["features", "embedding"]
 Space = Literal["features", "embedding", "logits"]
 Learned = TypeVar("Learned")
 
@@ -21,47 +18,37 @@ ROWS = 8192
 """Rows of the bank that are in memory as float32 at a time."""
 
 
-@dataclass(frozen=True)
-class LinearHead:
-    """A linear map from features or embeddings to logits.
-
-    Attributes:
-        reads: the part of an image that the head reads.
-        weight: (C, F) or (C, D).
-        bias: (C,).
-    """
-
-    reads: Stored
-    weight: Float[Tensor, "classes dim"]
-    bias: Float[Tensor, " classes"]
-
-    def logits(self, rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
-        """Return rows @ weight.T + bias."""
-        return torch.addmm(self.bias, rows, self.weight.T)
-
-    def to(self, device: torch.device) -> LinearHead:
-        """Return the head on a device."""
-        return LinearHead(self.reads, self.weight.to(device), self.bias.to(device))
-
-
 def feature_head(reference: Reference) -> LinearHead:
     """Return the trained head on the features, on the CPU.
 
     Raises:
-        MmoodError: the module has no head on features.
+        MmoodError: the module has no head, or one that reads embeddings.
     """
-    weight, bias = reference.head()
-    return LinearHead("features", weight.detach().float().cpu(), bias.detach().float().cpu())
+    head = reference.head()
+    if head is None:
+        raise MmoodError(
+            "This module has no linear head (its logits are cosines with texts), and this score needs one on the "
+            "features; use it with a probe."
+        )
+    if head.reads != "features":
+        raise MmoodError(
+            "The linear head of this module reads the embedding, and this score needs one on the features; "
+            "train one with `reads: features`."
+        )
+    return _on_cpu(head)
 
 
 def logit_head(reference: Reference) -> LinearHead:
     """Return what makes the module's logits, on the CPU: its trained head, or the text prototypes if it has none."""
-    try:
-        return feature_head(reference)
-    except MmoodError:
-        # The contract says it in this way: a module whose logits are cosines has no head on features.
-        prototypes = reference.prototypes.detach().float().cpu()
-        return LinearHead("embedding", prototypes, prototypes.new_zeros(len(prototypes)))
+    head = reference.head()
+    if head is not None:
+        return _on_cpu(head)
+    prototypes = reference.prototypes
+    return _on_cpu(LinearHead("embedding", prototypes, prototypes.new_zeros(len(prototypes))))
+
+
+def _on_cpu(head: LinearHead) -> LinearHead:
+    return LinearHead(head.reads, head.weight.detach().float().cpu(), head.bias.detach().float().cpu())
 
 
 def part(embedded: Embedded, on: Space) -> Float[Tensor, "batch dim"]:
@@ -155,7 +142,7 @@ def double(rows: Tensor) -> Tensor:
 
 def _present(found: Tensor | None) -> Tensor:
     if found is None:
-        raise MmoodError("This encoder has no joint embedding (it is image-only); set the score's `on` to 'features'.")
+        raise MmoodError("This encoder has no joint embedding (it is image-only); set the score's `reads` to features.")
     return found
 
 

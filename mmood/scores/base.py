@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Part = Literal["features", "embedding", "logits", "patches"]
+Stored = Literal["features", "embedding"]
+"""The parts that a feature store holds."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,29 @@ class Tokens:
     embeddings: Float[Tensor, "texts length width"]
 
 
+@dataclass(frozen=True)
+class LinearHead:
+    """A linear map from features or embeddings to logits.
+
+    Attributes:
+        reads: the part of an image that the head reads.
+        weight: (C, F) or (C, D).
+        bias: (C,).
+    """
+
+    reads: Stored
+    weight: Float[Tensor, "classes dim"]
+    bias: Float[Tensor, " classes"]
+
+    def logits(self, rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows classes"]:
+        """Return rows @ weight.T + bias."""
+        return torch.addmm(self.bias, rows, self.weight.T)
+
+    def to(self, device: torch.device) -> LinearHead:
+        """Return the head on a device."""
+        return LinearHead(self.reads, self.weight.to(device), self.bias.to(device))
+
+
 class Reference(Protocol):
     """What a score may know about the ID side when it is fitted; never a label of an OoD test image."""
 
@@ -85,12 +111,8 @@ class Reference(Protocol):
             MmoodError: the data settings name no ID training set.
         """
 
-    def head(self) -> tuple[Float[Tensor, "classes features"], Float[Tensor, " classes"]]:
-        """Return weight and bias of the linear head on `Embedded.features` that gives the logits.
-
-        Raises:
-            MmoodError: the module has no such head (zero-shot prototypes read embeddings).
-        """
+    def head(self) -> LinearHead | None:
+        """Return the trained linear head that gives the logits, or None where they are cosines with the prototypes."""
 
     def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
         """Return float32 embeddings of whole texts (no template is applied), on the module's device.

@@ -56,15 +56,15 @@ class Mahalanobis(AbstractScore):
     Computed in float64. A class without images has no mean; a class of one image has a mean and no part in S.
 
     Args:
-        on: `features` before projection, the joint `embedding`, or the `logits` (as PLP has it).
+        reads: `features` before projection, the joint `embedding`, or the `logits` (as PLP has it).
         covariance: `pooled` or `mean_of_classes`.
         ridge: added to the diagonal of S, relative to its mean, so that constant or dependent dimensions stay finite.
     """
 
-    def __init__(self, on: Space = "features", covariance: Covariance = "pooled", ridge: float = 1e-6) -> None:
+    def __init__(self, reads: Space = "features", covariance: Covariance = "pooled", ridge: float = 1e-6) -> None:
         super().__init__()
-        self.on, self.covariance, self.ridge = on, covariance, _not_negative("Mahalanobis", ridge)
-        self.needs = frozenset({on})
+        self.reads, self.covariance, self.ridge = reads, covariance, _not_negative("Mahalanobis", ridge)
+        self.needs = frozenset({reads})
         self.classes_: Gaussians | None = None
 
     def fit(self, reference: Reference) -> Self:
@@ -73,13 +73,13 @@ class Mahalanobis(AbstractScore):
         Raises:
             MmoodError: the bank is empty or not finite, no class has two images, or all images are equal.
         """
-        stream = _stream(reference, self.on)
+        stream = _stream(reference, self.reads)
         self.classes_ = _class_gaussians(stream, len(reference.class_names), self.covariance, self.ridge)
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return -min_c M_c."""
-        rows = double(part(embedded, self.on))
+        rows = double(part(embedded, self.reads))
         self.classes_ = fitted(self, self.classes_).to(rows.device)
         return -self.classes_.nearest(rows).float().to(embedded.features.device)
 
@@ -93,15 +93,15 @@ class RelativeMahalanobis(AbstractScore):
     `mean_of_classes`, so that one class alone scores 0.
 
     Args:
-        on: `features` before projection, the joint `embedding`, or the `logits` (as PLP has it).
+        reads: `features` before projection, the joint `embedding`, or the `logits` (as PLP has it).
         covariance: `pooled` or `mean_of_classes`.
         ridge: added to the diagonal of each covariance, relative to the mean of that diagonal.
     """
 
-    def __init__(self, on: Space = "features", covariance: Covariance = "pooled", ridge: float = 1e-6) -> None:
+    def __init__(self, reads: Space = "features", covariance: Covariance = "pooled", ridge: float = 1e-6) -> None:
         super().__init__()
-        self.on, self.covariance, self.ridge = on, covariance, _not_negative("RelativeMahalanobis", ridge)
-        self.needs = frozenset({on})
+        self.reads, self.covariance, self.ridge = reads, covariance, _not_negative("RelativeMahalanobis", ridge)
+        self.needs = frozenset({reads})
         self.classes_: Gaussians | None = None
         self.background_: Gaussians | None = None
 
@@ -111,14 +111,14 @@ class RelativeMahalanobis(AbstractScore):
         Raises:
             MmoodError: the bank is empty or not finite, no class has two images, or all images are equal.
         """
-        stream = _stream(reference, self.on)
+        stream = _stream(reference, self.reads)
         self.classes_ = _class_gaussians(stream, len(reference.class_names), self.covariance, self.ridge)
         self.background_ = _background_gaussian(stream, self.covariance, self.ridge)
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return -min_c (M_c - M_0)."""
-        rows = double(part(embedded, self.on))
+        rows = double(part(embedded, self.reads))
         self.classes_ = fitted(self, self.classes_).to(rows.device)
         self.background_ = fitted(self, self.background_).to(rows.device)
         relative = self.background_.nearest(rows) - self.classes_.nearest(rows)

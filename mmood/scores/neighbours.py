@@ -12,8 +12,8 @@ from torch.nn.functional import normalize
 
 from mmood.errors import MmoodError
 from mmood.scores import functional
-from mmood.scores.bank import ROWS, Stored, bank_rows, double, finite_rows, fitted, part, set_name, stored
-from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
+from mmood.scores.bank import ROWS, bank_rows, double, finite_rows, fitted, part, set_name, stored
+from mmood.scores.base import AbstractScore, Bank, Embedded, Reference, Stored
 from mmood.scores.functional_neighbours import inverse_norms, nearest_similarities
 
 Scores = Float[Tensor, " batch"]
@@ -43,17 +43,17 @@ class KNN(AbstractScore):
 
     Args:
         k: how many neighbours.
-        on: `features` before projection or the joint `embedding`; both are L2-normalised here, not standardised.
+        reads: `features` before projection or the joint `embedding`; both are L2-normalised here, not standardised.
         average: with k > 1, the mean of the k similarities instead of the k-th.
         shots: training images of each class; None for all.
     """
 
-    def __init__(self, k: int = 1, on: Stored = "features", average: bool = False, shots: int | None = None) -> None:
+    def __init__(self, k: int = 1, reads: Stored = "features", average: bool = False, shots: int | None = None) -> None:
         super().__init__()
         if k < 1:
             raise MmoodError(f"KNN.k is {k}; it must be at least 1.")
-        self.k, self.on, self.average, self.shots = k, on, average, shots
-        self.needs = frozenset({on})
+        self.k, self.reads, self.average, self.shots = k, reads, average, shots
+        self.needs = frozenset({reads})
         self.neighbours_: Neighbours | None = None
 
     def fit(self, reference: Reference) -> Self:
@@ -64,14 +64,14 @@ class KNN(AbstractScore):
         """
         bank = reference.bank(self.shots)
         _enough(bank, self.k, "KNN")
-        chunks = (finite_rows(bank, self.on, slice(i, i + ROWS)) for i in range(0, len(bank.keys), ROWS))
+        chunks = (finite_rows(bank, self.reads, slice(i, i + ROWS)) for i in range(0, len(bank.keys), ROWS))
         scale = torch.cat([inverse_norms(rows) for rows in chunks])
-        self.neighbours_ = Neighbours(stored(bank, self.on), scale)
+        self.neighbours_ = Neighbours(stored(bank, self.reads), scale)
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the similarity of the k-th neighbour, or the mean of the k nearest."""
-        queries = normalize(part(embedded, self.on), dim=1)
+        queries = normalize(part(embedded, self.reads), dim=1)
         self.neighbours_ = fitted(self, self.neighbours_).to(queries.device)
         nearest = nearest_similarities(queries, self.neighbours_.rows, self.neighbours_.scale, self.k)
         return nearest.mean(dim=1) if self.average else nearest[:, -1]
@@ -86,21 +86,21 @@ class NNGuide(AbstractScore):
 
     Args:
         k: how many neighbours; 10 as in the paper for ImageNet.
-        on: `features` before projection or the joint `embedding`, for the cosine.
+        reads: `features` before projection or the joint `embedding`, for the cosine.
         temperature: divides the logits.
         shots: training images of each class; None for all. The paper takes 1 % of ImageNet, 13 of each class.
     """
 
     def __init__(
-        self, k: int = 10, on: Stored = "features", temperature: float = 1.0, shots: int | None = None
+        self, k: int = 10, reads: Stored = "features", temperature: float = 1.0, shots: int | None = None
     ) -> None:
         super().__init__()
         if k < 1 or not temperature > 0:
             raise MmoodError(
                 f"NNGuide.k is {k} and temperature {temperature}; k must be at least 1, the other above 0."
             )
-        self.k, self.on, self.temperature, self.shots = k, on, temperature, shots
-        self.needs = frozenset({on, "logits"})
+        self.k, self.reads, self.temperature, self.shots = k, reads, temperature, shots
+        self.needs = frozenset({reads, "logits"})
         self.neighbours_: Neighbours | None = None
 
     def fit(self, reference: Reference) -> Self:
@@ -114,15 +114,15 @@ class NNGuide(AbstractScore):
         scale = torch.cat(
             [
                 self._energy(logits) * inverse_norms(rows)
-                for _, rows, logits in bank_rows(reference, self.on, "logits", shots=self.shots)
+                for _, rows, logits in bank_rows(reference, self.reads, "logits", shots=self.shots)
             ]
         )
-        self.neighbours_ = Neighbours(stored(bank, self.on), scale)
+        self.neighbours_ = Neighbours(stored(bank, self.reads), scale)
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return energy times guidance."""
-        queries = normalize(part(embedded, self.on), dim=1)
+        queries = normalize(part(embedded, self.reads), dim=1)
         self.neighbours_ = fitted(self, self.neighbours_).to(queries.device)
         nearest = nearest_similarities(queries, self.neighbours_.rows, self.neighbours_.scale, self.k)
         return self._energy(embedded.logits) * nearest.mean(dim=1)

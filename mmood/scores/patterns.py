@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.bank import Stored, bank_rows, double, fitted, part
-from mmood.scores.base import AbstractScore, Embedded, Reference
+from mmood.scores.bank import bank_rows, double, fitted, part
+from mmood.scores.base import AbstractScore, Embedded, Reference, Stored
 from mmood.scores.functional_gaussian import class_means
 
 Scores = Float[Tensor, " batch"]
@@ -66,13 +66,13 @@ class SHE(AbstractScore):
     features.
 
     Args:
-        on: `features` before projection or the joint `embedding`; not normalised.
+        reads: `features` before projection or the joint `embedding`; not normalised.
     """
 
-    def __init__(self, on: Stored = "features") -> None:
+    def __init__(self, reads: Stored = "features") -> None:
         super().__init__()
-        self.on = on
-        self.needs = frozenset({on, "logits"})
+        self.reads = reads
+        self.needs = frozenset({reads, "logits"})
         self.patterns_: Tensor | None = None
         self.present_: Tensor | None = None
 
@@ -84,12 +84,12 @@ class SHE(AbstractScore):
         """
 
         def right() -> Iterator[tuple[Tensor, Tensor]]:
-            for labels, rows, logits in bank_rows(reference, self.on, "logits"):
+            for labels, rows, logits in bank_rows(reference, self.reads, "logits"):
                 correct = logits.argmax(dim=1) == labels
                 yield labels[correct], rows[correct]
 
         def every() -> Iterator[tuple[Tensor, Tensor]]:
-            return ((labels, rows) for labels, rows in bank_rows(reference, self.on))
+            return ((labels, rows) for labels, rows in bank_rows(reference, self.reads))
 
         classes = len(reference.class_names)
         means, counts = class_means(every, classes)
@@ -102,7 +102,7 @@ class SHE(AbstractScore):
         """Return the inner product with the pattern of the predicted class."""
         device = embedded.logits.device
         self.patterns_, self.present_ = fitted(self, self.patterns_).to(device), fitted(self, self.present_).to(device)
-        return she(part(embedded, self.on), embedded.logits, self.patterns_, self.present_)
+        return she(part(embedded, self.reads), embedded.logits, self.patterns_, self.present_)
 
 
 class KLMatching(AbstractScore):

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.bank import Stored, bank_rows, double, feature_head, fitted, part
-from mmood.scores.base import AbstractScore, Embedded, Reference
+from mmood.scores.bank import bank_rows, double, feature_head, fitted, part, stored
+from mmood.scores.base import AbstractScore, Embedded, Reference, Stored
 from mmood.scores.functional_gaussian import scatter
 from mmood.scores.functional_subspace import default_dimension, head_origin, null_basis, residual_norm, vim
 
@@ -44,18 +44,18 @@ class Residual(AbstractScore):
     """Negative distance from the principal subspace of the ID training images, in (-inf, 0] (arXiv 2203.10807).
 
     -||R'(x - o)||, with R a basis orthogonal to the leading eigenvectors of the second moment of x - o. The origin o is
-    -pinv(W) b of the head on the features; for embeddings, whose text prototypes have no bias, it is 0.
+    -pinv(W) b of the head that reads these rows; for embeddings before text prototypes, which have no bias, it is 0.
 
     Args:
-        on: `features` (the module must have a head on them) or the joint `embedding`.
+        reads: `features` (the module must have a head on them) or the joint `embedding`.
         dimension: of the principal subspace, below F; None for ViM's choice: 1000 from F = 2048 on, 512 from 768, else
             F / 2.
     """
 
-    def __init__(self, on: Stored = "features", dimension: int | None = None) -> None:
+    def __init__(self, reads: Stored = "features", dimension: int | None = None) -> None:
         super().__init__()
-        self.on, self.dimension = on, dimension
-        self.needs = frozenset({on})
+        self.reads, self.dimension = reads, dimension
+        self.needs = frozenset({reads})
         self.subspace_: Subspace | None = None
 
     def fit(self, reference: Reference) -> Self:
@@ -65,12 +65,12 @@ class Residual(AbstractScore):
             MmoodError: the bank is empty or not finite, the module has no head on features, or the dimension is not
                 below that of the features.
         """
-        self.subspace_ = _subspace(reference, self.on, self.dimension)
+        self.subspace_ = _subspace(reference, self.reads, self.dimension)
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the negative residual."""
-        rows = double(part(embedded, self.on))
+        rows = double(part(embedded, self.reads))
         self.subspace_ = fitted(self, self.subspace_).to(rows.device)
         return -self.subspace_.residual(rows).float().to(embedded.features.device)
 
@@ -82,18 +82,18 @@ class ViM(AbstractScore):
     virtual logit is as large as theirs. The paper's probability is in the same order.
 
     Args:
-        on: `features` (the module must have a head on them) or the joint `embedding` with text prototypes.
+        reads: `features` (the module must have a head on them) or the joint `embedding`.
         dimension: of the principal subspace; None for ViM's choice, see `Residual`.
         temperature: divides the logits; for raw cosines CLIP's is 0.01. At 1 their logsumexp hardly varies, and the
             residual alone decides.
     """
 
-    def __init__(self, on: Stored = "features", dimension: int | None = None, temperature: float = 1.0) -> None:
+    def __init__(self, reads: Stored = "features", dimension: int | None = None, temperature: float = 1.0) -> None:
         super().__init__()
         if not temperature > 0:
             raise MmoodError(f"ViM.temperature is {temperature}; it must be greater than 0.")
-        self.on, self.dimension, self.temperature = on, dimension, temperature
-        self.needs = frozenset({on, "logits"})
+        self.reads, self.dimension, self.temperature = reads, dimension, temperature
+        self.needs = frozenset({reads, "logits"})
         self.subspace_: Subspace | None = None
         self.alpha_ = 0.0
 
@@ -103,34 +103,38 @@ class ViM(AbstractScore):
         Raises:
             MmoodError: as in `Residual.fit`, or the training images have no residual to match.
         """
-        self.subspace_ = _subspace(reference, self.on, self.dimension)
+        self.subspace_ = _subspace(reference, self.reads, self.dimension)
         largest = residual = length = 0.0
-        for _, rows, logits in bank_rows(reference, self.on, "logits"):
+        for _, rows, logits in bank_rows(reference, self.reads, "logits"):
             largest += float(logits.double().amax(dim=1).sum()) / self.temperature
             residual += float(self.subspace_.residual(rows.double()).sum())
             length += float((rows.double() - self.subspace_.origin).norm(dim=1).sum())
         if residual <= 1e-9 * length:
             raise MmoodError(
-                f"The {self.on} of the ID training images lie in their principal subspace, so there is no residual to "
-                f"match; ViM.dimension is {self.dimension}, choose a smaller one."
+                f"The {self.reads} of the ID training images lie in their principal subspace, so there is no residual "
+                f"to match; ViM.dimension is {self.dimension}, choose a smaller one."
             )
         self.alpha_ = largest / residual
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return energy minus alpha times residual."""
-        rows = double(part(embedded, self.on))
+        rows = double(part(embedded, self.reads))
         self.subspace_ = fitted(self, self.subspace_).to(rows.device)
         logits = double(embedded.logits) / self.temperature
         return vim(self.subspace_.residual(rows), logits, self.alpha_).float().to(embedded.features.device)
 
 
+def _origin(reference: Reference, on: Stored) -> Float[Tensor, " dim"]:
+    """Return where the logits of the head that reads this space are all 0; 0 where no trained head reads it."""
+    head = feature_head(reference) if on == "features" else reference.head()
+    if head is None or head.reads != on:
+        return torch.zeros(stored(reference.bank(), on).shape[1], dtype=torch.float64)
+    return head_origin(head.weight.double().cpu(), head.bias.double().cpu())
+
+
 def _subspace(reference: Reference, on: Stored, dimension: int | None) -> Subspace:
-    if on == "features":
-        head = feature_head(reference)
-        origin = head_origin(head.weight.double(), head.bias.double())
-    else:
-        origin = torch.zeros(reference.prototypes.shape[1], dtype=torch.float64)
+    origin = _origin(reference, on)
     width = len(origin)
     dimension = default_dimension(width) if dimension is None else dimension
     if not 0 < dimension < width:

@@ -6,11 +6,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import CLASSES, adamw, batches, save_tiny, trainer, weights
 from torch.nn.functional import cross_entropy
 
-from mmood.encoders import EncoderSettings
+from mmood.encoders import EncodedImages, EncoderSettings
 from mmood.errors import MmoodError
 from mmood.modules.fine_tune import CrossEntropyFineTune, HeadSettings
 from mmood.modules.optimisation import Execution
-from mmood.modules.probe_head import ProbeHead
+from mmood.modules.probe import Probe
 from mmood.modules.trained import TrainedParts
 from mmood.scores.logits import MCM
 
@@ -70,17 +70,17 @@ def test_fine_tuning_goes_on_from_a_probe(vit, tmp_path):
 
 def test_fine_tuning_goes_on_from_a_standardised_probe(vit, tmp_path):
     features = torch.randn(40, 32, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    probe = ProbeHead(32, len(CLASSES), heads=2)
-    probe.learn_statistics(features, torch.arange(40))
+    probe = Probe({"features": 32}, len(CLASSES), heads=2)
+    probe.learn_statistics({"features": features}, torch.arange(40))
     probe.chosen.fill_(1)
-    torch.nn.init.normal_(probe.heads[1].weight)
+    torch.nn.init.normal_(probe.spaces["features"].heads[1].weight)
     torch.save(
         {"state_dict": {f"probe.{name}": value for name, value in probe.state_dict().items()}}, tmp_path / "p.ckpt"
     )
     tuned = module(vit, head=HeadSettings(str(tmp_path / "p.ckpt")))
     tuned.setup("fit")
-    torch.testing.assert_close(tuned.head(features), probe(features), rtol=1e-5, atol=1e-5)
-    assert torch.equal(tuned.reference().head()[0], tuned.head.weight)
+    torch.testing.assert_close(tuned.head(features), probe(EncodedImages(features, None)), rtol=1e-5, atol=1e-5)
+    assert torch.equal(tuned.reference().head().weight, tuned.head.weight)
 
 
 def test_a_zero_shot_head_gives_the_zero_shot_logits(vit):
@@ -90,6 +90,21 @@ def test_a_zero_shot_head_gives_the_zero_shot_logits(vit):
     embedded = tuned.embed(batch)
     prototypes = tuned.encoder.encode_text([f"a {name}" for name in CLASSES])
     torch.testing.assert_close(embedded.logits, tuned.encoder.logit_scale * embedded.embedding @ prototypes.T)
+    # Scores that learn from the bank take the logits of the head, not the cosines with its start.
+    with torch.no_grad():
+        tuned.head.weight += 1
+    head = tuned.reference().head()
+    assert head.reads == "embedding"
+    assert torch.equal(head.logits(embedded.embedding), tuned.embed(batch).logits)
+
+
+def test_a_probe_on_other_rows_is_no_start(vit, tmp_path):
+    probe = Probe({"embedding": 32}, len(CLASSES))
+    torch.save(
+        {"state_dict": {f"probe.{name}": value for name, value in probe.state_dict().items()}}, tmp_path / "p.ckpt"
+    )
+    with pytest.raises(MmoodError, match=r"reads embedding, and `model\.head\.reads` is features"):
+        module(vit, head=HeadSettings(str(tmp_path / "p.ckpt"))).setup("fit")
 
 
 def test_image_only_encoders_are_fine_tuned(tmp_path):

@@ -16,8 +16,10 @@ from tiny import CLASSES, save_tiny, trainer
 from mmood.cli import main
 from mmood.data.feature_loader import FeatureTrainLoader, TrainingRows, few_shot
 from mmood.data.feature_store import open_store
+from mmood.encoders import EncodedImages, EncoderSettings, build_encoder
 from mmood.errors import MmoodError
 from mmood.modules import LinearProbe
+from mmood.modules.probe import Probe, build_probe, stored_probe
 from mmood.modules.probe_head import GridSettings, ProbeHead
 from mmood.modules.probe_training import ProbeSettings, ShareWarmupCosine, training_rows
 from mmood.modules.pseudo_label_probe import pseudo_labels
@@ -58,7 +60,7 @@ def test_the_folded_head_gives_the_same_logits_on_raw_features():
     head = ProbeHead(32, 5)
     head.learn_statistics(features, torch.arange(500))
     weight, bias = head.folded()
-    torch.testing.assert_close(features @ weight.T + bias, head(features), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(features @ weight.T + bias, head.logits(features), atol=1e-4, rtol=1e-4)
 
 
 def test_heads_of_a_grid_do_not_touch_one_another_and_the_best_is_chosen():
@@ -77,8 +79,62 @@ def test_heads_of_a_grid_do_not_touch_one_another_and_the_best_is_chosen():
             head.loss(features, labels).backward()
             optimizer.step()
     torch.testing.assert_close(together.heads[1].weight, alone.heads[0].weight)
-    together.choose(features, torch.arange(500), labels)
-    assert int(together.chosen) == 1
+    right = together.right(features, torch.arange(500), labels)
+    expected = [int((together.logits(features, number).argmax(dim=1) == labels).sum()) for number in range(2)]
+    assert right.tolist() == expected
+    assert expected[0] < expected[1]
+
+
+def two_kinds():
+    """Features that tell the class, and embeddings that are noise, or the other way round."""
+    features, labels = clouds()
+    noise = torch.randn(500, 24, generator=torch.Generator().manual_seed(7))
+    return features, noise, labels
+
+
+@pytest.mark.parametrize("best", ["features", "embedding"])
+def test_heads_on_both_kinds_of_rows_are_trained_apart_and_the_best_is_chosen(best):
+    good, noise, labels = two_kinds()
+    other = "embedding" if best == "features" else "features"
+    parts = {best: good, other: noise}
+    batch = {**parts, "label": labels, "key": torch.arange(500)}
+    options = GridSettings(lr=[1e-5, 1e-2]).options()
+
+    def trained(reads):
+        probe = Probe({kind: parts[kind].shape[1] for kind in reads}, 5, heads=2)
+        probe.learn_statistics(parts, torch.arange(500))
+        groups = [
+            {"params": list(head.parameters()), **option}
+            for _, heads in probe.by_kind()
+            for head, option in zip(heads.heads, options, strict=True)
+        ]
+        optimizer = torch.optim.Adam(groups)
+        for _ in range(20):
+            optimizer.zero_grad()
+            probe.loss(batch).backward()
+            optimizer.step()
+        return probe
+
+    both, alone = trained([other, best]), trained([best])
+    for one, two in zip(both.spaces[best].heads, alone.spaces[best].heads, strict=True):
+        torch.testing.assert_close(one.weight, two.weight)
+    both.choose(parts, torch.arange(500), labels)
+    assert (both.choice()[0], both.choice()[2]) == (best, 1)
+    linear = both.linear()
+    encoded = EncodedImages(parts["features"], parts["embedding"])
+    assert linear.reads == best
+    torch.testing.assert_close(linear.logits(good), both(encoded), atol=1e-4, rtol=1e-4)
+    again = stored_probe(both.state_dict())
+    assert again.reads == (other, best)
+    assert torch.equal(again(encoded), both(encoded))
+
+
+def test_equally_good_heads_leave_the_first():
+    probe = Probe({"embedding": 4, "features": 4}, 3, heads=2)
+    rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    probe.choose({"features": rows, "embedding": rows}, torch.arange(9), torch.arange(9) % 3)
+    assert int(probe.chosen) == 0
+    assert probe.choice()[0] == "embedding"
 
 
 def test_pseudo_labels_do_not_depend_on_scale_order_or_storage():
@@ -139,7 +195,7 @@ def test_the_probe_is_as_accurate_as_logistic_regression(tmp_path):
         {"msp": MCM()},
         optimizer=lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=1e-2),
     )
-    rows = training_rows(probe.probe, features, torch.arange(500), labels, ProbeSettings(batch_size=500))
+    rows = training_rows(probe.probe, {"features": features}, torch.arange(500), labels, ProbeSettings(batch_size=500))
     trainer(-1, max_epochs=500).fit(probe, FeatureTrainLoader(rows, seed=0))
     scaler = StandardScaler().fit(features.numpy())
     regression = LogisticRegression(C=1 / (1e-2 * 500), max_iter=2000).fit(
@@ -147,9 +203,9 @@ def test_the_probe_is_as_accurate_as_logistic_regression(tmp_path):
     )
     expected = accuracy(regression.decision_function(scaler.transform(unseen.numpy())), truth.numpy())
     with torch.no_grad():
-        found = accuracy(probe.probe(unseen).numpy(), truth.numpy())
+        found = accuracy(probe.probe(EncodedImages(unseen, None)).numpy(), truth.numpy())
     assert found == pytest.approx(expected, abs=0.005)
-    np.testing.assert_allclose(probe.probe.heads[0].weight.detach(), regression.coef_, atol=0.05)
+    np.testing.assert_allclose(probe.probe.spaces["features"].heads[0].weight.detach(), regression.coef_, atol=0.05)
 
 
 def numbered(count, batch_size):
@@ -279,8 +335,44 @@ def test_a_grid_is_recorded_with_its_choice(flags, tmp_path):
     run(["fit", "--config", "vitb16_linear.yaml", *flags, *grid], tmp_path / "fit")
     run(["test", "--ckpt_path", str(checkpoint_of(tmp_path / "fit"))], tmp_path / "test")
     settings = json.loads((tmp_path / "test/results.json").read_text())["provenance"]["settings"]
-    assert settings["grid"] == {"lr": [1e-6, 1e-2], "weight_decay": [0.0, 1e-3]}
+    assert settings["grid"] == {"lr": [1e-6, 1e-2], "weight_decay": [0.0, 1e-3], "reads": None}
+    assert settings["chosen"]["reads"] == "features"
     assert settings["chosen"]["lr"] == 1e-2
+
+
+@pytest.mark.parametrize("config", ["vitb16_linear.yaml", "vitb16_plp.yaml"])
+def test_a_probe_reads_the_embedding_and_a_grid_both(config, flags, tmp_path):
+    scores = "{msp: {class_path: MCM}, vim: {class_path: ViM, init_args: {reads: embedding, dimension: 6}}, kl: {class_path: KLMatching}}"
+    run(["fit", "--config", config, *flags, "--model.reads", "embedding", "--model.scores", scores], tmp_path / "one")
+    path = checkpoint_of(tmp_path / "one")
+    state = torch.load(path, weights_only=True)["state_dict"]
+    assert state["probe.spaces.embedding.heads.0.weight"].shape == (3, 16)
+    run(["test", "--ckpt_path", str(path)], tmp_path / "test")
+    results = json.loads((tmp_path / "test/results.json").read_text())
+    assert results["provenance"]["settings"]["chosen"] == {"reads": "embedding"}
+    assert {row["score"] for row in results["rows"]} == {"msp", "vim", "kl"}
+    grid = ["--model.grid.reads", "[embedding, features]", "--model.grid.lr", "[1e-2]"]
+    run(["fit", "--config", config, *flags, *grid], tmp_path / "both")
+    both = torch.load(checkpoint_of(tmp_path / "both"), weights_only=True)["state_dict"]
+    for name, tensor in state.items():
+        if name != "probe.chosen":
+            torch.testing.assert_close(both[name], tensor)
+    run(["test", "--ckpt_path", str(checkpoint_of(tmp_path / "both"))], tmp_path / "again")
+    settings = json.loads((tmp_path / "again/results.json").read_text())["provenance"]["settings"]
+    assert settings["grid"]["reads"] == ["embedding", "features"]
+    assert settings["chosen"]["reads"] == ["embedding", "features"][int(both["probe.chosen"])]
+
+
+def test_what_a_probe_cannot_read_is_one_sentence(flags, tmp_path, capsys):
+    image_only = build_encoder(EncoderSettings("timm:test_resnet.r160_in1k", "random", image_size=32))
+    with pytest.raises(MmoodError, match=r"is an image-only encoder without one; set `model.reads` to features"):
+        build_probe(image_only, 3, "embedding", GridSettings(), seed=0)
+    with pytest.raises(MmoodError, match="name each kind of rows once"):
+        GridSettings(reads=["features", "features"])
+    scores = "{react: {class_path: ReAct}}"
+    arguments = ["fit", "--config", "vitb16_linear.yaml", *flags, "--model.reads", "embedding"]
+    assert main([*arguments, "--model.scores", scores, "--run_dir", str(tmp_path)]) == 2
+    assert "head of this module reads the embedding" in capsys.readouterr().err
 
 
 def test_a_grid_needs_a_validation_set(flags, tmp_path, capsys):
@@ -360,9 +452,8 @@ def test_on_real_features_the_probe_is_as_accurate_as_logistic_regression(real_d
     regression.fit(scaler.transform(train.features.numpy()), train.label.numpy())
     expected = regression.score(scaler.transform(test.features.numpy()), test.label.numpy())
     state = torch.load(checkpoint_of(tmp_path / "fit"), weights_only=True)["state_dict"]
-    head = ProbeHead(train.features.shape[1], 100)
-    head.load_state_dict({name.removeprefix("probe."): tensor for name, tensor in state.items()})
+    head = stored_probe({name.removeprefix("probe."): tensor for name, tensor in state.items()})
     with torch.no_grad():
-        found = accuracy(head(test.features).numpy(), test.label.numpy())
+        found = accuracy(head(EncodedImages(test.features, test.embedding)).numpy(), test.label.numpy())
     print(f"accuracy of the probe {found:.4f}, of logistic regression {expected:.4f}")
     assert found == pytest.approx(expected, abs=0.005)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmood.errors import MmoodError
-from mmood.scores.base import Bank, Embedded, Tokens
+from mmood.scores.base import Bank, Embedded, LinearHead, Stored, Tokens
 
 
 @dataclass
@@ -23,16 +22,15 @@ class FakeReference:
     weight: Tensor | None = None
     bias: Tensor | None = None
     embedding: Tensor | None = None
+    reads: Stored = "features"
     prototypes: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
 
     def bank(self, shots: int | None = None, transform: str = "eval") -> Bank:
         keys = 1000 + torch.arange(len(self.labels))
         return Bank(self.features, self.labels, keys, self.embedding, {"set": "tiny"})
 
-    def head(self) -> tuple[Tensor, Tensor]:
-        if self.weight is None or self.bias is None:
-            raise MmoodError("This module has no linear head on features.")
-        return self.weight, self.bias
+    def head(self) -> LinearHead | None:
+        return None if self.weight is None or self.bias is None else LinearHead(self.reads, self.weight, self.bias)
 
     def identity(self) -> Mapping[str, object]:
         return {}
@@ -49,7 +47,8 @@ class FakeReference:
     def embedded(self, features: Tensor, embedding: Tensor | None = None) -> Embedded:
         """Return test images with the logits of the head, or of the prototypes."""
         if self.weight is not None and self.bias is not None:
-            return Embedded(features, features @ self.weight.T + self.bias, embedding)
+            rows = features if self.reads == "features" else embedding
+            return Embedded(features, rows @ self.weight.T + self.bias, embedding)
         assert embedding is not None
         return Embedded(features, embedding @ self.prototypes.T, embedding)
 
@@ -74,6 +73,14 @@ def with_prototypes(images: int = 60, width: int = 5, classes: int = 3, seed: in
     names = [f"class {c}" for c in range(classes)]
     features = torch.randn(images, 7, generator=random)
     return FakeReference(features, labels, names, embedding=embedding, prototypes=prototypes)
+
+
+def with_embedding_head() -> FakeReference:
+    """Return unit embeddings with a trained head on them; the text prototypes are other directions."""
+    reference = with_prototypes()
+    random = torch.Generator().manual_seed(3)
+    weight, bias = 4 * torch.randn(3, 5, generator=random), torch.randn(3, generator=random)
+    return replace(reference, weight=weight, bias=bias, reads="embedding")
 
 
 def queries(reference: FakeReference, count: int = 20, seed: int = 2) -> Embedded:

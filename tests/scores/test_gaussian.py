@@ -69,7 +69,7 @@ def test_logits_of_the_bank_are_those_of_the_module(make, score):
         bank_logits = wide(reference.features) @ wide(reference.weight).T + wide(reference.bias)
     near, background = distances(wide(images.logits), bank_logits, reference.labels.numpy(), "pooled")
     expected = -near.min(axis=1) + (background if score is RelativeMahalanobis else 0)
-    np.testing.assert_allclose(score(on="logits", ridge=0.0).fit(reference)(images), expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(score(reads="logits", ridge=0.0).fit(reference)(images), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_embedding_is_read_where_asked():
@@ -77,7 +77,7 @@ def test_the_embedding_is_read_where_asked():
     images = queries(reference)
     as_features = replace(reference, features=reference.embedding)
     expected = Mahalanobis().fit(as_features)(replace(images, features=images.embedding))
-    torch.testing.assert_close(Mahalanobis(on="embedding").fit(reference)(images), expected)
+    torch.testing.assert_close(Mahalanobis(reads="embedding").fit(reference)(images), expected)
 
 
 @COVARIANCES
@@ -138,7 +138,7 @@ def test_sentences(score):
     with pytest.raises(MmoodError, match="ridge is -1"):
         score(ridge=-1.0)
     with pytest.raises(MmoodError, match="no joint embedding"):
-        score(on="embedding").fit(reference)
+        score(reads="embedding").fit(reference)
     with pytest.raises(MmoodError, match="No ID class has two training images"):
         score().fit(replace(reference, features=reference.features[:3], labels=torch.arange(3)))
     with pytest.raises(MmoodError, match="equal features"):

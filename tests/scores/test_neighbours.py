@@ -98,7 +98,7 @@ def test_nnguide_takes_cosines_with_prototypes_for_logits():
 
     guides = cosines(images.embedding, reference.embedding) * energy(reference.embedding)
     expected = energy(images.embedding) * guides.max(axis=1)
-    np.testing.assert_allclose(NNGuide(k=1, on="embedding").fit(reference)(images), expected, rtol=1e-5)
+    np.testing.assert_allclose(NNGuide(k=1, reads="embedding").fit(reference)(images), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("score", [KNN(k=61), NNGuide(k=61)], ids=repr)
@@ -121,9 +121,9 @@ def test_sentences():
     with pytest.raises(MmoodError, match=r"KNN has learned nothing yet; call KNN.fit"):
         KNN()(queries(reference))
     with pytest.raises(MmoodError, match="no joint embedding"):
-        KNN(on="embedding").fit(reference)
+        KNN(reads="embedding").fit(reference)
     with pytest.raises(MmoodError, match=r"KNN\.k is 0"):
         KNN(k=0)
     with pytest.raises(MmoodError, match="temperature 0"):
         NNGuide(temperature=0)
-    assert KNN(k=3).settings() == {"k": 3, "on": "features", "average": False, "shots": None}
+    assert KNN(k=3).settings() == {"k": 3, "reads": "features", "average": False, "shots": None}

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bank_fakes import queries, wide, with_head, with_prototypes
+from bank_fakes import queries, wide, with_embedding_head, with_head, with_prototypes
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
@@ -39,7 +39,7 @@ def test_she_of_a_class_never_right_takes_all_its_images_and_of_an_empty_one_is_
         class_names=["a", "b", "empty", "never right"],
         prototypes=torch.cat([reference.prototypes, lower]),
     )
-    score = SHE(on="embedding").fit(reference)
+    score = SHE(reads="embedding").fit(reference)
     assert score.present_.tolist() == [True, True, False, True]
     mean = reference.embedding[reference.labels == 3].mean(dim=0)
     torch.testing.assert_close(score.patterns_[3], mean)
@@ -76,6 +76,19 @@ def test_kl_matching_with_vanishing_probabilities_and_classes_never_predicted():
     scores = score(queries(reference))
     assert scores.isfinite().all()
     assert (scores <= 1e-6).all()
+
+
+def test_kl_matching_and_she_take_the_logits_of_a_trained_head_on_embeddings():
+    reference = with_embedding_head()
+    images = queries(reference)
+    bank_logits = wide(reference.embedding) @ wide(reference.weight).T + wide(reference.bias)
+    bank, predicted = softmax(bank_logits, axis=1), bank_logits.argmax(axis=1)
+    templates = np.stack([bank[predicted == c].mean(axis=0) for c in range(3) if (predicted == c).any()])
+    expected = [-min(entropy(row, template) for template in templates) for row in softmax(wide(images.logits), axis=1)]
+    np.testing.assert_allclose(KLMatching().fit(reference)(images), expected, rtol=1e-3, atol=1e-6)
+    # The text prototypes would predict other classes.
+    cosines = wide(reference.embedding) @ wide(reference.prototypes).T
+    assert (cosines.argmax(axis=1) != predicted).any()
 
 
 def test_kl_matching_on_cosines():

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bank_fakes import queries, wide, with_head, with_prototypes
+from bank_fakes import queries, wide, with_embedding_head, with_head, with_prototypes
 
 from mmood.errors import MmoodError
 from mmood.scores import functional_subspace as functional
@@ -53,8 +53,21 @@ def test_vim_on_embeddings_has_the_origin_zero():
         wide(rows) @ wide(reference.prototypes).T / 0.1 for rows in (images.embedding, reference.embedding)
     )
     alpha = bank_logits.max(axis=1).mean() / of_bank.mean()
-    scores = ViM(on="embedding", dimension=2, temperature=0.1).fit(reference)(images)
+    scores = ViM(reads="embedding", dimension=2, temperature=0.1).fit(reference)(images)
     np.testing.assert_allclose(scores, logsumexp(logits) - alpha * expected, rtol=1e-4, atol=1e-4)
+
+
+def test_vim_on_embeddings_takes_origin_and_logits_of_a_trained_head():
+    reference = with_embedding_head()
+    images = queries(reference)
+    weight, bias = wide(reference.weight), wide(reference.bias)
+    expected, of_bank = oracle(wide(images.embedding), wide(reference.embedding), -np.linalg.pinv(weight) @ bias, 2)
+    logits, bank_logits = (wide(rows) @ weight.T + bias for rows in (images.embedding, reference.embedding))
+    alpha = bank_logits.max(axis=1).mean() / of_bank.mean()
+    scores = ViM(reads="embedding", dimension=2).fit(reference)(images)
+    np.testing.assert_allclose(scores, logsumexp(logits) - alpha * expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(MmoodError, match="head of this module reads the embedding"):
+        ViM(dimension=2).fit(reference)
 
 
 def test_vim_orders_as_the_softmax_of_the_virtual_logit():
