@@ -1,11 +1,16 @@
-"""What a checkpoint says of the run that wrote it: its resolved `model` and `data` settings."""
+"""What a checkpoint says of the run that wrote it: its resolved `model` and `data` settings.
+
+A checkpoint is data, also where somebody else wrote it: nothing in it is unpickled beyond tensors and plain values, its
+settings name no classes but those of mmood and torch's optimisers, and they run no command.
+"""
 
 from __future__ import annotations
 
 import atexit
-import pickle
+import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,15 @@ import yaml
 from mmood.errors import MmoodError
 
 KEY = "mmood"
+TRUST = "MMOOD_TRUST"
+"""Environment variable: more packages, with commas between, whose classes a checkpoint may name."""
+
 # Lightning's own words for a checkpoint, resolved by the trainer.
 _SPECIAL = ("best", "last", "hpc", "registry")
+_PACKAGES = ("mmood", "torch.optim")
+# Settings that jsonargparse would also take as the import path of a function.
+_FUNCTIONS = ("optimizer", "schedule")
+_CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def stored_config(arguments: list[str]) -> list[str]:
@@ -25,35 +37,102 @@ def stored_config(arguments: list[str]) -> list[str]:
     The file comes first on the command line, so that configs and flags win over it.
 
     Raises:
-        MmoodError: the checkpoint does not exist, cannot be read, or was not written by mmood.
+        MmoodError: the checkpoint does not exist, cannot be read, was not written by mmood, or names code to run.
     """
     path = _named(arguments)
     if path is None or path.startswith(_SPECIAL):
         return []
     config = read_config(Path(path))
+    _drop_commands(config["data"], path, arguments)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="mmood-checkpoint-", delete=False) as file:
         yaml.safe_dump(config, file, sort_keys=False)
     atexit.register(Path(file.name).unlink, missing_ok=True)
     return ["--config", file.name]
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return the `model` and `data` settings that a checkpoint holds, as plain data; nothing in it is executed."""
+def read_checkpoint(path: Path, what: str) -> Mapping[str, Any]:
+    """Return the content of a checkpoint: tensors and plain values, nothing in it is executed.
+
+    Raises:
+        MmoodError: there is no such file, or it is no checkpoint; `what` begins the sentence.
+    """
     if not path.is_file():
-        raise MmoodError(f"--ckpt_path {path} does not exist; name a checkpoint file.")
+        raise MmoodError(f"{what} {path} does not exist; name a checkpoint file.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except Exception as error:  # damaged bytes make torch's readers raise whatever their next instruction does
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MmoodError(f"--ckpt_path {path} cannot be read as a checkpoint: {reason[:200]}") from error
-    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get(KEY), Mapping):
+        raise MmoodError(f"{what} {path} cannot be read as a checkpoint: {reason[:200]}") from error
+    if not isinstance(checkpoint, Mapping):
+        raise MmoodError(f"{what} {path} cannot be read as a checkpoint: it holds one {type(checkpoint).__name__}.")
+    return checkpoint
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the `model` and `data` settings that a checkpoint holds, as plain data; nothing in it is executed.
+
+    Raises:
+        MmoodError: see `stored_config`.
+    """
+    settings = read_checkpoint(path, "--ckpt_path").get(KEY)
+    if not isinstance(settings, Mapping):
         raise MmoodError(f"--ckpt_path {path} was not written by mmood; it holds no '{KEY}' settings.")
-    return {group: checkpoint[KEY][group] for group in ("model", "data")}
+    config: dict[str, Any] = {group: settings.get(group) for group in ("model", "data")}
+    try:
+        for group, value in config.items():
+            if type(value) is not dict:
+                raise MmoodError(f"--ckpt_path {path} has no settings of the {group}; it must be those of a run.")
+            for where, owner, name, entry in _entries(value, group):
+                _check_entry(path, where, owner, name, entry)
+    except RecursionError as error:
+        raise MmoodError(f"--ckpt_path {path} has settings that are nested too deeply.") from error
+    return config
+
+
+def _entries(value: dict[Any, Any], where: str) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield (place, key above, own key, value) of everything below a mapping."""
+    for name, entry in value.items():
+        yield f"{where}.{name}", where.rpartition(".")[2], name, entry
+        if type(entry) is dict:
+            yield from _entries(entry, f"{where}.{name}")
+        elif type(entry) in (list, tuple):
+            yield from _entries(dict(enumerate(entry)), f"{where}.{name}")
+
+
+def _check_entry(path: Path, where: str, owner: str, name: Any, entry: Any) -> None:
+    if not isinstance(name, str | int) or type(entry) not in (dict, list, tuple, str, int, float, bool, type(None)):
+        raise MmoodError(f"--ckpt_path {path} has a {type(entry).__name__} at {where:.80}; settings are plain data.")
+    if name in _FUNCTIONS and isinstance(entry, str):
+        entry, name = entry.partition("(")[0], "class_path"
+    if name != "class_path":
+        return
+    packages = (*_PACKAGES, *filter(None, (word.strip() for word in os.environ.get(TRUST, "").split(","))))
+    named = isinstance(entry, str) and _CLASS_PATH.fullmatch(entry)
+    if not named or ("." in entry and not entry.startswith(tuple(f"{package}." for package in packages))):
+        raise MmoodError(
+            f"--ckpt_path {path} names {entry!r:.80} at {where:.80}, which is no class of mmood or torch.optim, and a "
+            f"checkpoint must not choose what code runs; if you trust it, set {TRUST} to the name of the package."
+        )
+
+
+def _drop_commands(data: dict[str, Any], path: str, arguments: list[str]) -> None:
+    """Take the consent to run commands out of a checkpoint's settings: the user gives it anew, on the command line."""
+    loader = data.get("loader")
+    if isinstance(loader, dict):
+        loader.pop("pipes", None)
+    if str(data.get("root")).startswith("pipe:"):
+        command = data.pop("root")
+        if not any(argument.partition("=")[0] in ("--data.root", "--data") for argument in arguments):
+            raise MmoodError(
+                f"--ckpt_path {path} would read images by the command '{command:.200}', and a checkpoint must not "
+                "choose what runs; say where the sets are by --data.root."
+            )
 
 
 def _named(arguments: list[str]) -> str | None:
+    found = None
     for position, argument in enumerate(arguments):
         flag, joined, value = argument.partition("=")
         if flag == "--ckpt_path":
-            return value if joined else next(iter(arguments[position + 1 :]), None)
-    return None
+            found = value if joined else next(iter(arguments[position + 1 :]), None)
+    return found

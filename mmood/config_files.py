@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import yaml
-
 from mmood.errors import MmoodError, unknown
+from mmood.files import is_file, read_text
+from mmood.yaml_files import parse_yaml
 
 _PACKAGE = Path(__file__).parent
 _FLAGS = ("--config", "-c")
@@ -26,7 +26,7 @@ def available() -> Iterator[tuple[str, str]]:
         for path in sorted(folder.glob("*.yaml")):
             if path.name not in seen:
                 seen.add(path.name)
-                yield path.name, path.read_text().splitlines()[0].lstrip("# ")
+                yield path.name, path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].lstrip("# ")
 
 
 def find(name: str) -> Path:
@@ -37,7 +37,7 @@ def find(name: str) -> Path:
     """
     places = [Path(name), Path("configs") / name, installed_folder() / name]
     for path in places:
-        if path.is_file():
+        if is_file(path):
             return path
     if Path(name).is_dir():
         raise MmoodError(f"--config {name} is a folder; name a YAML file in it.")
@@ -61,10 +61,5 @@ def with_found_configs(arguments: list[str]) -> list[str]:
 
 
 def _readable(path: Path) -> Path:
-    try:
-        yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MmoodError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    except OSError as error:
-        raise MmoodError(f"{path} cannot be read: {error.strerror}.") from error
+    parse_yaml(read_text(path, str(path)), str(path))
     return path

@@ -1,26 +1,39 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and JSON that somebody else may have written."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
 
 from mmood.errors import MmoodError
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+MAX_TEXT_BYTES = 2**26
+"""The largest text file (names, words, JSON, YAML) that is read: 64 MiB are several million lines."""
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of `path` when the block ends, and is deleted if it raises.
+
+    A reader sees the old file or the new one, never a part, also if the machine goes down.
 
     Raises:
-        MmoodError: the folder cannot be written; names the reason.
+        MmoodError: the file cannot be written; names the reason (no space, read-only).
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
@@ -29,4 +42,75 @@ def write_atomically(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise MmoodError(f"{path} cannot be written: {error.strerror}.") from error
+        raise MmoodError(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all; MmoodError names the reason if it cannot be."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file; a text that cannot be a path at all is none."""
+    try:
+        return path.is_file()
+    except OSError:  # too long for a name
+        return False
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """Return the content of a UTF-8 text file of at most `MAX_TEXT_BYTES`; `what` begins the sentence of an error.
+
+    Raises:
+        MmoodError: it cannot be read, is no UTF-8, or is larger.
+    """
+    return decoded(read_limited(path, what), what)
+
+
+def read_limited(path: str | Path, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
+    """Return the content of a file of at most `limit` bytes; MmoodError if it is larger or cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(limit + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MmoodError(f"{what} cannot be read: {reason}.") from error
+    if len(content) > limit:
+        raise MmoodError(f"{what} cannot be read: it has more than {limit} bytes.")
+    return content
+
+
+def decoded(content: bytes, what: str) -> str:
+    """Return UTF-8 text without its byte-order mark, or raise MmoodError."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MmoodError(f"{what} cannot be read as UTF-8 text: {error}.") from error
+
+
+def parse_json(content: bytes, what: str) -> Any:
+    """Return the value of a JSON text in UTF-8; `what` begins the sentence of an error.
+
+    Stricter than Python's reader: no NaN and no infinity, which JSON does not have, and no half of a surrogate pair,
+    which no file and no terminal takes.
+
+    Raises:
+        MmoodError: it is no JSON, or nested too deeply.
+
+    >>> parse_json(b'{"n": [1, 2.5]}', "The file x")
+    {'n': [1, 2.5]}
+    """
+    try:
+        value = json.loads(content.decode("utf-8"), parse_constant=_no_constant)
+        if _SURROGATE.search(content):
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise MmoodError(f"{what} is not JSON that can be read: it is nested too deeply.") from error
+    except ValueError as error:
+        raise MmoodError(f"{what} is not JSON: {error}.") from error
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")

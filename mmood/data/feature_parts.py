@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -24,7 +22,7 @@ from torch import Tensor
 
 from mmood.data.feature_store import TENSORS
 from mmood.errors import MmoodError
-from mmood.files import write_atomically
+from mmood.files import whole_file, write_atomically
 
 _TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
 """The names of types in a safetensors header."""
@@ -95,18 +93,8 @@ class PartFolder:
                 f"Part {missing[0]} of the feature store {self.folder} is missing: every rank must see the same "
                 "folder; set MMOOD_CACHE (or `data.features`) to one that all nodes share."
             )
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=f".{TENSORS}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                digest = self._write_joined(file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(self.folder / TENSORS)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return digest
+        with whole_file(self.folder / TENSORS) as file:
+            return self._write_joined(file)
 
     def remove(self) -> None:
         """Delete the parts, once the store is whole."""

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mmood.data.index import SetIndex
 from mmood.errors import MmoodError
-from mmood.files import write_atomically
+from mmood.files import parse_json, read_limited, write_atomically
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -37,6 +37,9 @@ DTYPES: dict[Dtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat1
 """The types on disk, the most exact first."""
 
 Identity = Mapping[str, object]
+
+# What stands in a manifest besides the schema.
+_KINDS = {"identity": dict, "dtype": str, "count": int, "batch_size": int, "encoder": dict, "sha256": str}
 
 
 @dataclass(frozen=True)
@@ -115,15 +118,19 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         MmoodError: it cannot be read, or another mmood wrote it.
     """
-    path = folder / MANIFEST
-    try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
-        schema = document.pop("schema", None)
-        if schema != SCHEMA:
-            raise MmoodError(f"The feature store {folder} has schema {schema}, and this mmood reads schema {SCHEMA}.")
-        return Manifest(**document)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise MmoodError(f"The manifest {path} cannot be read: {error}.") from error
+    what = f"The manifest {folder / MANIFEST}"
+    document = parse_json(read_limited(folder / MANIFEST, what), what)
+    schema = document.pop("schema", None) if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise MmoodError(f"{what} has schema {schema!r:.40}, and this mmood reads schema {SCHEMA}.")
+    if document.keys() != _KINDS.keys():
+        raise MmoodError(f"{what} must have {', '.join(_KINDS)}, and has {', '.join(sorted(document))[:200]}.")
+    for name, kind in _KINDS.items():
+        if not isinstance(document[name], kind) or isinstance(document[name], bool):
+            raise MmoodError(f"{what} has {name} = {document[name]!r:.40}; it must be of type {kind.__name__}.")
+    if document["dtype"] not in DTYPES:
+        raise MmoodError(f"{what} has dtype {document['dtype']!r:.40}; it must be one of {', '.join(DTYPES)}.")
+    return Manifest(**document)
 
 
 def open_store(folder: Path) -> StoredFeatures:
@@ -138,9 +145,21 @@ def open_store(folder: Path) -> StoredFeatures:
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
             embedding = file.get_tensor("embedding") if "embedding" in names else None
-            found = StoredFeatures(file.get_tensor("features"), embedding, file.get_tensor("label"), manifest)
-    except (OSError, SafetensorError) as error:
+            features, label = file.get_tensor("features"), file.get_tensor("label")
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        # Types of numbers that torch does not have end in one of the last four.
         raise MmoodError(f"The feature store {path} cannot be read ({error}); delete it and encode anew.") from error
-    if not len(found.features) == len(found.label) == manifest.count:
-        raise MmoodError(f"The feature store {path} has not the {manifest.count} rows of its manifest; encode anew.")
-    return found
+    tables = {"features": features} if embedding is None else {"features": features, "embedding": embedding}
+    for name, tensor in tables.items():
+        if tensor.ndim != 2 or len(tensor) != manifest.count or tensor.dtype != DTYPES[manifest.dtype]:
+            raise _misfit(path, name, tensor, manifest, manifest.dtype)
+    if label.ndim != 1 or len(label) != manifest.count or label.dtype != torch.int64:
+        raise _misfit(path, "label", label, manifest, "int64")
+    return StoredFeatures(features, embedding, label, manifest)
+
+
+def _misfit(path: Path, name: str, tensor: Tensor, manifest: Manifest, dtype: str) -> MmoodError:
+    return MmoodError(
+        f"The feature store {path} has {name} of shape {tuple(tensor.shape)} and {tensor.dtype}, and its manifest says "
+        f"{manifest.count} rows of {dtype}; delete it and encode anew."
+    )

@@ -23,10 +23,13 @@ from numpy.typing import NDArray
 
 from mmood.data import locations
 from mmood.errors import MmoodError
-from mmood.files import write_atomically
+from mmood.files import parse_json, write_atomically
 
 SCHEMA = 1
 INDEX_FILE = "index.json"
+
+MAX_SAMPLES = 2**28
+"""Samples of a set, at most: its keys are held in memory, and an index may be somebody else's."""
 
 Keys = NDArray[np.int64]
 
@@ -116,14 +119,12 @@ def load_index(root: str, name: str, pipes: bool = False) -> SetIndex:
     """
     location = locations.join(root, f"{locations.check_set_name(name)}/{INDEX_FILE}")
     try:
-        document = json.loads(locations.read_bytes(location))
+        content = locations.read_bytes(location)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingSetError(_missing(root, name, location)) from error
     except OSError as error:
         raise MmoodError(f"The index {location} cannot be read: {error}.") from error
-    except ValueError as error:
-        raise MmoodError(f"The index {location} is not JSON: {error}.") from error
-    index = parse_index(document, location, name, root)
+    index = parse_index(parse_json(content, f"The index {location}"), location, name, root)
     _check_pipes(index, location, pipes and not locations.is_remote(root))
     return index
 
@@ -139,7 +140,7 @@ def parse_index(document: Any, location: str, name: str, root: str) -> SetIndex:
     """Return the index that a JSON document holds; MmoodError names the first key that is wrong."""
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
-        raise MmoodError(f"The index {location} has schema {found}, and this mmood reads schema {SCHEMA}.")
+        raise MmoodError(f"The index {location} has schema {found!r:.40}, and this mmood reads schema {SCHEMA}.")
     shards = _typed(document, "shards", list, location)
     names = _typed(document, "class_names", list, location) if "class_names" in document else []
     if not all(isinstance(entry, str) for entry in names):
@@ -147,9 +148,12 @@ def parse_index(document: Any, location: str, name: str, root: str) -> SetIndex:
     classes = _typed(document, "classes", int, location) if document.get("classes") is not None else None
     if classes is not None and classes < 1:
         raise MmoodError(f"In the index {location}, `classes` is {classes}; it must be at least 1, or null.")
+    entries = tuple(_shard(entry, f"{location}, shards[{number}]") for number, entry in enumerate(shards))
+    if (total := sum(entry.nsamples for entry in entries)) > MAX_SAMPLES:
+        raise MmoodError(f"The index {location} counts {total} samples; a set has {MAX_SAMPLES} at most.")
     return SetIndex(
         name=name,
-        shards=tuple(_shard(entry, f"{location}, shards[{number}]") for number, entry in enumerate(shards)),
+        shards=entries,
         classes=classes,
         class_names=tuple(names),
         source=_typed(document, "source", str, location) if "source" in document else "",
@@ -167,15 +171,15 @@ def _shard(entry: Any, where: str) -> ShardEntry:
         raise MmoodError(f"In the index {where}, `nsamples` is {nsamples}; it must not be negative.")
     if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
         raise MmoodError(f"In the index {where}, `sha256` must be 64 hexadecimal digits.")
-    if locations.is_local(url) and (reason := locations.check_relative(url)):
-        raise MmoodError(f"In the index {where}, the url '{url}' {reason}.")
+    if reason := locations.check_relative(url) if locations.is_local(url) else locations.check_printable(url):
+        raise MmoodError(f"In the index {where}, the url {url!r:.80} {reason}.")
     return ShardEntry(url, nsamples, sha256)
 
 
 def _typed(document: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = document.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise MmoodError(f"In the index {where}, `{key}` must be of type {kind.__name__}, and is {value!r}.")
+        raise MmoodError(f"In the index {where}, `{key}` must be of type {kind.__name__}, and is {value!r:.40}.")
     return value
 
 

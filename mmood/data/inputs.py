@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any, Protocol
 
 from mmood.data.shards import IMAGE_EXTENSIONS
 from mmood.errors import MmoodError, unknown
+from mmood.files import read_text
 
+_LABEL = re.compile(r"-?[0-9]{1,9}")
 _EXTENSIONS = {"jpeg": "jpg", "tiff": "tif"}
 
 
@@ -73,13 +76,18 @@ class FileInput:
         file = self.files[position]
         path = self.folder / file.path
         extension = path.suffix.lower().lstrip(".")
-        return InputSample(path.read_bytes(), _EXTENSIONS.get(extension, extension), file.label, file.name, file.path)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise MmoodError(f"The image {path} cannot be read: {error.strerror}.") from error
+        return InputSample(content, _EXTENSIONS.get(extension, extension), file.label, file.name, file.path)
 
     def _size(self, path: str) -> int:
         try:
             return (self.folder / path).stat().st_size
-        except OSError as error:
-            raise MmoodError(f"The image {self.folder / path} cannot be read: {error.strerror}.") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise MmoodError(f"The image {self.folder / path} cannot be read: {reason}.") from error
 
 
 def image_files(folder: Path) -> list[str]:
@@ -127,16 +135,15 @@ def from_list(list_file: Path, images: Path, class_names: Sequence[str] = ()) ->
         MmoodError: a line is not `path label`, only some labels are -1, or a label is beyond the class names.
     """
     files = []
-    try:
-        lines = list_file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise MmoodError(f"The image list {list_file} cannot be read: {error}.") from error
+    lines = read_text(list_file, f"The image list {list_file}").splitlines()
     for number, line in enumerate(lines, 1):
         path, _, label = line.strip().rpartition(" ")
         if not line.strip():
             continue
-        if not path or not label.removeprefix("-").isdecimal():
-            raise MmoodError(f"{list_file}, line {number}, is not `path label`: '{line}'.")
+        if not path or not _LABEL.fullmatch(label):
+            raise MmoodError(f"{list_file}, line {number}, is not `path label`: {line!r:.80}.")
+        if path.startswith("/") or ".." in path.split("/"):
+            raise MmoodError(f"{list_file}, line {number}: {path!r:.80} leaves the folder of the images.")
         if class_names and int(label) >= len(class_names):
             raise MmoodError(f"{list_file}, line {number}: label {label} is beyond the {len(class_names)} class names.")
         name = class_names[int(label)] if class_names and int(label) >= 0 else Path(path).parent.name

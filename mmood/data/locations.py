@@ -6,16 +6,17 @@ the path below the root; without `{}` the path is appended.
 
 from __future__ import annotations
 
+import io
 import re
-import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import IO
 
+from mmood.data.http import HttpStream
 from mmood.errors import MmoodError
 
-TIMEOUT = 30.0  # seconds until an index that does not arrive is given up
+MAX_SMALL_BYTES = 2**26
+"""The largest file that `read_bytes` reads unless told otherwise: what a stranger sends must not fill the memory."""
 
 _REMOTE = ("http://", "https://")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -54,7 +55,12 @@ def check_relative(path: str) -> str | None:
         return "must be relative to the folder of the index, or an http(s) or pipe: URL"
     if any(part in ("", ".", "..") for part in path.split("/")):
         return "must not leave the folder of the index"
-    return None if path.isprintable() else "holds characters that cannot be printed"
+    return check_printable(path)
+
+
+def check_printable(text: str) -> str | None:
+    """Return why a location cannot be shown in a message, or None if it can."""
+    return None if text.isprintable() else "holds characters that cannot be printed"
 
 
 def join(root: str, path: str) -> str:
@@ -77,11 +83,16 @@ def join(root: str, path: str) -> str:
 def open_stream(location: str) -> IO[bytes]:
     """Open a location for reading once, front to back.
 
-    URLs and commands go through `webdataset.gopen`: closing such a stream before its end kills the process behind it
-    and raises OSError, and so does the end of a transfer that failed.
+    Commands go through `webdataset.gopen`: closing such a stream before its end kills the process behind it and raises
+    OSError, and so does the end of a command that failed. Http(s) is tried again and gone on with (`HttpStream`).
+
+    Raises:
+        OSError: it cannot be opened.
     """
     if is_local(location):
         return Path(location).open("rb")
+    if is_remote(location):
+        return io.BufferedReader(HttpStream(location), 2**20)
     # Imported here: webdataset imports torch, and `mmood pack` of local files starts without it.
     from webdataset.gopen import gopen
 
@@ -89,25 +100,18 @@ def open_stream(location: str) -> IO[bytes]:
     return stream
 
 
-def read_bytes(location: str) -> bytes:
-    """Return the whole content of a small file.
+def read_bytes(location: str, limit: int = MAX_SMALL_BYTES) -> bytes:
+    """Return the whole content of a file of at most `limit` bytes.
 
     Raises:
         FileNotFoundError: there is no such file, here or on the server.
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is larger.
     """
-    if is_local(location):
-        return Path(location).read_bytes()
-    if is_pipe(location):
-        stream = open_stream(location)
-        content = stream.read()
-        stream.close()
-        return content
-    try:
-        with urllib.request.urlopen(location, timeout=TIMEOUT) as response:  # noqa: S310 - http(s) only, see is_remote
-            body: bytes = response.read()
-            return body
-    except urllib.error.HTTPError as error:
-        if error.code in (404, 410):
-            raise FileNotFoundError(location) from error
-        raise
+    stream = open_stream(location)
+    pieces, size = [], 0
+    while piece := stream.read(min(2**20, limit + 1 - size)):
+        pieces.append(piece)
+        if (size := size + len(piece)) > limit:
+            raise OSError(f"it has more than {limit} bytes")
+    stream.close()
+    return b"".join(pieces)

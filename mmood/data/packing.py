@@ -6,14 +6,16 @@ last, so a set with an index is complete.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mmood.data.decoding import open_image
 from mmood.data.index import INDEX_FILE, SetIndex, ShardEntry, save_index
@@ -21,7 +23,7 @@ from mmood.data.inputs import InputSample, PackInput
 from mmood.data.plan import digest
 from mmood.data.table import TABLE_FILE, SampleRow, dump_rows
 from mmood.errors import MmoodError
-from mmood.files import write_atomically
+from mmood.files import parse_json, write_atomically
 
 JOURNAL_FILE = ".pack-journal.jsonl"
 
@@ -119,7 +121,7 @@ def _write_shard(
     path = folder / shard_name(folder.name, number)
     temporary = path.with_name(f".{path.name}.part")
     rows = []
-    with temporary.open("wb") as file:
+    with _said(path), temporary.open("wb") as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for key, position in enumerate(part, first_key):
                 sample = samples[position]
@@ -131,6 +133,17 @@ def _write_shard(
         os.fsync(file.fileno())
     temporary.replace(path)
     return _Done(ShardEntry(path.name, len(part), sha256_of(path)), rows)
+
+
+@contextlib.contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be written into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise MmoodError(
+            f"{path} cannot be written: {error.strerror or error}. The set is unfinished; the same command goes on."
+        ) from error
 
 
 def _add_sample(tar: tarfile.TarFile, row: SampleRow, sample: InputSample) -> None:
@@ -169,7 +182,8 @@ def _resume(folder: Path, begin: dict[str, object]) -> list[_Done]:
                 f"{folder} is not empty and was not begun by `mmood pack`; choose another `--out`, or index shards "
                 f"that exist with `mmood pack --index {folder}`."
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        with _said(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         _append(journal, begin)
         return []
     lines = _whole_lines(journal)
@@ -180,28 +194,32 @@ def _resume(folder: Path, begin: dict[str, object]) -> list[_Done]:
     return _still_valid(folder, lines[1:])
 
 
-def _still_valid(folder: Path, lines: list[dict[str, object]]) -> list[_Done]:
+def _still_valid(folder: Path, lines: list[Any]) -> list[_Done]:
     kept: list[_Done] = []
     for line in lines:
-        entry = ShardEntry(**line["shard"])  # type: ignore[arg-type]
-        path = folder / entry.url
-        if not path.exists() or sha256_of(path) != entry.sha256:
+        try:
+            done = _Done(ShardEntry(**line["shard"]), [SampleRow(**row) for row in line["rows"]])
+            path = folder / done.entry.url
+            if not path.exists() or sha256_of(path) != done.entry.sha256:
+                break
+        except (KeyError, TypeError, AttributeError, OSError):
+            # What the journal does not say plainly is packed anew.
             break
-        kept.append(_Done(entry, [SampleRow(**row) for row in line["rows"]]))  # type: ignore[attr-defined]
+        kept.append(done)
     return kept
 
 
-def _whole_lines(journal: Path) -> list[dict[str, object]]:
+def _whole_lines(journal: Path) -> list[Any]:
     """Return the journal's lines; one that a kill cut off is dropped from the file too."""
     content = journal.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if whole != content:
         write_atomically(journal, whole)
-    return [json.loads(line) for line in whole.splitlines()]
+    return [parse_json(line, f"Line {number} of {journal}") for number, line in enumerate(whole.splitlines(), 1)]
 
 
 def _append(journal: Path, line: dict[str, object]) -> None:
-    with journal.open("ab") as file:
+    with _said(journal), journal.open("ab") as file:
         file.write(json.dumps(line).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

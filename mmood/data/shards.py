@@ -8,7 +8,6 @@ written to disk, so a member's name is only ever a name.
 from __future__ import annotations
 
 import contextlib
-import lzma
 import tarfile
 import zlib
 from collections.abc import Container, Iterator
@@ -17,14 +16,14 @@ from typing import IO
 
 from mmood.data.index import Keys, SetIndex
 from mmood.data.locations import open_stream
+from mmood.data.tar import MAX_CONTENT_BYTES, TarStream
 from mmood.errors import MmoodError
 
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "gif", "tif", "tiff"})
 FIELDS = IMAGE_EXTENSIONS | {"json", "cls"}
-MAX_MEMBER_BYTES = 2**28  # no image of a benchmark comes near; a shard must not fill the memory by one header
 
 # What opening, decompressing and unpacking a damaged shard raises.
-UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
+UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
 class ShardError(MmoodError):
@@ -102,20 +101,21 @@ def tar_samples(stream: IO[bytes], wanted: Container[int] | None = None) -> Iter
     name: str | None = None
     fields: dict[str, bytes] = {}
     position = -1
-    with tarfile.open(fileobj=stream, mode="r|*") as tar:
-        for member in tar:
-            tar.members = []  # type: ignore[attr-defined]  # a stream never goes back, so nothing is kept
-            base, extension = split_name(member.name)
-            if not member.isreg() or extension not in FIELDS:
-                continue
-            if base != name:
-                if name is not None:
-                    yield name, fields
-                name, fields, position = base, {}, position + 1
-            if wanted is None or position in wanted:
-                if extension in fields:
-                    raise tarfile.ReadError(f"the sample '{name}' has '{extension}' twice")
-                fields[extension] = _content(tar, member)
+    tar = TarStream(stream)
+    for path in tar:
+        base, extension = split_name(path)
+        if extension not in FIELDS:
+            continue
+        if base != name:
+            if name is not None:
+                yield name, fields
+            name, fields, position = base, {}, position + 1
+        if wanted is None or position in wanted:
+            if extension in fields:
+                raise tarfile.ReadError(f"the sample '{name}' has '{extension}' twice")
+            fields[extension] = tar.content()
+            if sum(map(len, fields.values())) > MAX_CONTENT_BYTES:
+                raise tarfile.ReadError(f"the sample '{name}' has more than {MAX_CONTENT_BYTES} bytes")
     if name is not None:
         yield name, fields
 
@@ -129,14 +129,6 @@ def split_name(path: str) -> tuple[str, str]:
     folder, slash, file = path.rpartition("/")
     base, _, extension = file.partition(".")
     return folder + slash + base, extension.lower()
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    if member.size > MAX_MEMBER_BYTES:
-        raise tarfile.ReadError(f"the member '{member.name}' of {member.size} bytes is over {MAX_MEMBER_BYTES}")
-    file = tar.extractfile(member)
-    assert file is not None, "a regular member has content"
-    return file.read()
 
 
 def _sample(key: int, shard: str, name: str, fields: dict[str, bytes]) -> RawSample:

@@ -6,14 +6,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from mmood.data import locations
 from mmood.data.index import SetIndex
 from mmood.errors import MmoodError
+from mmood.files import parse_json
 
 TABLE_FILE = "samples.jsonl"
+MAX_TABLE_BYTES = 2**31
+_LABEL = re.compile(r"-?[0-9]{1,9}")
+_KINDS = {"key": int, "sample": str, "label": int | None, "name": str, "source": str, "file": str}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +45,13 @@ class SampleRow:
 
 def row_of(key: int, sample: str, cls: bytes | None, json_member: bytes | None) -> SampleRow:
     """Return the row that a sample's members tell; ValueError if `cls` is no integer or `json` no object."""
-    facts = json.loads(json_member) if json_member else {}
+    try:
+        facts = parse_json(json_member, "its json member") if json_member else {}
+    except MmoodError as error:
+        raise ValueError(str(error).rstrip(".")) from error
     if not isinstance(facts, dict):
         raise ValueError("its json member is not an object")
-    label = None if cls is None else int(cls)
+    label = None if cls is None else _label(cls)
     texts = {field: facts.get(field, "") for field in ("name", "source", "file")}
     return SampleRow(
         key, sample, label, **{field: text if isinstance(text, str) else "" for field, text in texts.items()}
@@ -62,9 +71,27 @@ def load_table(index: SetIndex) -> list[SampleRow]:
     """
     location = locations.join(index.root, f"{index.name}/{TABLE_FILE}")
     try:
-        rows = [SampleRow(**json.loads(line)) for line in locations.read_bytes(location).splitlines()]
-    except (OSError, ValueError, TypeError) as error:
+        content = locations.read_bytes(location, MAX_TABLE_BYTES)
+    except OSError as error:
         raise MmoodError(f"The table {location} cannot be read: {error}.") from error
+    lines = enumerate(content.splitlines(), 1)
+    rows = [_row(parse_json(line, where), where) for number, line in lines for where in [f"{location}, line {number},"]]
     if [row.key for row in rows] != list(range(index.count)):
         raise MmoodError(f"The table {location} does not have one row for each of the {index.count} keys in order.")
     return rows
+
+
+def _row(document: Any, where: str) -> SampleRow:
+    if not isinstance(document, dict) or not {"key", "sample"} <= document.keys() <= _KINDS.keys():
+        raise MmoodError(f"{where} must have key and sample, and may have {', '.join([*_KINDS][2:])}.")
+    for name, value in document.items():
+        if isinstance(value, bool) or not isinstance(value, _KINDS[name]):
+            raise MmoodError(f"{where} has {name} = {value!r:.40}, which is of the wrong type.")
+    return SampleRow(**document)
+
+
+def _label(content: bytes) -> int:
+    text = content.decode("ascii", errors="replace").strip()
+    if not _LABEL.fullmatch(text):
+        raise ValueError(f"its label {text[:32]!r} is not a class index")
+    return int(text)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmood.errors import MmoodError, unknown
+from mmood.files import is_file, read_text
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -35,9 +36,9 @@ def load_class_names(source: str | Sequence[str]) -> tuple[str, ...]:
         return _checked(source, "The list of class names")
     if source in LISTS:
         return LISTS[source]()
-    path = Path(source)
-    if path.is_file():
-        return _checked(path.read_text(encoding="utf-8").splitlines(), f"The class-name file '{source}'")
+    path, what = Path(source), f"The class-name file '{source}'"
+    if is_file(path):
+        return _checked(read_text(path, what).splitlines(), what)
     if path.suffix or len(path.parts) > 1:
         raise MmoodError(f"There is no class-name file '{source}'.")
     raise unknown("class-name list or file", source, LISTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmood.errors import MmoodError
-from mmood.files import write_atomically
+from mmood.files import parse_json, read_limited, write_atomically
 from mmood.metrics.functional import OoDMetrics, Rates
 from mmood.report.model import SCHEMA, IdRow, MeanRow, Protocol, ResultRow, Results
 from mmood.report.tables import to_csv, to_latex, to_markdown
@@ -47,12 +47,9 @@ def read_results(path: Path) -> Results:
         MmoodError: there is no such file, it is of another schema, or a field is missing or impossible.
     """
     path = path / "results.json" if path.is_dir() else path
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MmoodError(f"There are no results at {path}; `mmood test` writes them.") from error
-    except ValueError as error:
-        raise MmoodError(f"{path} is not a results file: {error}.") from error
+    if not path.is_file():
+        raise MmoodError(f"There are no results at {path}; `mmood test` writes them.")
+    raw = parse_json(read_limited(path, str(path)), str(path))
     top = _Fields(raw, str(path))
     schema = top.whole("schema")
     if schema != SCHEMA:
@@ -73,7 +70,7 @@ class _Fields:
 
     def __init__(self, raw: object, where: str) -> None:
         if not isinstance(raw, dict):
-            raise MmoodError(f"{where} is {raw!r:.40}; it must be an object with named fields.")
+            raise MmoodError(f"{where} is {_short(raw)}; it must be an object with named fields.")
         self.raw: Mapping[str, Any] = raw
         self.where = where
 
@@ -82,7 +79,7 @@ class _Fields:
             raise MmoodError(f"{self.where} has no '{name}'; it must be {kind}.")
         value = self.raw[name]
         if not right(value):
-            raise MmoodError(f"{self.where} has {name} = {value!r:.40}; it must be {kind}.")
+            raise MmoodError(f"{self.where} has {name} = {_short(value)}; it must be {kind}.")
         return value
 
     def text(self, name: str) -> str:
@@ -94,12 +91,16 @@ class _Fields:
     def whole(self, name: str) -> int:
         return int(self._value(name, lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"))
 
+    def count(self, name: str) -> int:
+        right = "a whole number from 0 to 2^53"  # what JSON readers everywhere take
+        return int(self._value(name, lambda v: type(v) is int and 0 <= v <= 2**53, right))
+
     def whole_or_null(self, name: str) -> int | None:
         return None if self.raw.get(name, "") is None else self.whole(name)
 
     def share(self, name: str) -> float:
         right = "a number from 0 to 1"  # NaN is none
-        return float(self._value(name, lambda v: isinstance(v, int | float) and 0 <= v <= 1, right))
+        return float(self._value(name, lambda v: type(v) in (int, float) and 0 <= v <= 1, right))
 
     def share_or_null(self, name: str) -> float | None:
         return None if self.raw.get(name, "") is None else self.share(name)
@@ -119,7 +120,7 @@ class _Fields:
 def _id_row(fields: _Fields) -> IdRow:
     return IdRow(
         set=fields.text("set"),
-        n=fields.whole("n"),
+        n=fields.count("n"),
         accuracy=fields.share_or_null("accuracy"),
         variant=fields.text_or_null("variant") if "variant" in fields.raw else None,
     )
@@ -134,8 +135,8 @@ def _row(fields: _Fields) -> ResultRow:
         set=fields.text("set"),
         group=fields.text("group"),
         metrics=OoDMetrics(
-            n_id=fields.whole("n_id"),
-            n_ood=fields.whole("n_ood"),
+            n_id=fields.count("n_id"),
+            n_ood=fields.count("n_ood"),
             auroc=fields.share("auroc"),
             aupr_id=fields.share("aupr_id"),
             aupr_ood=fields.share("aupr_ood"),
@@ -159,3 +160,10 @@ def _mean(fields: _Fields) -> MeanRow:
             fpr95_ood_pos=fields.share("fpr95_ood_pos"),
         ),
     )
+
+
+def _short(value: object) -> str:
+    try:
+        return f"{value!r:.40}"
+    except ValueError:  # Python refuses to print a whole number of thousands of digits
+        return "a number too long to print"

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from jaxtyping import Float, Int
 
 from mmood.errors import MmoodError
+from mmood.files import read_text
+from mmood.report.arrays import read_arrays
 from mmood.report.blocks import label
 from mmood.report.model import ResultRow, Results
 from mmood.report.results import read_results
+from mmood.yaml_files import parse_yaml
 
 _FIXED = ("key", "label", "predicted")
 
@@ -124,25 +125,23 @@ def _load(folder: Path, name: str) -> Run:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.is_file():
         return {}
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MmoodError(f"The settings {path} cannot be read: {error}.") from error
+    what = f"The file of settings {path}"
+    config = parse_yaml(read_text(path, what), what)
     return config if isinstance(config, dict) else {}
 
 
 def _set_file(path: Path, index_hash: str) -> SetFile:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise MmoodError(f"The scores {path} cannot be read: {error}.") from error
+    arrays = read_arrays(path, f"The file of scores {path}")
     if missing := [name for name in _FIXED if name not in arrays]:
         raise MmoodError(f"The scores {path} have no array '{missing[0]}'; `mmood test` writes them with all three.")
-    if len({array.shape for array in arrays.values()}) > 1 or arrays["key"].ndim != 1:
-        raise MmoodError(f"The arrays of {path} have different lengths; each must have one value per image.")
+    if len({array.shape for array in arrays.values()}) > 1 or not all(arrays[n].dtype.kind == "i" for n in _FIXED):
+        raise MmoodError(f"The arrays of {path} do not belong together; each must have one value per image.")
+    if (np.diff(arrays["key"]) <= 0).any() or (arrays["key"] < 0).any():
+        raise MmoodError(f"The keys in {path} do not ascend from 0, so its rows are not the images of a set.")
+    if broken := [name for name, array in arrays.items() if np.isnan(array).any()]:
+        raise MmoodError(f"The scores {path} hold a value of '{broken[0]}' that is no number.")
     scores = {name: array for name, array in arrays.items() if name not in _FIXED}
     samples = hashlib.sha256(index_hash.encode() + arrays["key"].tobytes()).hexdigest()
     return SetFile(arrays["key"], arrays["label"], arrays["predicted"], scores, samples)

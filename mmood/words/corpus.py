@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from mmood.errors import MmoodError, unknown
+from mmood.files import read_text
 from mmood.words.wordnet import LEXICOGRAPHER_FILES, WordNet, read_wordnet
 
 
@@ -130,7 +131,4 @@ def _read_files(paths: Sequence[str]) -> list[str]:
 
 def read_lines(path: str | Path, what: str) -> list[str]:
     """Return the lines of a UTF-8 text file; `what` names its kind in the MmoodError of a file that is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MmoodError(f"The {what} '{path}' cannot be read as UTF-8 text: {error}.") from error
+    return read_text(path, f"The {what} '{path}'").splitlines()

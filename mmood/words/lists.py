@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmood.encoders.prompts import check_templates, fill
 from mmood.errors import MmoodError, unknown
-from mmood.files import write_atomically
+from mmood.files import parse_json, read_limited, write_atomically
 from mmood.words.corpus import clean_word, read_lines
 from mmood.words.embedding import EncodeText, embed_words
 
@@ -131,19 +131,18 @@ class NegativeList:
         Raises:
             MmoodError: the data has another form, or its hash is not that of its words; `where` names its place.
         """
-        try:
-            if document["schema"] != SCHEMA:
-                raise MmoodError(f"{where} has the schema {document['schema']}; this version reads {SCHEMA}.")
-            parts = tuple(_part_of(part) for part in document["parts"])
-            mined_with, normalise_first = dict(document["mined_with"]), bool(document["normalise_first"])
-            loaded = cls(parts, tuple(document["id_templates"]), mined_with, normalise_first)
-            recorded = document["hash"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MmoodError(f"{where} is not a list of negative labels: {error!r}.") from error
+        schema = _entry(document, "schema", int, where)
+        if schema != SCHEMA:
+            raise MmoodError(f"{where} has the schema {schema}; this version reads {SCHEMA}.")
+        parts = tuple(_part_of(part, where) for part in _entry(document, "parts", list, where))
+        templates = _templates(document, "id_templates", where)
+        mined_with = dict(_entry(document, "mined_with", Mapping, where))
+        loaded = cls(parts, templates, mined_with, _entry(document, "normalise_first", bool, where))
+        recorded = _entry(document, "hash", str, where)
         if recorded != loaded.content_hash:
             raise MmoodError(
                 f"The words of {where} have the hash {loaded.content_hash[:12]}, but the file records "
-                f"{str(recorded)[:12]}: it was edited or cut short. Mine it again, or give the words as plain text."
+                f"{recorded[:12]}: it was edited or cut short. Mine it again, or give the words as plain text."
             )
         return loaded
 
@@ -168,10 +167,8 @@ def load_negatives(path: str | Path, templates: Templates | None = None) -> Nega
         MmoodError: a missing or malformed file, or one without words.
     """
     if Path(path).suffix == ".json":
-        try:
-            document = json.loads("\n".join(read_lines(path, "list of negative labels")))
-        except json.JSONDecodeError as error:
-            raise MmoodError(f"The list of negative labels '{path}' is not JSON: {error}.") from error
+        what = f"The list of negative labels '{path}'"
+        document = parse_json(read_limited(path, what), what)
         loaded = NegativeList.from_document(document, f"'{path}'")
     else:
         lines = read_lines(path, "list of negative labels")
@@ -205,7 +202,27 @@ def _part_document(part: NegativePart) -> dict[str, Any]:
     return {"kind": part.kind, "templates": list(part.templates), "words": words}
 
 
-def _part_of(document: Any) -> NegativePart:
-    words = document["words"]
+def _part_of(document: Any, where: str) -> NegativePart:
+    kind = _kind(_entry(document, "kind", str, where), where)
+    words = _entry(document, "words", (list, dict), where)
     similarity = tuple(words.values()) if isinstance(words, dict) else ()
-    return NegativePart(_kind(document["kind"], "parts"), tuple(document["templates"]), tuple(words), similarity)
+    if not all(isinstance(word, str) for word in words):
+        raise MmoodError(f"{where} has something else than texts among its words of kind '{kind}'.")
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in similarity):
+        raise MmoodError(f"{where} has something else than numbers as similarity of its words of kind '{kind}'.")
+    return NegativePart(kind, _templates(document, "templates", where), tuple(words), similarity)
+
+
+def _templates(document: Any, name: str, where: str) -> tuple[str, ...]:
+    templates = _entry(document, name, list, where)
+    if not all(isinstance(template, str) for template in templates):
+        raise MmoodError(f"{where} has something else than texts in '{name}'.")
+    check_templates(templates)
+    return tuple(templates)
+
+
+def _entry(document: Any, name: str, kind: type | tuple[type, ...], where: str) -> Any:
+    value = document.get(name) if isinstance(document, Mapping) else None
+    if not isinstance(value, kind):
+        raise MmoodError(f"{where} is not a list of negative labels: its entry '{name}' is {value!r:.40}.")
+    return value

@@ -78,7 +78,7 @@ def test_parts_of_another_plan_are_not_mixed_in(tmp_path):
 def test_a_store_that_contradicts_its_manifest_is_refused(tmp_path):
     digest = parts_of(tmp_path).join()
     write_manifest(tmp_path, Manifest({}, "fp16", 11, 2, {}, digest))
-    with pytest.raises(MmoodError, match="not the 11 rows"):
+    with pytest.raises(MmoodError, match="says 11 rows"):
         open_store(tmp_path)
     (tmp_path / "features.safetensors").write_bytes(b"nothing")
     with pytest.raises(MmoodError, match="cannot be read"):

@@ -153,7 +153,7 @@ def change(raw: dict[str, Any], *path: str | int, to: object) -> None:
         (["rows"], {}, "has rows = {}; it must be a list"),
         (["rows", 3], 5, r"rows\[3\] is 5; it must be an object"),
         (["rows", 3, "auroc"], 93.1, r"rows\[3\] has auroc = 93.1; it must be a number from 0 to 1"),
-        (["rows", 0, "auroc"], math.nan, r"has auroc = nan; it must be a number from 0 to 1"),
+        (["rows", 0, "auroc"], math.nan, r"NaN is no number of JSON"),
         (["rows", 0, "seed"], "0", r"has seed = '0'; it must be a whole number"),
         (["rows", 0, "protocol"], "adaptive", "it must be 'static' or 'test_time'"),
         (["means", 1, "group"], None, r"means\[1\] has group = None; it must be a text"),
@@ -173,7 +173,7 @@ def test_missing_fields_and_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(MmoodError, match="There are no results at"):
         read_results(tmp_path)
     file = tmp_path / "results.json"
-    for text, message in [("{", "is not a results file"), ("[]", r"is \[\]"), ('{"schema": 1}', "has no 'stage'")]:
+    for text, message in [("{", "is not JSON"), ("[]", r"is \[\]"), ('{"schema": 1}', "has no 'stage'")]:
         file.write_text(text)
         with pytest.raises(MmoodError, match=message):
             read_results(tmp_path)

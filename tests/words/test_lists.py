@@ -69,7 +69,7 @@ def edited(change):
     [
         ("a.json", "{", "is not JSON"),
         ("a.json", "[1]", "is not a list of negative labels"),
-        ("a.json", "{}", "is not a list of negative labels: KeyError"),
+        ("a.json", "{}", "is not a list of negative labels: its entry"),
         ("a.json", edited(lambda d: d.update(schema=7)), "has the schema 7"),
         ("a.json", edited(lambda d: d["parts"][0]["words"].pop("sea")), "was edited or cut short"),
         ("a.json", edited(lambda d: d["parts"][0].update(kind="verb")), "no kind of words .* 'verb'"),

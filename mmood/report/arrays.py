@@ -1,0 +1,52 @@
+"""Arrays of an npz file that somebody else may have written: plain numbers in one dimension, nothing unpacked."""
+
+from __future__ import annotations
+
+import io
+import tokenize
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmood.errors import MmoodError
+
+# What a damaged archive, and a damaged header in it, raise.
+_DAMAGE = (OSError, ValueError, EOFError, SyntaxError, KeyError, TypeError, RuntimeError, NotImplementedError)
+_BROKEN = (*_DAMAGE, zipfile.BadZipFile, tokenize.TokenError, RecursionError, MemoryError)
+
+
+def read_arrays(path: Path, what: str) -> dict[str, NDArray[np.int64 | np.float32]]:
+    """Return the arrays of an npz file by name; `what` begins the sentence of an error.
+
+    Members must be stored as they are, as `numpy.savez` does it: then nothing in the file can claim more memory than
+    the file has bytes. Numbers are whole (up to 64 bits) or floating (32 or 64 bits); nothing is unpickled.
+
+    Raises:
+        MmoodError: the file cannot be read, or an array is not of that kind.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if packed := [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]:
+                raise MmoodError(f"{what} cannot be read: '{packed[0]}' is compressed; save it by numpy.savez.")
+            size = path.stat().st_size
+            if sum(member.file_size for member in members) > size:
+                raise MmoodError(f"{what} cannot be read: its arrays claim more than its {size} bytes.")
+            return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+    except _BROKEN as error:
+        raise MmoodError(f"{what} cannot be read: {' '.join(str(error).split()) or type(error).__name__}.") from error
+
+
+def _array(content: bytes) -> NDArray[np.int64 | np.float32]:
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("an array is of another version of the format")
+    shape, _, kind = np.lib.format.read_array_header_1_0(stream)
+    if len(shape) != 1 or kind.newbyteorder("=") not in (np.int32, np.int64, np.float32, np.float64):
+        raise ValueError(f"an array has the shape {shape} and the type {kind}; it must be plain numbers in one row")
+    body = content[stream.tell() :]
+    if len(body) != shape[0] * kind.itemsize:
+        raise ValueError(f"an array of {shape[0]} numbers has {len(body)} bytes")
+    return np.frombuffer(body, kind)
