@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from mmood.errors import MmoodError
 from mmood.losses import alignment, modality_gap, uniformity
 from mmood.metrics.gather import gathered
 from mmood.modules.alignment import AlignmentFineTune
@@ -41,7 +42,10 @@ class AlignmentMonitor(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch what the first score is given: scores are modules, and all read the same embeddings."""
         self._embeddings, self._labels = [], []
-        _, first = _module(pl_module).named_scores()[0]
+        scores = _module(pl_module).static_scores()
+        if not scores:
+            raise MmoodError("AlignmentMonitor watches a static score, and model.scores has none; add one such as MCM.")
+        _, first = scores[0]
         self._hook = first.register_forward_pre_hook(self._keep)
 
     def on_validation_batch_end(

@@ -7,23 +7,27 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
 from mmood.callbacks.figures import log_figures
 from mmood.callbacks.predictions import write_predictions, write_scores
+from mmood.callbacks.streams import Streams, evaluate_streams, left_out
 from mmood.data.batch import Batch, Skipped
 from mmood.data.datamodule import EvaluationSet, OoDDataModule
 from mmood.errors import MmoodError
-from mmood.metrics.functional import Rates, accuracy, ood_metrics
+from mmood.metrics.functional import Rates, accuracy, mean_rates, ood_metrics
 from mmood.metrics.gather import gathered_objects
 from mmood.metrics.store import ScoreStore, SetScores, joined_scores
-from mmood.modules.base import AbstractDetector, Scored
+from mmood.modules.base import AbstractDetector, Scored, limited
 from mmood.provenance import provenance
 from mmood.report.blocks import label
 from mmood.report.model import IdRow, ResultRow, Results, build_results, joined_results
 from mmood.report.results import write_results
 from mmood.report.tables import to_rich
+from mmood.streams.settings import DEFAULT as STREAM
+from mmood.streams.settings import StreamSettings
 
 
 class OoDCallback(Callback):
@@ -35,15 +39,18 @@ class OoDCallback(Callback):
     Args:
         save_scores: keep the scores of every image in `scores/<set>.npz`.
         show: print the table at the end of an evaluation.
+        stream: the streams of images for scores that learn from them.
     """
 
-    def __init__(self, save_scores: bool = True, show: bool = True) -> None:
+    def __init__(self, save_scores: bool = True, show: bool = True, stream: StreamSettings = STREAM) -> None:
         self.save_scores = save_scores
         self.show = show
+        self.stream = stream
         self._sets: dict[str, EvaluationSet] = {}
         self._stores: dict[str, ScoreStore] = {}
         self._skipped: list[tuple[str, Skipped]] = []
         self._passes: dict[str, tuple[Results, dict[str, SetScores]]] = {}
+        self._told = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse the precisions in which weights and scores would not be float32."""
@@ -104,17 +111,17 @@ class OoDCallback(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics; `mmood validate` also writes them."""
-        partial = trainer.sanity_checking or _limited(trainer.limit_val_batches)
+        partial = trainer.sanity_checking or limited(trainer.limit_val_batches)
         self._report(trainer, detector(pl_module), "fit" if trainer.state.fn == "fit" else "validate", partial)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log, show and write the metrics."""
-        self._report(trainer, detector(pl_module), "test", _limited(trainer.limit_test_batches))
+        self._report(trainer, detector(pl_module), "test", limited(trainer.limit_test_batches))
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write a row of scores per image."""
         names = data_module(trainer).predict_names()
-        scores = self._stores["predict"].gathered(None if _limited(trainer.limit_predict_batches) else len(names))
+        scores = self._stores["predict"].gathered(None if limited(trainer.limit_predict_batches) else len(names))
         if trainer.is_global_zero:
             path = write_predictions(_run_folder(trainer), scores, names, detector(pl_module).class_names)
             Console().print(f"Predictions: {path}", soft_wrap=True)
@@ -140,12 +147,13 @@ class OoDCallback(Callback):
 
     def _report(self, trainer: Trainer, module: AbstractDetector, stage: str, partial: bool) -> None:
         found = self._gather(partial)
+        streams = self._streams(trainer, module, stage)
         skipped = gathered_objects(self._skipped)
         results = build_results(
             stage=stage,
             id_rows=_id_rows(self._sets, found, module.variant),
-            rows=_rows(self._sets, found, module.variant),
-            provenance=provenance(trainer, module, self._sets),
+            rows=_rows(self._sets, found, module.variant) + streams.rows,
+            provenance={**provenance(trainer, module, self._sets), **streams.provenance},
             skipped=[{"set": name, **sample._asdict()} for name, sample in skipped],
             partial=partial,
         )
@@ -158,6 +166,20 @@ class OoDCallback(Callback):
             Console().print(to_rich(results))
         if stage != "fit" and not partial:
             self._write(_run_folder(trainer), results, found)
+
+    def _streams(self, trainer: Trainer, module: AbstractDetector, stage: str) -> Streams:
+        if not module.runs_streams():
+            if module.stream_scores() and not self._told:
+                self._told = True
+                left_out(module, "a run trains" if stage == "fit" else "not all images are evaluated")
+            return Streams()
+        data = data_module(trainer)
+        folder = _run_folder(trainer) if self.save_scores else None
+        with torch.inference_mode(False):
+            stores = data.evaluation_features("validate" if stage == "validate" else "test")
+        found = evaluate_streams(trainer, module, self._sets, stores, self.stream, folder)
+        data.discard_features()
+        return found
 
     def _with_earlier(
         self, module: AbstractDetector, results: Results, found: dict[str, SetScores]
@@ -194,11 +216,6 @@ def data_module(trainer: Trainer) -> OoDDataModule:
     if not isinstance(module, OoDDataModule):
         raise MmoodError("OoDCallback needs the sets of an OoDDataModule; pass one as `datamodule`.")
     return module
-
-
-def _limited(batches: float | int | None) -> bool:
-    # Of `fast_dev_run` the limit is the whole number 1, one batch; the share 1.0 is all of them.
-    return isinstance(batches, int) or batches not in (None, 1.0)
 
 
 def _run_folder(trainer: Trainer) -> Path:
@@ -242,10 +259,11 @@ def _logged(results: Results) -> dict[str, float]:
     # There is one ID set; under this name a checkpoint can be chosen whatever the set is called.
     if accuracies:
         values["id/accuracy"] = next(iter(accuracies.values()))
+    seeds: dict[str, list[Rates]] = {}
     for row in results.rows:
-        values |= {
-            f"ood/{row.set}/{row.score}_{field.name}": getattr(row.metrics, field.name) for field in fields(Rates)
-        }
+        seeds.setdefault(f"ood/{row.set}/{row.score}", []).append(row.metrics)
+    for name, rates in seeds.items():
+        values |= {f"{name}_{field.name}": getattr(mean_rates(rates), field.name) for field in fields(Rates)}
     for mean in results.means:
         values |= {
             f"ood/mean_{mean.group}/{mean.score}_{field.name}": getattr(mean.rates, field.name)

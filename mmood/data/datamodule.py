@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 
 from mmood.data.benchmarks import check_count
 from mmood.data.catalog import ID_GROUP, Catalog, EvaluationSet, Member, check_classes, members
-from mmood.data.feature_access import FeatureAccess, TrainsOnFeatures
+from mmood.data.feature_access import FeatureAccess, ReadsFeatures, TrainsOnFeatures
 from mmood.data.feature_loader import FeatureLoader, FeatureTrainLoader
 from mmood.data.feature_store import StoredFeatures
 from mmood.data.index import Keys, SetIndex
@@ -172,6 +172,20 @@ class OoDDataModule(LightningDataModule):
         self._classes(entry.index)
         return self._features.encoded(entry.index, self.trainer), entry.keys
 
+    def evaluation_features(self, stage: EvaluationStage) -> dict[str, StoredFeatures]:
+        """Return the stored features of each set of a stage by name, empty sets left out; every rank must call this.
+
+        Row i is key i of the set, whichever keys are evaluated. They are encoded now, by all ranks, if no store has
+        them; under `features: off` they lie in the run folder until `discard_features`.
+        """
+        entries = self.evaluation_sets(stage)
+        return self._features.on_disk({name: e.index for name, e in entries.items() if e.index.count}, self.trainer)
+
+    def discard_features(self) -> None:
+        """Delete the features that were stored for this evaluation alone; every rank must call this."""
+        if self.trainer is not None:
+            self._features.discard(self.trainer)
+
     def reference_dataloader(self, keys: Keys | None = None, augment: bool = False) -> EvalLoader:
         """Return a loader that reads training samples once, in order, with labels: for banks of features.
 
@@ -203,7 +217,12 @@ class OoDDataModule(LightningDataModule):
         transform = self._transform(train=False)
         loaders: dict[str, EvaluationLoader] = {}
         entries = self.evaluation_sets(stage)
-        stores = self._features.stored({name: entry.index for name, entry in entries.items()}, self.trainer)
+        module: object = None if self.trainer is None else self.trainer.lightning_module
+        if isinstance(module, ReadsFeatures) and module.runs_streams():
+            # So that no image is read twice: these stores serve the steps as well, unless a score needs patches.
+            stores = self.evaluation_features(stage) if module.reads_stored_features() else {}
+        else:
+            stores = self._features.stored({name: entry.index for name, entry in entries.items()}, self.trainer)
         for name, entry in entries.items():
             classes = self._classes(entry.index) if entry.group == ID_GROUP else None
             if name in stores:

@@ -35,6 +35,9 @@ class ReadsFeatures(Protocol):
     def encoder_changes(self) -> bool:
         """Return whether the run trains the encoder, so that features are those of this moment only."""
 
+    def runs_streams(self) -> bool:
+        """Return whether scores are evaluated now that read all images of a set in an order of their own."""
+
 
 @runtime_checkable
 class TrainsOnFeatures(Protocol):
@@ -85,6 +88,30 @@ class FeatureAccess:
         found = {name: self.stores.find(index, encoder.identity(index)) for name, index in known.items()}
         return {name: store for name, store in found.items() if store is not None}
 
+    def on_disk(self, indices: Mapping[str, SetIndex], trainer: Trainer | None) -> dict[str, StoredFeatures]:
+        """Return the features of sets by name, memory-mapped; encoded now if no store has them. All ranks must call.
+
+        What is encoded goes into the cache; under `data.features: off` into the run folder, until `discard`.
+
+        Raises:
+            MmoodError: there is no trainer, or `data.features` names a folder without a store that fits.
+        """
+        if trainer is None:
+            raise MmoodError("There is no run that could encode images; use the module in a Trainer.")
+        encoder, found = self.encoder(trainer), {}
+        for name, index in indices.items():
+            identity = encoder.identity(index)
+            own = _run_features(trainer) / store_name(index, identity, "fp32")
+            folder = own if self.stores.setting == OFF else self.stores.folder(index, identity, "fp32")
+            found[name] = self.stores.find(index, identity) or encoder.encode(index, folder)
+        return found
+
+    def discard(self, trainer: Trainer) -> None:
+        """Delete what `on_disk` left in the run folder; every rank must call this."""
+        trainer.strategy.barrier()
+        if self.stores.setting == OFF and trainer.is_global_zero:
+            shutil.rmtree(_run_features(trainer), ignore_errors=True)
+
     def encoded(self, index: SetIndex, trainer: Trainer | None, augment_seed: int | None = None) -> StoredFeatures:
         """Return the features of a set, after encoding it if no store has them; every rank must call this.
 
@@ -105,9 +132,13 @@ class FeatureAccess:
         name, key = store_name(index, identity, "fp32"), (index.hash, augment_seed)
         if key not in self._held or self._held[key][0] != name:
             self._held.pop(key, None)
-            folder = Path(trainer.default_root_dir) / "features" / name
+            folder = _run_features(trainer) / name
             self._held[key] = (name, _in_memory(encoder, index, folder))
         return self._held[key][1]
+
+
+def _run_features(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "features"
 
 
 def _in_memory(encoder: SetEncoder, index: SetIndex, folder: Path) -> StoredFeatures:

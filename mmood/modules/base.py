@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +17,7 @@ from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build
 from mmood.errors import MmoodError
 from mmood.modules.interpolation import WeightInterpolation
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
+from mmood.scores.streams.base import AbstractStreamScore
 
 # Names of other arrays in `scores/<set>.npz`, and of arguments of the function that writes it.
 _RESERVED = frozenset({"key", "label", "predicted", "file", "allow_pickle"})
@@ -30,19 +31,22 @@ class Scored(TypedDict):
         label: (B,) int64, -1 for OoD.
         predicted: (B,) int64, the class with the largest logit.
         scores: (B, S) float32, a column per score in the order of `AbstractDetector.score_names`.
+        embedded: what the scores read; only where images are predicted and a stream score is still to see them.
     """
 
     key: Int[Tensor, " batch"]
     label: Int[Tensor, " batch"]
     predicted: Int[Tensor, " batch"]
     scores: Float[Tensor, "batch scores"]
+    embedded: NotRequired[Embedded]
 
 
 class AbstractDetector(LightningModule, ABC):
     """A LightningModule whose evaluation steps score images.
 
     A subclass says what its logits are (`logits`) and what scores may know of the ID side (`reference`).
-    The module reports nothing: `OoDCallback` evaluates what the steps return.
+    The module reports nothing: `OoDCallback` evaluates what the steps return, and runs the stream scores, for which
+    the order of all images counts, when the steps are done.
 
     Args:
         encoder: which encoder to build.
@@ -63,13 +67,13 @@ class AbstractDetector(LightningModule, ABC):
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """The names of the scores, in the order of the columns of `Scored`."""
-        return tuple(self.scores)
+        """The names of the static scores, in the order of the columns of `Scored`."""
+        return tuple(name for name, _ in self.static_scores())
 
     @property
     def parts(self) -> frozenset[Part]:
-        """The parts of `Embedded` that at least one score reads."""
-        return frozenset().union(*(score.needs for _, score in self.named_scores()))
+        """The parts of `Embedded` that at least one static score reads."""
+        return frozenset().union(*(score.needs for _, score in self.static_scores()))
 
     @property
     def variant(self) -> str | None:
@@ -93,8 +97,26 @@ class AbstractDetector(LightningModule, ABC):
         """Return what a reader must know of the module to compute the same logits (prompts, hyper-parameters)."""
 
     def named_scores(self) -> list[tuple[str, AbstractScore]]:
-        """Return the scores with their names, in the order of the columns of `Scored`."""
+        """Return all scores with their names, in the order of the settings."""
         return [(name, score) for name, score in self.scores.items() if isinstance(score, AbstractScore)]
+
+    def static_scores(self) -> list[tuple[str, AbstractScore]]:
+        """Return the scores of single images with their names, in the order of the columns of `Scored`."""
+        return [(name, score) for name, score in self.named_scores() if not isinstance(score, AbstractStreamScore)]
+
+    def stream_scores(self) -> list[tuple[str, AbstractStreamScore]]:
+        """Return the scores that learn from the stream of test images, with their names."""
+        return [(name, score) for name, score in self.named_scores() if isinstance(score, AbstractStreamScore)]
+
+    def runs_streams(self) -> bool:
+        """Return whether stream scores are evaluated now: in whole tests and validations, not while a run trains."""
+        if self._trainer is None or not self.stream_scores():
+            return False
+        limits = {
+            TrainerFn.TESTING: self._trainer.limit_test_batches,
+            TrainerFn.VALIDATING: self._trainer.limit_val_batches,
+        }
+        return self._trainer.state.fn in limits and not limited(limits[self._trainer.state.fn])
 
     def image_transform(self, train: bool) -> ImageTransform:
         """Return the transform that the data module applies to an RGB image."""
@@ -102,15 +124,17 @@ class AbstractDetector(LightningModule, ABC):
 
     @torch.no_grad()
     def fit_scores(self) -> None:
-        """Let every score learn what it needs of the ID side."""
+        """Let every score learn what it needs of the ID side; while a run trains, the static scores alone."""
         if self.interpolation is not None and not (self.interpolation.loaded or self._fitting()):
             raise MmoodError(
                 f"`model.weight_interpolation` is {list(self.interpolation.alphas)}, but no checkpoint was loaded to "
                 "whose weights it could go; name one with --ckpt_path."
             )
-        reference = self.reference()
-        for _, score in self.named_scores():
-            score.fit(reference)
+        # Lightning tests in inference mode; a stream score may have to differentiate what it learned here.
+        with torch.inference_mode(False):
+            reference = self.reference()
+            for _, score in self.static_scores() if self._fitting() else self.named_scores():
+                score.fit(reference)
 
     def embed(self, batch: Batch) -> Embedded:
         """Return what the scores read of a batch, float32 whatever the precision of the trainer."""
@@ -133,12 +157,12 @@ class AbstractDetector(LightningModule, ABC):
         """Return the scores of a batch, computed in float32 outside autocast."""
         embedded = self.embed(batch)
         with torch.autocast(self.device.type, enabled=False):
-            columns = [score(embedded).float() for _, score in self.named_scores()]
+            columns = [score(embedded).float() for _, score in self.static_scores()]
         return Scored(
             key=batch["key"],
             label=batch["label"],
             predicted=embedded.logits.argmax(dim=-1),
-            scores=torch.stack(columns, dim=-1),
+            scores=torch.stack(columns, dim=-1) if columns else embedded.logits.new_empty(len(embedded.logits), 0),
         )
 
     def on_validation_start(self) -> None:
@@ -195,6 +219,16 @@ class AbstractDetector(LightningModule, ABC):
         return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
 
 
+def limited(batches: float | int | None) -> bool:
+    """Return whether a limit of Lightning's leaves batches out.
+
+    >>> limited(1), limited(1.0)
+    (True, False)
+    """
+    # Of `fast_dev_run` the limit is the whole number 1, one batch; the share 1.0 is all of them.
+    return isinstance(batches, int) or batches not in (None, 1.0)
+
+
 def _stored(batch: Batch) -> EncodedImages:
     """Return the encoded images of a batch from a feature store; what was stored in half is made of unit norm again."""
     embedding = batch.get("embedding")
@@ -225,6 +259,8 @@ def _checked(scores: Mapping[str, AbstractScore]) -> dict[str, AbstractScore]:
             raise MmoodError(
                 f"model.scores has the name '{name}', which has a meaning in the files of scores; use another."
             )
+        if isinstance(scores[name], AbstractStreamScore) and "patches" in scores[name].needs:
+            raise MmoodError(f"model.scores.{name} reads patches, and streams run on stored features, which have none.")
     if not scores:
         raise MmoodError("model.scores is empty; name at least one score, such as {mcm: {class_path: MCM}}.")
     return dict(scores)

@@ -1,0 +1,5 @@
+"""Test-time streams: in which order a score that learns from the test images meets them, and what came of it."""
+
+from mmood.streams.settings import StreamSettings
+
+__all__ = ["StreamSettings"]
