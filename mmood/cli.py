@@ -20,6 +20,7 @@ mmood: out-of-distribution image detection with vision-language models
   mmood predict   --config NAME ...    score images without labels
   mmood pack      --out SET ...        make or index WebDataset shards
   mmood embed     --config NAME ...    encode every set once: later runs read features, no images
+  mmood tune      --config NAME --grid GRID  choose settings of scores on validation sets
   mmood negatives --config NAME --out FILE   mine negative labels for a look or for reuse
   mmood report    RUN [RUN ...]        put runs side by side in one page
   mmood doctor    [--config NAME ...]  say what works here and whether a config would run
@@ -80,6 +81,12 @@ def _embed(arguments: list[str]) -> int:
     return embed(arguments[1:])
 
 
+def _tune(arguments: list[str]) -> int:
+    from mmood.tuning.command import main as tune
+
+    return tune(arguments[1:])
+
+
 def _doctor(arguments: list[str]) -> int:
     from mmood.doctor import main as doctor
 
@@ -119,6 +126,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "predict": _lightning,
     "pack": _pack,
     "embed": _embed,
+    "tune": _tune,
     "doctor": _doctor,
     "negatives": _negatives,
     "demo": _demo,

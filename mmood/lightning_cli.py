@@ -26,6 +26,7 @@ from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.modules import AbstractDetector
 from mmood.run_folder import run_folder
+from mmood.tuning.record import TunedSettings
 
 # How gloo and NCCL say that the process at the other end is gone.
 _LOST_PEER = re.compile(r"Connection (closed|reset) by (remote )?peer|remote process exited|Broken pipe")
@@ -71,6 +72,7 @@ class DetectorCLI(LightningCLI):
             "--run_dir", type=str | None, default=None, help="Folder of the run (default: runs/NAME/VERSION)."
         )
         parser.add_lightning_class_args(OoDCallback, "evaluation")
+        parser.add_lightning_class_args(TunedSettings, "tuned")
         # On instantiation: so the data are built and checked before a model is loaded.
         parser.link_arguments(
             "data", "model.init_args.class_names", compute_fn=self._checked_class_names, apply_on="instantiate"

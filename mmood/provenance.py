@@ -15,6 +15,7 @@ from mmood import __version__
 from mmood.data.datamodule import EvaluationSet
 from mmood.encoders import class_names_hash
 from mmood.modules import AbstractDetector
+from mmood.tuning.record import tuned_settings
 
 _LIBRARIES = ("torch", "torchvision", "lightning", "open_clip_torch", "torchmetrics", "timm", "webdataset")
 
@@ -30,6 +31,7 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
         "settings": module.settings(),
         "class_names": {"count": len(module.class_names), "sha256": class_names_hash(module.class_names)},
         "scores": {name: score.settings() for name, score in module.named_scores()},
+        "tuned": tuned_settings(trainer, module, sets),
         "sets": {name: _of_set(entry) for name, entry in sets.items()},
         "precision": str(trainer.precision),
         "accelerator": _device_name(module.device),

@@ -99,7 +99,7 @@ def main() -> int:
         with safe_open(folder / "features.safetensors", framework="pt") as file:
             mapped = file.get_tensor("features")
         probe = probe_of(folder, classes)
-        rows = training_rows(probe.probe, mapped, torch.arange(images), targets, ProbeSettings(BATCH))
+        rows = training_rows(probe.probe, {"features": mapped}, torch.arange(images), targets, ProbeSettings(BATCH))
         ratios = []
         for number in range(ROUNDS):
             bare, probed = bare_epoch(ram, targets, classes, device), probe_epoch(probe, rows, device)

@@ -1,0 +1,110 @@
+"""Tuning without OoD images: some ID classes are left out in turn and stand for OoD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmood.data.plan import digest
+from mmood.errors import MmoodError
+from mmood.scores.base import Bank, Embedded, LinearHead, Reference, Tokens
+
+FOLDS = 5
+
+
+def class_folds(classes: int, folds: int = FOLDS, seed: int = 0) -> list[Int[Tensor, " left_out"]]:
+    """Return which classes each fold leaves out: every class once, sizes equal to one, drawn by the seed.
+
+    Args:
+        classes: C.
+        folds: at most so many; no fold leaves fewer than two classes as ID.
+        seed: of the draw, which is the same on every machine.
+
+    Raises:
+        MmoodError: there are fewer than three classes.
+
+    >>> [fold.tolist() for fold in class_folds(4, folds=2)]
+    [[0, 2], [1, 3]]
+    """
+    if classes < 3:
+        raise MmoodError(f"--criterion held_out_classes leaves out ID classes, and with {classes} too few remain.")
+    order = sorted(range(classes), key=lambda number: digest(seed, number))
+    parts = min(folds, classes)
+    return [torch.tensor(sorted(order[part::parts])) for part in range(parts)]
+
+
+@dataclass(frozen=True)
+class WithoutClasses:
+    """A reference that knows some of the ID classes only.
+
+    Prototypes, rows of the head and bank images of the others are gone; labels count the classes that are left. The
+    encoder, and a head that was trained on all classes, have seen the others all the same.
+
+    Attributes:
+        whole: the reference.
+        kept: classes that are left, ascending.
+    """
+
+    whole: Reference
+    kept: Int[Tensor, " kept"]
+    _banks: dict[tuple[int | None, str], Bank] = field(default_factory=dict, repr=False)
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """The names of the classes that are left."""
+        return [self.whole.class_names[number] for number in self.kept.tolist()]
+
+    @property
+    def prototypes(self) -> Float[Tensor, "classes dim"]:
+        """Unit-norm text prototypes of the classes that are left."""
+        prototypes = self.whole.prototypes
+        return prototypes[self.kept.to(prototypes.device)]
+
+    def identity(self) -> dict[str, object]:
+        """Return what names the encoder for good."""
+        return self.whole.identity()
+
+    def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
+        """Return the ID training images of the classes that are left, in memory; the same object each time."""
+        if (shots, transform) not in self._banks:
+            bank = self.whole.bank(shots, transform)
+            rows = torch.isin(bank.labels, self.kept).nonzero().flatten()
+            self._banks[shots, transform] = Bank(
+                bank.features[rows],
+                torch.searchsorted(self.kept, bank.labels[rows]),
+                bank.keys[rows],
+                None if bank.embedding is None else bank.embedding[rows],
+                {**bank.identity, "classes": self.kept.tolist()},
+            )
+        return self._banks[shots, transform]
+
+    def head(self) -> LinearHead | None:
+        """Return the rows of the head for the classes that are left."""
+        head = self.whole.head()
+        if head is None:
+            return None
+        kept = self.kept.to(head.weight.device)
+        return LinearHead(head.reads, head.weight[kept], head.bias[kept])
+
+    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
+        """Return embeddings of whole texts."""
+        return self.whole.encode_text(texts, normalise)
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Return whole texts as tokens."""
+        return self.whole.tokens(texts)
+
+    def encode_tokens(
+        self, embeddings: Float[Tensor, "texts length width"], ids: Int[Tensor, "texts length"]
+    ) -> Float[Tensor, "texts dim"]:
+        """Return embeddings of tokens."""
+        return self.whole.encode_tokens(embeddings, ids)
+
+    def embedded(self, batch: Embedded) -> Embedded:
+        """Return images with the logits of the classes that are left."""
+        return replace(batch, logits=batch.logits[:, self.kept.to(batch.logits.device)])
