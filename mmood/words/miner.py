@@ -66,3 +66,9 @@ INTERNEG = NegativeMiner(
     templates=Templates(id=("The nice {}.",), noun=("The nice {}.",), adjective=("This is a {} photo.",)),
 )
 """InterNeg's mining (arXiv 2603.02618)."""
+
+ADANEG = NegativeMiner(
+    count=10_000,
+    templates=Templates(id=("The nice {}.",), noun=("The nice {}.",), adjective=("This is a {} photo.",)),
+)
+"""AdaNeg's mining (arXiv 2410.20149): NegLabel's, 10,000 words."""

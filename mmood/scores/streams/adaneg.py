@@ -142,9 +142,10 @@ class AdaNeg(AbstractStreamScore):
         """Forget the stream; nothing here is drawn, so the seed changes nothing."""
         texts, length = self._fitted(), self.proxies.length - int(self.reference_behaviour)
         self.memory_ = ImageMemory(len(texts), length, texts.shape[1], self.proxies.replace, texts.device)
-        self.moved_ = (
-            TaskProxies(texts) if self.proxies.kind == "task" else SampleProxies(texts, length, self.proxies.beta)
-        )
+        if self.proxies.kind == "task":
+            self.moved_ = TaskProxies(texts)
+        else:
+            self.moved_ = SampleProxies(texts, length, self.proxies.beta)
         self.counts_ = [0, 0, 0]
         self.history_ = deque([1, 0] * self.gates.start, maxlen=self.gates.history)
 
@@ -232,16 +233,16 @@ class AdaNeg(AbstractStreamScore):
         memory, adaptive = self._memory(), static
         filled = memory.filled()
         if len(filled):
-            moved = self._moved().cosines(filled, memory, embedding, logits * self.temperature)
+            moved = self._moved().logits(filled, memory, embedding, logits, self.temperature)
             # A text without images is its own proxy, so only the others' columns change.
-            adaptive = self._shares(logits.index_copy(1, filled, moved.T / self.temperature))
+            adaptive = self._shares(logits.index_copy(1, filled, moved.T))
         return functional.mixed_log_odds(adaptive, static, self.weight)
 
     def _learn(self, embedding: Tensor, logits: Tensor, static: Shares) -> None:
         """Put the confident images under their nearest text."""
         gaps = self.gates.gaps(self.history_)
         is_id, is_ood = functional.gates(static[0] - static[1], self.gates.centre, *gaps)
-        names, words = logits[is_id][:, : self.classes_], logits[is_ood][:, self.classes_ :]
+        names, words = logits[:, : self.classes_][is_id], logits[:, self.classes_ :][is_ood]
         confident = torch.cat([is_id.nonzero(), is_ood.nonzero()]).squeeze(-1)
         memory = self._memory()
         touched = memory.insert(

@@ -65,20 +65,22 @@ class AbstractProxies(ABC):
         """Learn of the images of some texts."""
 
     @abstractmethod
-    def cosines(
+    def logits(
         self,
         texts: Int64[Tensor, " filled"],
         memory: ImageMemory,
         embedding: Float[Tensor, "batch dim"],
         static: Float[Tensor, "batch texts"],
+        temperature: float,
     ) -> Float[Tensor, "filled batch"]:
-        """Return the cosines of images with the proxies of texts that have images.
+        """Return the cosines of images with the proxies of texts that have images, divided by the temperature.
 
         Args:
             texts: which texts.
             memory: their images.
             embedding: (B, D) of the images to score.
-            static: (B, T) their cosines with all texts.
+            static: (B, T) the same with all texts themselves.
+            temperature: divides the cosines.
         """
 
 
@@ -96,11 +98,16 @@ class TaskProxies(AbstractProxies):
         for part in chunks(texts):
             self.table[part] = task_proxies(self.texts[part], memory.images(part))
 
-    def cosines(
-        self, texts: Int64[Tensor, " filled"], memory: ImageMemory, embedding: Tensor, static: Tensor
+    def logits(
+        self,
+        texts: Int64[Tensor, " filled"],
+        memory: ImageMemory,
+        embedding: Tensor,
+        static: Tensor,
+        temperature: float,
     ) -> Float[Tensor, "filled batch"]:
         """Return one product with the table."""
-        return self.table[texts] @ embedding.T
+        return self.table[texts] @ (embedding / temperature).T
 
 
 @final
@@ -118,12 +125,18 @@ class SampleProxies(AbstractProxies):
         for part in chunks(texts):
             self.inner[part] = gram(self.texts[part], memory.images(part))
 
-    def cosines(
-        self, texts: Int64[Tensor, " filled"], memory: ImageMemory, embedding: Tensor, static: Tensor
+    def logits(
+        self,
+        texts: Int64[Tensor, " filled"],
+        memory: ImageMemory,
+        embedding: Tensor,
+        static: Tensor,
+        temperature: float,
     ) -> Float[Tensor, "filled batch"]:
-        """Return the cosines with proxies of which each image has its own."""
+        """Return those with proxies of which each image has its own."""
         found = [embedding.new_empty(0, len(embedding))]
         for part in chunks(texts):
-            places = torch.cat([static[:, part].T.unsqueeze(1), memory.cosines(part, embedding)], dim=1)
-            found.append(sample_cosines(places, self.inner[part], self.beta))
+            own = static[:, part].T.unsqueeze(1) * temperature
+            places = torch.cat([own, memory.cosines(part, embedding)], dim=1)
+            found.append(sample_cosines(places, self.inner[part], self.beta) / temperature)
         return torch.cat(found)
