@@ -15,6 +15,7 @@ from mmood.data.feature_store import StoredFeatures
 from mmood.data.index import Keys, SetIndex
 from mmood.data.loader import Decoder, EvalLoader
 from mmood.data.plan import held_out
+from mmood.data.position import TrainState
 from mmood.data.predict import PredictSet, find_predict_set
 from mmood.data.settings import DataPlan, LoaderSettings, ValSettings, check_distinct, resolve
 from mmood.data.sources import SampleSource, ShardSource
@@ -91,6 +92,8 @@ class OoDDataModule(LightningDataModule):
         self.features = features
         self.catalog = Catalog(root, loader.pipes)
         self._features = FeatureAccess(features, batch_size, loader)
+        self._train_loader: TrainLoader | FeatureTrainLoader | None = None
+        self._resume_at: TrainState | None = None
 
     def setup(self, stage: str) -> None:
         """Find every set that the stage (fit, validate, test, predict) reads, and check it; no image is read."""
@@ -143,12 +146,34 @@ class OoDDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader | FeatureTrainLoader:
         """Return the training loader over `train`, without what `val.id` holds out; a probe chooses its own rows."""
+        loader = self._train_loader = self._new_train_loader()
+        if self._resume_at is not None:
+            loader.load_state_dict(self._resume_at)
+            self._resume_at = None
+        return loader
+
+    def _new_train_loader(self) -> TrainLoader | FeatureTrainLoader:
         module: object = None if self.trainer is None else self.trainer.lightning_module
         if isinstance(module, TrainsOnFeatures):
             return FeatureTrainLoader(module.training_rows(), self.loader.seed, *self._rank_and_world())
         index = self.catalog.index(self._train_name())
         decoder = Decoder(self._transform(train=True), self._classes(index))
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
+
+    def state_dict(self) -> dict[str, TrainState]:
+        """Return where the training loader stands.
+
+        Lightning keeps it too, but gives it back only to loaders that it makes after it has read the checkpoint. Where
+        a schedule asks for the number of steps, it makes them before, and the epoch would begin again.
+        """
+        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, TrainState]) -> None:
+        """Let the training loader go on where a checkpoint stands; it need not be made yet."""
+        if self._train_loader is None:
+            self._resume_at = state_dict.get("train")
+        elif "train" in state_dict:
+            self._train_loader.load_state_dict(state_dict["train"])
 
     def train_features(self, augment: bool = False) -> StoredFeatures:
         """Return the stored features of all of `train`; encoded now, by all ranks, if no store has them.
