@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from mmood import __version__
 from mmood.errors import MmoodError, unknown
+from mmood.requeue import listen
 
 USAGE = """\
 mmood: out-of-distribution image detection with vision-language models
@@ -60,6 +61,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
+    listen(command)
     return COMMANDS[command](arguments)
 
 

@@ -19,12 +19,14 @@ from lightning.pytorch.loggers import CSVLogger
 
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
 from mmood.callbacks import OoDCallback, RunFiles
+from mmood.callbacks.requeue import Requeue
 from mmood.checkpoints import stored_config
 from mmood.config_errors import own_error, sentence
 from mmood.config_files import with_found_configs
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.modules import AbstractDetector
+from mmood.requeue import checkpoint_to_resume, job_id, turns
 from mmood.run_folder import run_folder
 from mmood.tuning.record import TunedSettings
 
@@ -143,9 +145,12 @@ class DetectorCLI(LightningCLI):
         folder = run_folder(given, config.name or type(self.model).__name__.lower())
         kwargs["default_root_dir"] = folder
         if config.trainer.logger in (None, True):
-            kwargs["logger"] = CSVLogger(folder, name="logs", version=stage)
+            # One for each turn of a requeued job: Lightning would delete what the turn before has logged.
+            kwargs["logger"] = CSVLogger(folder, name="logs", version=f"{stage}.{turn}" if (turn := turns()) else stage)
         if stage == "fit":
             kwargs["callbacks"] = _with_checkpoints(config.trainer, folder)
+            if checkpoint := checkpoint_to_resume(folder / "checkpoints"):
+                config.ckpt_path = str(checkpoint)
         try:
             return super().instantiate_trainer(**kwargs)
         except (ValueError, MisconfigurationException) as error:
@@ -163,6 +168,8 @@ def _with_checkpoints(settings: Namespace, folder: Path) -> list[Callback]:
         callbacks += checkpoints
     for callback in checkpoints:
         callback.dirpath = callback.dirpath or str(folder / "checkpoints")
+    if job_id() is not None:
+        callbacks.append(Requeue(folder / "checkpoints"))
     return callbacks
 
 

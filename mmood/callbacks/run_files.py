@@ -14,6 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mmood import __version__
 from mmood.checkpoints import KEY
 from mmood.files import write_atomically
+from mmood.requeue import job_id
 
 
 class RunFiles(SaveConfigCallback):
@@ -35,6 +36,8 @@ class RunFiles(SaveConfigCallback):
         config["data"]["class_names"] = list(pl_module.class_names)  # type: ignore[arg-type]
         checkpoint[KEY] = {
             "version": __version__,
+            # Only this job goes on from the checkpoint by itself, when it is requeued.
+            "job": job_id(),
             "model": _anchored(config["model"]),
             "data": _anchored(config["data"]),
         }
