@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 
 from mmood import __version__
 from mmood.data.datamodule import EvaluationSet
+from mmood.data.feature_loader import FeatureLoader
 from mmood.encoders import class_names_hash
 from mmood.modules import AbstractDetector
 from mmood.tuning.record import tuned_settings
@@ -32,7 +33,8 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
         "class_names": {"count": len(module.class_names), "sha256": class_names_hash(module.class_names)},
         "scores": {name: score.settings() for name, score in module.named_scores()},
         "tuned": tuned_settings(trainer, module, sets),
-        "sets": {name: _of_set(entry) for name, entry in sets.items()},
+        "sets": {name: {**_of_set(entry), "features": _store_of(trainer, name)} for name, entry in sets.items()},
+        "banks": list(trainer.datamodule.banks.values()),  # type: ignore[attr-defined]
         "precision": str(trainer.precision),
         "accelerator": _device_name(module.device),
         "world_size": trainer.world_size,
@@ -43,6 +45,16 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
 
 def _of_set(entry: EvaluationSet) -> dict[str, object]:
     return {"group": entry.group, "n": entry.count, "index_sha256": entry.index.hash, "source": entry.index.source}
+
+
+def _store_of(trainer: Trainer, name: str) -> dict[str, object] | None:
+    """Return which feature store stood in the place of a set's images; None if they were read."""
+    loaders: object = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+    loader = loaders.get(name) if isinstance(loaders, dict) else None
+    if not isinstance(loader, FeatureLoader):
+        return None
+    manifest = loader.store.manifest
+    return {"sha256": manifest.sha256, "dtype": manifest.dtype, "batch_size": manifest.batch_size}
 
 
 def _device_name(device: torch.device) -> str:

@@ -1,5 +1,6 @@
 """`mmood embed` and what reads its stores, from outside: commands in, files out."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -54,6 +55,30 @@ def test_every_set_is_encoded_once_and_the_numbers_are_those_of_the_images(flags
         ):
             np.testing.assert_array_equal(one["label"], two["label"])
             np.testing.assert_allclose(one["max_logit"], two["max_logit"], atol=1e-6)
+
+
+def test_provenance_names_the_stores_and_the_bank(flags, toy_flags, tmp_path):
+    more = ["--data.train", "toy-train", "--data.val.id", "0.25"]
+    scores = "{one: {class_path: KNN}, few: {class_path: KNN, init_args: {shots: 2}}, mcm: {class_path: MCM}}"
+    embed([*flags, *more], "--dtype", "fp16")
+    found = results_of([*flags, *more], tmp_path / "stored", "--model.scores", scores)["provenance"]
+    for name in (*SETS, "toy-train"):
+        (folder,) = (tmp_path / "stores").glob(f"{name}.*")
+        digest = hashlib.sha256((folder / "features.safetensors").read_bytes()).hexdigest()
+        if name == "toy-train":
+            assert [bank["features_sha256"] for bank in found["banks"]] == [digest, digest]
+        else:
+            assert found["sets"][name]["features"] == {"sha256": digest, "dtype": "fp16", "batch_size": 8}
+    assert [(bank["set"], bank["shots"], bank["dtype"], bank["labels"]) for bank in found["banks"]] == [
+        ("toy-train", None, "fp16", "true"),
+        ("toy-train", 2, "fp16", "true"),
+    ]
+    whole, few = (bank["n"] for bank in found["banks"])
+    assert 30 < whole < 48
+    assert few == 6
+    images = results_of([*toy_flags, "--data.features", "off"], tmp_path / "images")["provenance"]
+    assert images["banks"] == []
+    assert {entry["features"] for entry in images["sets"].values()} == {None}
 
 
 def test_a_second_test_with_other_scores_reads_no_image(flags, toy_root, tmp_path):

@@ -92,6 +92,8 @@ class OoDDataModule(LightningDataModule):
         self.features = features
         self.catalog = Catalog(root, loader.pipes)
         self._features = FeatureAccess(features, batch_size, loader)
+        # What scores were fitted on, for the provenance: shots and transform -> identity.
+        self.banks: dict[tuple[int | None, str], dict[str, object]] = {}
         self._train_loader: TrainLoader | FeatureTrainLoader | None = None
         self._resume_at: TrainState | None = None
 

@@ -194,17 +194,19 @@ def id_bank(
     store = data.train_features(augment=transform == "train")
     keys = torch.from_numpy(data.train_keys())
     classes = store.label[keys] if labels is None else labels(store, keys)
-    identity = {
+    identity: dict[str, object] = {
         "set": data.train,
         "index_sha256": store.manifest.identity["index_sha256"],
         "features_sha256": store.manifest.sha256,
         "dtype": store.manifest.dtype,
         "shots": shots,
         "transform": transform,
+        "labels": "true" if labels is None else "pseudo",
     }
     if shots is not None:
         drawn = few_shot(classes, shots, data.loader.seed)
         keys, classes = keys[drawn], classes[drawn]
+    data.banks[shots, transform] = {**identity, "n": len(keys)}
     if len(keys) == len(store.label):
         return Bank(store.features, classes, keys, store.embedding, identity)
     embedding = None if store.embedding is None else store.embedding[keys]
