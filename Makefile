@@ -11,7 +11,7 @@ export LD_PRELOAD := $(JEMALLOC)
 export MALLOC_CONF := oversize_threshold:0,dirty_decay_ms:5000
 endif
 
-.PHONY: install demo test lint bench picture clean
+.PHONY: install demo test lint fuzz audit bench picture clean
 
 install: $(STAMP)
 
@@ -30,6 +30,15 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml mmood
+
+# Some 26,000 damaged files, other ones each time; `make test` tries some 400.
+fuzz: $(STAMP)
+	MMOOD_FUZZ=1200 $(BIN)/python -m pytest tests/fuzz --quiet --capture=no
+
+# Known vulnerabilities of the versions that the tests pass on; asks PyPI.
+audit: $(STAMP)
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 bench: $(STAMP)
 	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -14,12 +14,19 @@ from mmood.errors import MmoodError
 from mmood.modules import AbstractDetector
 from mmood.scores import AbstractScore
 
+# Characters of an error: it may quote a whole value.
+_LONGEST = 800
 _KEY = re.compile(r"""Parser key ["']([\w.-]+)["']""")
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 
 
 def sentence(error: BaseException, known_keys: Iterable[str] = ()) -> str:
     """Return the sentence for an error of parsing: where it is, what was wrong, what was probably meant."""
+    text = _sentence(error, known_keys)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
     messages = [str(link) for link in _chain(error)]
     last = messages[-1].strip()
     if unrecognised := re.match(r"unrecognized arguments: --([\w.-]+)", last):

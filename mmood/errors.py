@@ -24,4 +24,4 @@ def unknown(what: str, value: str, known: Iterable[str], limit: int = 12) -> Mmo
     near = difflib.get_close_matches(value, names, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     shown = ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-    return MmoodError(f"There is no {what} '{value}'{hint} Known: {shown or 'none'}.")
+    return MmoodError(f"There is no {what} '{value:.80}'{hint} Known: {shown or 'none'}.")

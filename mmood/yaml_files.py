@@ -40,6 +40,8 @@ def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
     if id(node) not in sizes:
         sizes[id(node)] = MAX_NODES + 1  # until it is known: a node that contains itself has no end
         children: list[yaml.Node] = []
+        if isinstance(node, yaml.ScalarNode):
+            node.value.encode()  # half of a surrogate pair is no text
         if isinstance(node, yaml.SequenceNode):
             children = node.value
         elif isinstance(node, yaml.MappingNode):

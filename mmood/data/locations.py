@@ -90,7 +90,10 @@ def open_stream(location: str) -> IO[bytes]:
         OSError: it cannot be opened.
     """
     if is_local(location):
-        return Path(location).open("rb")
+        try:
+            return Path(location).open("rb")
+        except ValueError as error:  # a NUL, or half of a surrogate pair
+            raise OSError(f"{location!r:.80} cannot be a path") from error
     if is_remote(location):
         return io.BufferedReader(HttpStream(location), 2**20)
     # Imported here: webdataset imports torch, and `mmood pack` of local files starts without it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,7 @@ from mmood.encoders.base import RANDOM, EncoderSettings
 from mmood.encoders.towers import VisionLanguageModel
 from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable
 from mmood.errors import MmoodError, unknown
+from mmood.files import parse_json, read_limited
 
 LOCAL = "local-dir:"
 HUB = "hf-hub:"
@@ -61,14 +61,24 @@ def _check_folder(folder: Path) -> None:
         raise MmoodError(f"There is no folder '{folder}' with an open_clip model.")
     if not config.is_file():
         raise MmoodError(f"The folder '{folder}' has no {CONFIG_FILE}, so it is no saved open_clip model.")
-    try:
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MmoodError(f"'{config}' is not valid JSON: {error}.") from error
+    content = parse_json(read_limited(config, f"'{config}'"), f"'{config}'")
     if not isinstance(content, dict) or "model_cfg" not in content:
         raise MmoodError(f"'{config}' has no entry 'model_cfg', so it does not describe an open_clip model.")
+    _check_no_code(content, f"'{config}'")
     if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
         raise MmoodError(f"The folder '{folder}' has no weights ({', '.join(WEIGHTS)}) beside its {CONFIG_FILE}.")
+
+
+def _check_no_code(content: Any, what: str) -> None:
+    """Raise MmoodError if a model's configuration asks to run code that comes with its tokenizer."""
+    model = content.get("model_cfg") if isinstance(content, dict) else None
+    text = model.get("text_cfg") if isinstance(model, dict) else None
+    options = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
+    if isinstance(options, dict) and options.get("trust_remote_code"):
+        raise MmoodError(
+            f"{what} sets trust_remote_code for its tokenizer, which would run code that came with the model; mmood "
+            "does not. Use a model whose tokenizer is part of the package transformers."
+        )
 
 
 def load_model(settings: EncoderSettings) -> VisionLanguageModel:
@@ -103,7 +113,9 @@ def load_tokenizer(settings: EncoderSettings) -> Tokenizer:
     try:
         if settings.name.startswith(HUB):
             # Without its configuration open_clip would guess another tokenizer.
-            _download_from_hub(settings, CONFIG_FILE)
+            config = Path(_download_from_hub(settings, CONFIG_FILE))
+            what = f"The {CONFIG_FILE} of '{settings.name}'"
+            _check_no_code(parse_json(read_limited(config, what), what), what)
         tokenizer = open_clip.get_tokenizer(settings.name, cache_dir=settings.cache_dir)
     except OSError as error:
         raise unreachable(f"The tokenizer of '{settings.name}'", error) from error
@@ -125,10 +137,10 @@ def _download(settings: EncoderSettings) -> None:
         raise unreachable(_described(settings), error) from error
 
 
-def _download_from_hub(settings: EncoderSettings, filename: str | None) -> None:
-    """Bring a file of a `hf-hub:` model into the cache; None stands for its weights."""
+def _download_from_hub(settings: EncoderSettings, filename: str | None) -> str:
+    """Bring a file of a `hf-hub:` model into the cache and return its path; None stands for its weights."""
     model = settings.name.removeprefix(HUB)
-    download_pretrained_from_hf(model, filename=filename, cache_dir=settings.cache_dir)
+    return str(download_pretrained_from_hf(model, filename=filename, cache_dir=settings.cache_dir))
 
 
 def _described(settings: EncoderSettings) -> str:

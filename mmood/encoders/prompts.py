@@ -50,10 +50,10 @@ def load_templates(source: str | Sequence[str]) -> tuple[str, ...]:
 def check_templates(templates: Sequence[str]) -> None:
     """Raise MmoodError if there is no template, or one without `{}`."""
     if isinstance(templates, str) or not templates:
-        raise MmoodError(f"Prompt templates must be a list of at least one template, not {templates!r}.")
+        raise MmoodError(f"Prompt templates must be a list of at least one template, not {templates!r:.80}.")
     for template in templates:
         if "{}" not in template:
-            raise MmoodError(f"The prompt template '{template}' has no '{{}}' for the class name.")
+            raise MmoodError(f"The prompt template '{template:.80}' has no '{{}}' for the class name.")
 
 
 def fill(template: str, class_name: str) -> str:

@@ -36,7 +36,8 @@ def read_arrays(path: Path, what: str) -> dict[str, NDArray[np.int64 | np.float3
                 raise MmoodError(f"{what} cannot be read: its arrays claim more than its {size} bytes.")
             return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
     except _BROKEN as error:
-        raise MmoodError(f"{what} cannot be read: {' '.join(str(error).split()) or type(error).__name__}.") from error
+        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+        raise MmoodError(f"{what} cannot be read: {reason}.") from error
 
 
 def _array(content: bytes) -> NDArray[np.int64 | np.float32]:

@@ -66,11 +66,13 @@ def class_names(run: Run) -> Sequence[str]:
     """Return the ID classes of a run, or nothing if its list cannot be found any more."""
     data = _data(run)
     source = data.get("class_names")
-    if source is None and data.get("benchmark") in BENCHMARKS:
-        source = BENCHMARKS[data["benchmark"]].class_names
+    if source is None and isinstance(name := data.get("benchmark"), str) and name in BENCHMARKS:
+        source = BENCHMARKS[name].class_names
+    if not isinstance(source, str | list) or not all(isinstance(name, str) for name in source):
+        return ()
     try:
-        return load_class_names(source) if source is not None else ()
-    except (MmoodError, OSError, UnicodeDecodeError):
+        return load_class_names(source)
+    except MmoodError:
         return ()
 
 
@@ -85,6 +87,7 @@ def thumbnails(images: SetImages, keys: Iterable[int]) -> Mapping[int, str]:
     if images.index is None:
         return {}
     wanted = np.unique(np.fromiter(keys, np.int64))
+    wanted = wanted[wanted < images.index.count]
     found = {}
     for sample in ShardSource(images.index).read(wanted, skip=True):
         if isinstance(sample, Skipped):

@@ -56,7 +56,7 @@ def read_results(path: Path) -> Results:
         raise MmoodError(f"{path} has schema {schema}; this version of mmood reads schema {SCHEMA}.")
     return Results(
         stage=top.text("stage"),
-        provenance=top.mapping("provenance"),
+        provenance=_provenance(top),
         id=tuple(_id_row(fields) for fields in top.children("id")),
         rows=tuple(_row(fields) for fields in top.children("rows")),
         means=tuple(_mean(fields) for fields in top.children("means")),
@@ -115,6 +115,18 @@ class _Fields:
     def children(self, name: str) -> list[_Fields]:
         items = self._value(name, lambda v: isinstance(v, list), "a list")
         return [_Fields(item, f"{self.where}: {name}[{i}]") for i, item in enumerate(items)]
+
+
+def _provenance(top: _Fields) -> dict[str, object]:
+    """Return the record of the run; what a report looks into must have the form in which runs write it."""
+    record = top.mapping("provenance")
+    fields = _Fields(record, f"{top.where}: provenance")
+    for name in record.keys() & {"encoder", "settings", "scores", "sets"}:
+        fields.mapping(name)
+    for name in record.keys() & {"scores", "sets"}:
+        for entry in (of := _Fields(record[name], f"{fields.where}.{name}")).raw:
+            of.mapping(entry)
+    return record
 
 
 def _id_row(fields: _Fields) -> IdRow:

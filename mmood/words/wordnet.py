@@ -54,7 +54,8 @@ def read_wordnet(folder: str | Path | None = None) -> WordNet:
     synsets: dict[str, list[tuple[str, ...]]] = {}
     version = "unknown"
     for name in _DATA_FILES:
-        with (source / name).open("r", encoding="utf-8") as lines:
+        # Latin letters with accents stand in no word; a damaged byte must not end in another exception.
+        with (source / name).open("r", encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.startswith(" "):
                     file, words = _parse(line, f"{source / name}, line {number}")
