@@ -87,6 +87,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("MMOOD_CACHE") or Path.home() / ".cache" / "mmood") / "negatives"
 
 
+def candidate_words(miner: NegativeMiner, class_names: Sequence[str]) -> dict[Kind, tuple[str, ...]]:
+    """Return the words that a miner chooses from, by kind: those of its corpus, without ID names if it excludes them.
+
+    Raises:
+        MmoodError: there is no such corpus.
+    """
+    return _candidates(miner, load_corpus(miner.corpus), class_names)
+
+
 def _check(miner: NegativeMiner, proxies: Proxies | None) -> None:
     if miner.criterion not in ("quantile", "inter_modal"):
         raise unknown("mining criterion", miner.criterion, ("quantile", "inter_modal"))
