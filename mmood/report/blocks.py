@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from mmood.metrics.functional import Rates, mean_rates
 from mmood.report.model import Protocol, ResultRow, Results
@@ -35,10 +36,14 @@ PROTOCOLS: dict[Protocol, str] = {"static": "static", "test_time": "test-time ad
 
 @dataclass(frozen=True)
 class Cell:
-    """A printed number, in per cent, and whether it is the best of its column among static scores."""
+    """A printed number, in per cent, and whether it is the best of its column among static scores.
+
+    `spread` is its sample standard deviation over seeds, printed likewise; None for a single value.
+    """
 
     text: str
     best: bool
+    spread: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,19 @@ def blocks(results: Results, protocol: Protocol) -> list[Block]:
     for group, note in means.items():
         of_group = [mean for mean in results.means if (mean.protocol, mean.group) == (protocol, group)]
         lines = {label(mean.score, mean.variant): mean.rates for mean in of_group}
-        found.append(Block(f"mean of {group}", note, _cells(lines, protocol)))
+        inside = [row for row in rows if group in (row.group, "all")]
+        spreads = {name: spread(_means_by_seed(own)) for name, own in _by_label(inside).items()}
+        found.append(Block(f"mean of {group}", note, _cells(lines, spreads, protocol)))
     return found
+
+
+def spread(rates: Sequence[Rates]) -> Rates | None:
+    """Return the sample standard deviation (n - 1) of each metric, None for fewer than two."""
+    if len(rates) < 2:
+        return None
+    return Rates(
+        **{field.name: statistics.stdev(getattr(each, field.name) for each in rates) for field in fields(Rates)}
+    )
 
 
 def label(score: str, variant: str | None) -> str:
@@ -96,25 +112,47 @@ def percent(share: float) -> str:
 
 def _of_set(rows: Sequence[ResultRow], protocol: Protocol) -> Block:
     first = rows[0]
-    seeds: dict[str, list[Rates]] = {}
-    for row in rows:
-        seeds.setdefault(label(row.score, row.variant), []).append(row.metrics)
+    seeds = {name: [row.metrics for row in own] for name, own in _by_label(rows).items()}
     runs = max(map(len, seeds.values()))
     note = f"{first.group}, {first.metrics.n_ood:,} OoD, {first.metrics.n_id:,} ID"
     lines = {name: mean_rates(own) for name, own in seeds.items()}
-    return Block(first.set, note + (f", {runs} seeds" if runs > 1 else ""), _cells(lines, protocol))
+    spreads = {name: spread(own) for name, own in seeds.items()}
+    return Block(first.set, note + (f", {runs} seeds" if runs > 1 else ""), _cells(lines, spreads, protocol))
 
 
-def _cells(lines: dict[str, Rates], protocol: Protocol) -> dict[str, tuple[Cell, ...]]:
+def _by_label(rows: Sequence[ResultRow]) -> dict[str, list[ResultRow]]:
+    found: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        found.setdefault(label(row.score, row.variant), []).append(row)
+    return found
+
+
+def _means_by_seed(rows: Sequence[ResultRow]) -> list[Rates]:
+    """Return the mean over the sets for each seed; a seed without all of them has no mean."""
+    sets = {row.set for row in rows}
+    seeds: dict[int | None, dict[str, Rates]] = {}
+    for row in rows:
+        seeds.setdefault(row.seed, {})[row.set] = row.metrics
+    return [mean_rates(list(of.values())) for of in seeds.values() if of.keys() == sets]
+
+
+def _cells(
+    lines: dict[str, Rates], spreads: dict[str, Rates | None], protocol: Protocol
+) -> dict[str, tuple[Cell, ...]]:
     compared = protocol == "static" and len(lines) > 1
     marked = [_best(column, list(lines.values())) if compared else "" for column in COLUMNS]
     return {
         name: tuple(
-            Cell(text := percent(column.value(rates)), text == best)
+            _cell(column.value(rates), best, None if (deviation := spreads[name]) is None else column.value(deviation))
             for column, best in zip(COLUMNS, marked, strict=True)
         )
         for name, rates in lines.items()
     }
+
+
+def _cell(value: float, best: str, deviation: float | None) -> Cell:
+    text = percent(value)
+    return Cell(text, text == best, None if deviation is None else percent(deviation))
 
 
 def _best(column: Column, rates: Sequence[Rates]) -> str:

@@ -10,6 +10,7 @@ from mmood.errors import MmoodError
 from mmood.files import write_atomically
 from mmood.report.files import report_csv, report_latex, report_markdown
 from mmood.report.page.document import to_html
+from mmood.report.protocol import run_protocols
 from mmood.report.runs import load_runs
 from mmood.report.seeds import group_seeds
 from mmood.report.summary import summarise
@@ -49,9 +50,10 @@ def write_report(folders: Sequence[Path], out: Path, resamples: int = 1000) -> l
         raise MmoodError(f"The run {empty[0]} has no OoD results; `mmood test` with at least one OoD set writes them.")
     uncertainty = Uncertainty(runs, resamples)
     summary = summarise(group_seeds(runs), uncertainty)
+    protocols = run_protocols({run.name: run.results for run in runs})
     texts = {
         out: to_html(runs, summary, uncertainty),
-        out.with_suffix(".md"): report_markdown(summary, resamples),
+        out.with_suffix(".md"): report_markdown(summary, resamples, protocols),
         out.with_suffix(".tex"): report_latex(summary),
         out.with_suffix(".csv"): report_csv(summary),
     }

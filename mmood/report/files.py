@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
-from mmood.report.blocks import AUROC, FPR95_ID_POS, FPR95_OOD_POS, MEANING, Column, percent
+from mmood.report.blocks import AUROC, FPR95_ID_POS, FPR95_OOD_POS, MEANING, PROTOCOLS, Column, percent
 from mmood.report.summary import Estimate, Line, Place, Summary, ranked
 from mmood.report.tables import escape_latex, escape_markdown
 from mmood.report.uncertainty import METRICS
@@ -14,9 +15,15 @@ _SHOWN = (AUROC, FPR95_ID_POS, FPR95_OOD_POS)
 _RATES = ("auroc", "aupr_id", "aupr_ood", "fpr95_id_pos", "fpr95_ood_pos")
 
 
-def report_markdown(summary: Summary, resamples: int) -> str:
-    """Return a table for each set and mean, the best static scores in bold."""
-    lines = ["# OoD detection", "", f"- {_legend(resamples)}"]
+def report_markdown(summary: Summary, resamples: int, protocols: Sequence[str] = ()) -> str:
+    """Return a table for each set and mean, the best static scores in bold, test-time adaptive ones marked.
+
+    Args:
+        summary: of the runs.
+        resamples: of the bootstrap.
+        protocols: sentences on what test-time adaptive scores saw.
+    """
+    lines = ["# OoD detection", "", f"- {_legend(resamples)}", *(f"- {escape_markdown(said)}" for said in protocols)]
     for place in summary.places:
         lines += ["", f"## {escape_markdown(place.name)}", "", f"{escape_markdown(place.note)}.", ""]
         lines.append(f"| Run | Score | {' | '.join(_head(column) for column in _SHOWN)} |")
@@ -24,7 +31,9 @@ def report_markdown(summary: Summary, resamples: int) -> str:
         for line in ranked(summary, place):
             if place.name in line.estimates:
                 cells = [_cell(summary, line, place, column) for column in _SHOWN]
-                lines.append(f"| {escape_markdown(line.run)} | {escape_markdown(line.score)} | {' | '.join(cells)} |")
+                lines.append(
+                    f"| {escape_markdown(line.run)} | {escape_markdown(_marked(line))} | {' | '.join(cells)} |"
+                )
     return "\n".join(lines) + "\n"
 
 
@@ -35,7 +44,7 @@ def report_latex(summary: Summary) -> str:
     heads = " & ".join(["", "", *(rf"\multicolumn{{2}}{{c}}{{{escape_latex(place.name)}}}" for place in places)])
     names = " & ".join(["Run", "Score", *([r"FPR95$\downarrow$", r"AUROC$\uparrow$"] * len(places))])
     body = [
-        " & ".join([escape_latex(line.run), escape_latex(line.score), *_latex_cells(summary, line)]) + r" \\"
+        " & ".join([escape_latex(line.run), escape_latex(_marked(line)), *_latex_cells(summary, line)]) + r" \\"
         for line in ranked(summary, summary.main_place)
     ]
     return (
@@ -50,6 +59,10 @@ def report_latex(summary: Summary) -> str:
         )
         + "\n"
     )
+
+
+def _marked(line: Line) -> str:
+    return line.score if line.protocol == "static" else f"{line.score} ({PROTOCOLS[line.protocol]})"
 
 
 def report_csv(summary: Summary) -> str:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-from mmood.metrics.functional import Rates
 from mmood.report.runs import Run
 
 # Settings that say where a run lies, what it was started from, or which seed it has.
@@ -47,15 +45,6 @@ def group_seeds(runs: Sequence[Run]) -> list[RunGroup]:
 def seed_of(run: Run) -> object:
     """Return the seed that a run recorded."""
     return run.results.provenance.get("seed")
-
-
-def spread(rates: Sequence[Rates]) -> Rates | None:
-    """Return the sample standard deviation (n - 1) of each metric, None for fewer than two."""
-    if len(rates) < 2:
-        return None
-    return Rates(
-        **{field.name: statistics.stdev(getattr(each, field.name) for each in rates) for field in fields(Rates)}
-    )
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -28,6 +28,7 @@ from mmood.report.blocks import (
     id_sentence,
 )
 from mmood.report.model import ROW_FIELDS, Results
+from mmood.report.protocol import protocol_sentences
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {character: "\\" + character for character in "&%$#_{}"}
@@ -36,7 +37,10 @@ _LATEX |= {character: "\\" + character for character in "&%$#_{}"}
 def to_rich(results: Results) -> Table:
     """Return the table for a terminal of 80 columns or more: the scores side by side, set by set."""
     table = Table(
-        title=_title(results), caption=Text("\n".join(_legend(results))), caption_justify="left", box=box.SIMPLE_HEAD
+        title=_title(results),
+        caption=Text("\n".join(_legend(results, with_protocol=True))),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
     )
     table.add_column("Score", overflow="fold")
     for column in COLUMNS:
@@ -50,20 +54,25 @@ def to_rich(results: Results) -> Table:
             table.add_section()
             table.add_row(Text.assemble((block.name, "bold cyan"), "\n", (block.note, "dim")))
             for label, cells in block.lines.items():
-                table.add_row(Text(f"  {label}"), *(Text(c.text, "bold green" if c.best else "") for c in cells))
+                table.add_row(Text(f"  {label}"), *map(_screen_cell, cells))
     return table
+
+
+def _screen_cell(cell: Cell) -> Text:
+    text = Text(cell.text, "bold green" if cell.best else "")
+    return text if cell.spread is None else text.append(f"\n±{cell.spread}", "dim")
 
 
 def to_markdown(results: Results) -> str:
     """Return a page with a table for the static scores, and one for the test-time adaptive scores if there are any."""
     heads = ("Set", "Score", *(f"{c.head} {c.below}".strip() + f" {_arrow(c)}" for c in COLUMNS))
-    lines = [f"# {_title(results)}", "", *(f"- {sentence}" for sentence in _legend(results))]
+    lines = [f"# {_title(results)}", "", *(f"- {said}" for said in _legend(results, with_protocol=False))]
     for protocol, name in PROTOCOLS.items():
         found = blocks(results, protocol)
         if not found:
             continue
         if protocol != "static":
-            lines += ["", f"## {name.capitalize()}"]
+            lines += ["", f"## {name.capitalize()}", "", *(f"- {said}" for said in protocol_sentences(results))]
         lines += ["", *_markdown_table(heads, found)]
         lines += ["", *(f"- {escape_markdown(block.name)}: {escape_markdown(block.note)}" for block in found)]
     return "\n".join(lines) + "\n"
@@ -79,7 +88,8 @@ def to_latex(results: Results, fpr: Column = FPR95_ID_POS) -> str:
     found = {protocol: blocks(results, protocol) for protocol in PROTOCOLS}
     names = list(dict.fromkeys(block.name for of_protocol in found.values() for block in of_protocol))
     spans = "".join(rf"\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(names)))
-    caption = " ".join([f"{_title(results)}, in per cent.", id_sentence(results), MEANING[fpr]])
+    said = [f"{_title(results)}, in per cent.", id_sentence(results), MEANING[fpr], *protocol_sentences(results)]
+    caption = " ".join(said)
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
@@ -113,7 +123,7 @@ def _title(results: Results) -> str:
     return f"OoD detection, {results.stage}" + (" (partial: not a result)" if results.partial else "")
 
 
-def _legend(results: Results) -> list[str]:
+def _legend(results: Results, with_protocol: bool) -> list[str]:
     skipped = len(results.skipped)
     sentences = [
         id_sentence(results),
@@ -121,6 +131,7 @@ def _legend(results: Results) -> list[str]:
         MEANING[FPR95_ID_POS],
         MEANING[FPR95_OOD_POS],
         "Per cent; AUPR is average precision; means weigh every set the same.",
+        *(protocol_sentences(results) if with_protocol else ()),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -131,7 +142,7 @@ def _arrow(column: Column) -> str:
 
 def _markdown_table(heads: tuple[str, ...], found: list[Block]) -> list[str]:
     rows = [
-        (escape_markdown(block.name), escape_markdown(label), *(f"**{c.text}**" if c.best else c.text for c in cells))
+        (escape_markdown(block.name), escape_markdown(label), *map(_markdown_cell, cells))
         for block in found
         for label, cells in block.lines.items()
     ]
@@ -160,8 +171,14 @@ def _latex_lines(found: dict[str, Block], names: list[str], fpr: Column) -> list
     return lines
 
 
+def _markdown_cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    return text if cell.spread is None else f"{text} ± {cell.spread}"
+
+
 def _latex_cell(cell: Cell) -> str:
-    return rf"\textbf{{{cell.text}}}" if cell.best else cell.text
+    text = rf"\textbf{{{cell.text}}}" if cell.best else cell.text
+    return text if cell.spread is None else rf"{text}\,$\pm$\,{cell.spread}"
 
 
 def escape_latex(text: str) -> str:

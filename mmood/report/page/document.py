@@ -17,6 +17,8 @@ from mmood.report.page.html import Html, div, element, join, paragraph
 from mmood.report.page.numbers import numbers_section
 from mmood.report.page.pictures import Sorted, histograms_section, risk_section, roc_section
 from mmood.report.page.settings import provenance_section, settings_section
+from mmood.report.page.streams import streams_section
+from mmood.report.protocol import run_protocols
 from mmood.report.published import matches
 from mmood.report.runs import Run
 from mmood.report.summary import Summary, ranked
@@ -24,6 +26,7 @@ from mmood.report.uncertainty import Uncertainty
 
 _LINKS = {
     "numbers": "Numbers",
+    "streams": "Streams",
     "paired": "Paired",
     "roc": "ROC",
     "histograms": "Histograms",
@@ -39,8 +42,10 @@ _LINKS = {
 def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> str:
     """Return the report as one page."""
     scores, library = Sorted(runs), Library()
+    streams = streams_section(runs)
     sections = [
-        numbers_section(summary, uncertainty.resamples),
+        numbers_section(summary, uncertainty.resamples, run_protocols({run.name: run.results for run in runs})),
+        *([streams] if streams else []),
         comparisons_section(compare(runs, uncertainty), uncertainty.resamples),
         roc_section(scores),
         histograms_section(scores),
@@ -51,7 +56,13 @@ def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> 
         settings_section(runs),
         provenance_section(runs),
     ]
-    body = [_header(runs, summary), _navigation(), element("main", sections), _footer(), _script()]
+    body = [
+        _header(runs, summary),
+        _navigation(with_streams=streams is not None),
+        element("main", sections),
+        _footer(),
+        _script(),
+    ]
     return f"<!DOCTYPE html>\n{element('html', [_head(runs), element('body', body)], {'lang': 'en'})}\n"
 
 
@@ -118,8 +129,9 @@ def _fact(number: str, what: str, where: str) -> Html:
     return element("div", [element("strong", number), what, element("div", where, {"class": "faint"})])
 
 
-def _navigation() -> Html:
-    links = [element("li", element("a", text, {"href": f"#{name}"})) for name, text in _LINKS.items()]
+def _navigation(with_streams: bool) -> Html:
+    shown = {name: text for name, text in _LINKS.items() if with_streams or name != "streams"}
+    links = [element("li", element("a", text, {"href": f"#{name}"})) for name, text in shown.items()]
     return element("nav", element("ul", links), {"aria-label": "Sections"})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mmood.report.blocks import AUROC, COLUMNS, FPR95_ID_POS, FPR95_OOD_POS, MEANING, PROTOCOLS, Column, percent
+from mmood.report.model import Protocol
 from mmood.report.page.html import NOTHING, Cell, Html, details, element, join, paragraph, section, table
 from mmood.report.summary import Estimate, Line, Place, Summary, ranked
 
@@ -16,14 +17,14 @@ FIELDS = {
 """Columns that have intervals -> name of the metric."""
 
 
-def numbers_section(summary: Summary, resamples: int) -> Html:
-    """Return the overview and a table for each set and mean."""
+def numbers_section(summary: Summary, resamples: int, protocols: Sequence[str]) -> Html:
+    """Return the overview and a table for each set and mean; test-time adaptive scores stand in tables of their own."""
     return section(
         "numbers",
         "Numbers",
         [
             paragraph(_legend(resamples), "note"),
-            _overview(summary),
+            *_overviews(summary, protocols),
             *(_place(summary, place, opened=len(summary.places) == 1) for place in summary.places),
         ],
     )
@@ -43,7 +44,14 @@ def _legend(resamples: int) -> str:
     )
 
 
-def _overview(summary: Summary) -> Html:
+def _overviews(summary: Summary, protocols: Sequence[str]) -> list[Html]:
+    static = _overview(summary, "static")
+    adaptive = _overview(summary, "test_time")
+    said = [paragraph(sentence, "note") for sentence in protocols]
+    return [*static, element("h3", PROTOCOLS["test_time"].capitalize()), *said, *adaptive] if adaptive else static
+
+
+def _overview(summary: Summary, protocol: Protocol) -> list[Html]:
     main = summary.main_place
     sets = [place for place in summary.places if len(place.sets) == 1 and place is not main]
     heads = [
@@ -55,34 +63,36 @@ def _overview(summary: Summary) -> Html:
     rows = [
         [
             Cell(line.run),
-            _score(line),
+            Cell(line.score),
             *(_value(summary, line, main, column) for column in FIELDS),
             *(_value(summary, line, place, AUROC) for place in sets),
         ]
         for line in ranked(summary, main)
+        if line.protocol == protocol
     ]
-    return table(f"{main.name.capitalize()}, best AUROC first, then the AUROC of each set", heads, rows)
+    what = "" if protocol == "static" else f"{PROTOCOLS[protocol].capitalize()}: "
+    caption = f"{what}{main.name.capitalize()}, best AUROC first, then the AUROC of each set"
+    return [table(caption, heads, rows)] if rows else []
 
 
 def _place(summary: Summary, place: Place, opened: bool) -> Html:
-    lines = [line for line in ranked(summary, place) if place.name in line.estimates]
-    rows = [
-        [Cell(line.run), _score(line), *(_value(summary, line, place, column) for column in COLUMNS)] for line in lines
-    ]
-    heads = ["Run", "Score", *(_head(column) for column in COLUMNS)]
-    return details(f"{place.name}: {place.note}", table("Best AUROC first", heads, rows), opened)
+    tables = []
+    for protocol, name in PROTOCOLS.items():
+        rows = [
+            [Cell(line.run), Cell(line.score), *(_value(summary, line, place, column) for column in COLUMNS)]
+            for line in ranked(summary, place)
+            if place.name in line.estimates and line.protocol == protocol
+        ]
+        caption = "Best AUROC first" if protocol == "static" else f"{name.capitalize()}, best AUROC first"
+        if rows:
+            tables.append(table(caption, ["Run", "Score", *(_head(column) for column in COLUMNS)], rows))
+    return details(f"{place.name}: {place.note}", tables, opened)
 
 
 def _head(column: Column, place: str = "") -> Html:
     arrow = "↑" if column.higher_is_better else "↓"
     first = f"{column.head} {column.below}".strip() + f" {arrow}"
     return join([first, element("br"), element("small", place)]) if place else join([first])
-
-
-def _score(line: Line) -> Cell:
-    if line.protocol == "static":
-        return Cell(line.score)
-    return Cell(join([line.score, element("small", PROTOCOLS[line.protocol])]))
 
 
 def _value(summary: Summary, line: Line, place: Place, column: Column) -> Cell:

@@ -39,6 +39,9 @@ def settings_section(runs: Sequence[Run]) -> Html:
 def provenance_section(runs: Sequence[Run]) -> Html:
     """Return the record of each run: versions, weights, hashes, devices."""
     records = [dict(flat(run.results.provenance)) | {"run folder": str(run.folder)} for run in runs]
+    for record in records:
+        # What became of each stream has a section of its own.
+        record.pop("streams.runs", None)
     differing, same = _side_by_side(records)
     both = [table("What differs", ["Record", *(run.name for run in runs)], differing)] if differing else []
     rest = (
