@@ -68,6 +68,12 @@ def read_checkpoint(path: Path, what: str) -> Mapping[str, Any]:
     return checkpoint
 
 
+def check_readable(path: str | None) -> None:
+    """Raise MmoodError if the file that `ckpt_path` names is no checkpoint; a word of Lightning's or a URL may pass."""
+    if path is not None and "://" not in path and not path.startswith(_SPECIAL):
+        read_checkpoint(Path(path), "--ckpt_path")
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Return the `model` and `data` settings that a checkpoint holds, as plain data; nothing in it is executed.
 

@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
 from mmood.callbacks import OoDCallback, RunFiles
 from mmood.callbacks.requeue import Requeue
-from mmood.checkpoints import stored_config
+from mmood.checkpoints import check_readable, stored_config
 from mmood.config_errors import own_error, sentence
 from mmood.config_files import with_found_configs
 from mmood.data.datamodule import OoDDataModule
@@ -82,9 +82,13 @@ class DetectorCLI(LightningCLI):
         parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0})
 
     def before_instantiate_classes(self) -> None:
-        """Leave the table to us: Lightning's repeats every value under each loader."""
+        """Leave the table to us: Lightning's repeats every value under each loader. Unpickle no code."""
         if self.subcommand in ("test", "validate"):
             self.config[self.subcommand].verbose = False
+        if self.subcommand is not None:
+            # By itself Lightning runs whatever a checkpoint behind a URL asks for.
+            self.config[self.subcommand].weights_only = True
+            check_readable(self.config[self.subcommand].ckpt_path)
 
     def after_validate(self) -> None:
         """Go on with the other weights, where the model asks for several."""
@@ -101,7 +105,8 @@ class DetectorCLI(LightningCLI):
         evaluate = getattr(self.trainer, stage)
         for number in range(1, len(interpolation.alphas)):
             interpolation.number = number
-            evaluate(self.model, datamodule=self.datamodule, ckpt_path=self.config[stage].ckpt_path, verbose=False)
+            checkpoint = self.config[stage].ckpt_path
+            evaluate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, unless only the config is wanted."""

@@ -18,6 +18,7 @@ MAX_HEADER_BYTES = 2**16
 """The largest long name or pax header."""
 
 _BLOCK = 512
+_DAMAGED = "a header is damaged"
 _REGULAR = (b"0", b"\0", b"7")
 
 
@@ -83,8 +84,8 @@ class TarStream:
             return None
         if len(header) < _BLOCK:
             raise tarfile.ReadError("it is no tar file" if first else "it is cut off")
-        if _number(header[148:156]) not in _sums(header):
-            raise tarfile.ReadError("it is no tar file" if first else "a header is damaged")
+        if _number(header[148:156], "it is no tar file" if first else _DAMAGED) not in _sums(header):
+            raise tarfile.ReadError("it is no tar file" if first else _DAMAGED)
         return header
 
     def _small(self) -> bytes:
@@ -143,13 +144,13 @@ def _read(stream: Readable, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _number(field: bytes) -> int:
+def _number(field: bytes, otherwise: str = _DAMAGED) -> int:
     """Return a number of a header: octal digits, or from the GNU extension 0x80 and big-endian bytes."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.partition(b"\0")[0].strip()
     if digits.strip(b"01234567"):
-        raise tarfile.ReadError("a header is damaged")
+        raise tarfile.ReadError(otherwise)
     return int(digits or b"0", 8)
 
 
