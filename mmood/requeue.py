@@ -9,12 +9,13 @@ The job's script requeues, as `scontrol` is absent in containers.
 from __future__ import annotations
 
 import os
-import pickle
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+
+from mmood.errors import MmoodError
 
 EXIT_CODE = 75
 """Exit code of a process whose job wants another turn (EX_TEMPFAIL of sysexits.h)."""
@@ -78,16 +79,14 @@ def checkpoint_to_resume(folder: Path) -> Path | None:
 
 
 def _is_of_job(path: Path, job: str) -> bool:
-    import torch
-
-    from mmood.checkpoints import KEY
+    from mmood.checkpoints import KEY, read_checkpoint
 
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        print(f"mmood: {path} is passed over, it cannot be read: {str(error).splitlines()[0]}", file=sys.stderr)
+        checkpoint = read_checkpoint(path, "The checkpoint")
+    except MmoodError as error:
+        print(f"mmood: {path} is passed over. {error}", file=sys.stderr)
         return False
-    return isinstance(checkpoint, dict) and bool(checkpoint.get(KEY, {}).get("job") == job)
+    return bool(checkpoint.get(KEY, {}).get("job") == job)
 
 
 def _in_job() -> bool:

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmood.checkpoints import read_checkpoint
 from mmood.data.batch import Batch
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.encoders.vision_language import VisionLanguageEncoder
@@ -181,7 +182,7 @@ def load_head(path: Path, reads: Stored, shape: tuple[int, ...]) -> tuple[Tensor
     """
     if not path.is_file():
         raise MmoodError(f"`model.head.start` is '{path}', which is no file; give random, zero-shot or a checkpoint.")
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state = read_checkpoint(path, "`model.head.start`").get("state_dict", {})
     weight, bias = state.get("head.weight"), state.get("head.bias")
     if "probe.chosen" in state:
         linear = stored_probe({name.removeprefix("probe."): tensor for name, tensor in state.items()}).linear()
