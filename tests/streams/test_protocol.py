@@ -61,7 +61,7 @@ def test_every_image_is_scored_once_in_the_order_of_the_seed(flags, tmp_path):
 def test_the_scores_are_those_of_a_loop_over_the_embeddings(flags, toy_root, tmp_path):
     """An independent loop: the images encoded again, cut by hand."""
     run(["test", *flags], tmp_path)
-    rows = _embeddings(flags)
+    rows = _embeddings(flags, tmp_path / "built")
     keep = streams(tmp_path)["late/toy-near.5.npz"]
     images = torch.stack(
         [
@@ -79,8 +79,8 @@ def test_the_scores_are_those_of_a_loop_over_the_embeddings(flags, toy_root, tmp
     np.testing.assert_allclose(keep["score"], torch.cat(expected).numpy(), atol=1e-5)
 
 
-def _embeddings(flags: list[str]) -> dict[str, torch.Tensor]:
-    cli = built(flags)
+def _embeddings(flags: list[str], folder: Path) -> dict[str, torch.Tensor]:
+    cli = built([*flags, "--run_dir", str(folder)])
     cli.model.eval()
     rows = {}
     for name, entry in cli.datamodule.catalog.indices(["toy-test", "toy-near"]).items():
