@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from lightning.pytorch import LightningModule
+from PIL.Image import Image
 from torch import Tensor
 
 from mmood.data.datamodule import OoDDataModule
@@ -49,6 +50,10 @@ class TextReference:
         """Return float32 embeddings of whole texts, of unit norm unless `normalise` is off, in full precision."""
         with torch.autocast(self.prototypes.device.type, enabled=False):
             return self.encoder.encode_text(texts, normalise)
+
+    def encode_images(self, images: Sequence[Image]) -> Float[Tensor, "images dim"]:
+        """Return the unit-norm embeddings of RGB images; see `embed_images`."""
+        return embed_images(self.encoder, images)
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """Return whole texts as tokens; see `frozen_tokens`."""
@@ -108,6 +113,10 @@ class ImageReference:
         with torch.autocast(encoder.device.type, enabled=False):
             return encoder.encode_text(texts, normalise)
 
+    def encode_images(self, images: Sequence[Image]) -> Float[Tensor, "images dim"]:
+        """Return the unit-norm embeddings of RGB images; see `embed_images`."""
+        return embed_images(with_texts(self.encoder), images)
+
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """Return whole texts as tokens; see `frozen_tokens`."""
         return frozen_tokens(with_texts(self.encoder), texts)
@@ -138,6 +147,17 @@ def text_prototypes(
     knows_texts = with_texts(encoder)
     with torch.no_grad(), torch.autocast(knows_texts.device.type, enabled=False):
         return knows_texts.prototypes(class_names, templates)
+
+
+@torch.no_grad()
+def embed_images(encoder: VisionLanguageEncoder, images: Sequence[Image]) -> Float[Tensor, "images dim"]:
+    """Return the unit-norm embeddings of RGB images under the eval transform, in full precision."""
+    transform = encoder.transform()
+    batch = torch.stack([transform(image) for image in images]).to(encoder.device)
+    with torch.autocast(encoder.device.type, enabled=False):
+        embedding = encoder.encode_image(batch).embedding
+    assert embedding is not None
+    return embedding
 
 
 def frozen_tokens(encoder: VisionLanguageEncoder, texts: Sequence[str]) -> Tokens:

@@ -8,7 +8,7 @@ from mmood.scores.logits import GEN, MCM, Energy, Entropy, Margin, MaxLogit, Sof
 from mmood.scores.negatives import CSP, EOE, NegLabel
 from mmood.scores.neighbours import KNN, NNGuide
 from mmood.scores.patterns import SHE, KLMatching
-from mmood.scores.streams import AdaNeg, CoEvo, InterNeg
+from mmood.scores.streams import TANL, AdaNeg, CoEvo, InterNeg
 from mmood.scores.subspace import Residual, ViM
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "MCM",
     "SCALE",
     "SHE",
+    "TANL",
     "AbstractScore",
     "AdaNeg",
     "Bank",

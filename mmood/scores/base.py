@@ -9,6 +9,7 @@ from typing import Literal, Protocol, Self
 
 import torch
 from jaxtyping import Float, Int
+from PIL.Image import Image
 from torch import Tensor, nn
 
 Part = Literal["features", "embedding", "logits", "patches"]
@@ -118,6 +119,13 @@ class Reference(Protocol):
         """Return float32 embeddings of whole texts (no template is applied), on the module's device.
 
         They are of unit norm unless `normalise` is off.
+        """
+
+    def encode_images(self, images: Sequence[Image]) -> Float[Tensor, "images dim"]:
+        """Return float32 unit-norm embeddings of RGB images of one's own making, under the eval transform.
+
+        Raises:
+            MmoodError: the encoder knows no texts, so its images have no place among them.
         """
 
     def tokens(self, texts: Sequence[str]) -> Tokens:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmood.scores.base import Embedded
+from mmood.scores.functional_negatives import group_order
 from mmood.scores.streams import AdaNeg
 from mmood.scores.streams.image_proxies import Kind, Proxies
 
@@ -26,12 +27,16 @@ CLASSES, WORDS, DIM, LENGTH, GROUPS, BATCH = 1_000, 10_000, 512, 10, 5, 256
 
 
 class Direct:
-    """The method as it is written, float32, on a dense memory with the text in slot 0."""
+    """The method as it is written, float32, on a dense memory with the text in slot 0, words in the list's order."""
 
     def __init__(self, texts: Tensor, kind: Kind) -> None:
-        self.texts, self.kind = texts, kind
+        self.order = group_order(WORDS, GROUPS)
+        # Where a text of the score stands here.
+        self.position = torch.cat([torch.arange(CLASSES), CLASSES + self.order])
+        self.texts, self.kind = torch.empty_like(texts), kind
+        self.texts[self.position] = texts
         self.memory = torch.zeros(len(texts), LENGTH + 1, DIM)
-        self.memory[:, 0] = texts
+        self.memory[:, 0] = self.texts
         self.entropy = torch.zeros(len(texts), LENGTH + 1)
         self.filled = [1] * len(texts)
 
@@ -40,21 +45,21 @@ class Direct:
         memory = score.memory_
         assert memory is not None
         texts = memory.filled()
-        self.memory[:, 1:] = 0
-        self.memory[texts, 1:] = memory.images(texts)
-        self.filled = [1 + int(n) for n in (memory.slots >= 0).sum(-1)]
-        row = memory.slots[memory.slots >= 0]
-        self.entropy[:, 1:] = 0
-        self.entropy[:, 1:][memory.slots >= 0] = memory.rows()["entropy"][row]
+        here, slots = self.position[texts], memory.slots[texts]
+        self.memory[here, 1:] = memory.images(texts)
+        self.entropy[here, 1:] = torch.where(slots >= 0, memory.rows()["entropy"][slots.clamp_min(0)], 0.0)
+        for text, count in zip(here.tolist(), (slots >= 0).sum(-1).tolist(), strict=True):
+            self.filled[text] = 1 + count
 
     def share(self, logits: Tensor) -> Tensor:
-        positive, parts = logits[:, :CLASSES], logits[:, CLASSES:].chunk(GROUPS, dim=-1)
+        positive, parts = logits[:, :CLASSES], logits[:, CLASSES:][:, self.order].chunk(GROUPS, dim=-1)
         mass = [torch.cat([positive, part], dim=-1).softmax(-1)[:, :CLASSES].sum(-1) for part in parts]
         return torch.stack(mass).mean(0)
 
     def insert(self, image: Tensor, logits: Tensor, first: int) -> None:
-        p = logits.softmax(-1)
-        entropy, text = -(p * p.clamp_min(1e-30).log()).sum(), first + int(logits.argmax())
+        # In float64: where images are confident, float32 leaves few digits of an entropy, and others would be replaced.
+        p = logits.double().softmax(-1)
+        entropy, text = -(p * p.clamp_min(1e-300).log()).sum(), first + int(logits.argmax())
         if self.filled[text] <= LENGTH:
             slot = self.filled[text]
             self.filled[text] += 1
