@@ -78,7 +78,8 @@ def encode_frozen(
     cut to `needed_length`.
     """
     part, prefix = _part(model)
-    constants = {f"model.{name}": weight.detach() for name, weight in model.named_parameters()}
+    named = ((name, weight) for name, weight in model.named_parameters() if not name.startswith("visual."))
+    constants = {f"model.{name}": weight.detach() for name, weight in named}
     length = tokens.shape[1]
     if length < part.context_length:
         constants[f"model.{prefix}positional_embedding"] = part.positional_embedding.detach()[:length]

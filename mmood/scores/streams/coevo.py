@@ -177,7 +177,8 @@ class CoEvo(AbstractStreamScore):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned; MmoodError if it is none of this score."""
-        taken = checked_state("CoEvo", self.state(), state)
+        rows = ("image", "text", "entropy", "place")
+        taken = checked_state("CoEvo", self.state(), state, exact=("counts",), together=rows)
         words = taken.pop("words")
         if len(words) < self.initial_ or not self.classes_ <= int(words.min()) <= int(words.max()) < len(self.texts_):
             raise MmoodError("The state's 'words' are none of this CoEvo's corpus; restore it with the same settings.")

@@ -165,7 +165,8 @@ class InterNeg(AbstractStreamScore):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned; MmoodError if it is none of this score."""
-        taken = checked_state("InterNeg", self.state(), state)
+        rows = ("bank", "deviation", "place")
+        taken = checked_state("InterNeg", self.state(), state, exact=("generator", "counts"), together=rows)
         self._generator.set_state(taken.pop("generator").cpu())
         self._remember(_Memory(**taken))
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from mmood.errors import MmoodError
 
 
-def checked_state(owner: str, own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def checked_state(
+    owner: str,
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    exact: Sequence[str] = (),
+    together: Sequence[str] = (),
+) -> dict[str, Tensor]:
     """Return copies of `given` on the devices of `own`, whose names, types and shapes but for the rows they must have.
 
     Args:
         owner: how the message calls the score.
         own: the state as it is now; the first dimension of each tensor may have another length.
         given: the state to take.
+        exact: tensors whose length must be the same too.
+        together: tensors that have one row for each of the same things.
 
     Raises:
         MmoodError: names, types or shapes differ.
@@ -31,9 +39,13 @@ def checked_state(owner: str, own: Mapping[str, Tensor], given: Mapping[str, Ten
         )
     for name, tensor in own.items():
         found = given[name]
-        if (found.dtype, found.dim(), found.shape[1:]) != (tensor.dtype, tensor.dim(), tensor.shape[1:]):
+        first = 0 if name in exact else 1
+        if (found.dtype, found.dim(), found.shape[first:]) != (tensor.dtype, tensor.dim(), tensor.shape[first:]):
             raise MmoodError(
                 f"The state's {name!r} is {found.dtype} of shape {tuple(found.shape)}, but this {owner} holds "
                 f"{tensor.dtype} of shape {tuple(tensor.shape)}; use the settings and encoder it was made with."
             )
+    if len({len(given[name]) for name in together}) > 1:
+        lengths = ", ".join(f"{name} {len(given[name])}" for name in together)
+        raise MmoodError(f"The state of {owner} is torn: its rows belong together, but there are {lengths}.")
     return {name: given[name].detach().to(tensor.device, copy=True) for name, tensor in own.items()}

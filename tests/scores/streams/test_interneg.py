@@ -358,6 +358,10 @@ def test_wrong_calls_are_named(reference, words_file):
         score.load_state({"bank": torch.zeros(0, 16)})
     with pytest.raises(MmoodError, match=r"'bank' is torch.float32 of shape \(2, 3\)"):
         score.load_state({**score.state(), "bank": torch.zeros(2, 3)})
+    with pytest.raises(MmoodError, match="bank 2, deviation 0, place 0"):
+        score.load_state({**score.state(), "bank": torch.zeros(2, 16)})
+    with pytest.raises(MmoodError, match=r"'counts' is torch\.int64 of shape"):
+        score.load_state({**score.state(), "counts": torch.zeros(4, dtype=torch.int64)})
     with pytest.raises(MmoodError, match="has 0 places"):
         read_prompts(
             reference, "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen {}"
