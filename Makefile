@@ -39,6 +39,7 @@ fuzz: $(STAMP)
 # Known vulnerabilities of the versions that the tests pass on; asks PyPI.
 audit: $(STAMP)
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
+	$(BIN)/hadolint docker/Dockerfile
 
 bench: $(STAMP)
 	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
