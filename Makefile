@@ -31,6 +31,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml mmood
+	$(BIN)/hadolint docker/Dockerfile
 
 # Some 26,000 damaged files, other ones each time; `make test` tries some 400.
 fuzz: $(STAMP)
@@ -39,7 +40,6 @@ fuzz: $(STAMP)
 # Known vulnerabilities of the versions that the tests pass on; asks PyPI.
 audit: $(STAMP)
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
-	$(BIN)/hadolint docker/Dockerfile
 
 bench: $(STAMP)
 	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
