@@ -18,6 +18,7 @@ from mmood.scores.functional_gaussian import Stream, class_means, scatter, squar
 
 Scores = Float[Tensor, " batch"]
 Covariance = Literal["pooled", "mean_of_classes"]
+Labels = Literal["given", "predicted"]
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +60,19 @@ class Mahalanobis(AbstractScore):
         reads: `features` before projection, the joint `embedding`, or the `logits` (as PLP has it).
         covariance: `pooled` or `mean_of_classes`.
         ridge: added to the diagonal of S, relative to its mean, so that constant or dependent dimensions stay finite.
+        labels: classes of the training images: as `given`, or `predicted` by the module's logits, which needs no labels
+            (PLP's pseudo-labels under zero-shot; a pseudo-label probe gives those of its training anyway).
     """
 
-    def __init__(self, reads: Space = "features", covariance: Covariance = "pooled", ridge: float = 1e-6) -> None:
+    def __init__(
+        self,
+        reads: Space = "features",
+        covariance: Covariance = "pooled",
+        ridge: float = 1e-6,
+        labels: Labels = "given",
+    ) -> None:
         super().__init__()
+        self.labels = labels
         self.reads, self.covariance, self.ridge = reads, covariance, _not_negative("Mahalanobis", ridge)
         self.needs = frozenset({reads})
         self.classes_: Gaussians | None = None
@@ -73,7 +83,7 @@ class Mahalanobis(AbstractScore):
         Raises:
             MmoodError: the bank is empty or not finite, no class has two images, or all images are equal.
         """
-        stream = _stream(reference, self.reads)
+        stream = _stream(reference, self.reads, self.labels)
         self.classes_ = _class_gaussians(stream, len(reference.class_names), self.covariance, self.ridge)
         return self
 
@@ -96,10 +106,18 @@ class RelativeMahalanobis(AbstractScore):
         reads: `features` before projection, the joint `embedding`, or the `logits` (as PLP has it).
         covariance: `pooled` or `mean_of_classes`.
         ridge: added to the diagonal of each covariance, relative to the mean of that diagonal.
+        labels: classes of the training images, as `given` or `predicted`; see `Mahalanobis`.
     """
 
-    def __init__(self, reads: Space = "features", covariance: Covariance = "pooled", ridge: float = 1e-6) -> None:
+    def __init__(
+        self,
+        reads: Space = "features",
+        covariance: Covariance = "pooled",
+        ridge: float = 1e-6,
+        labels: Labels = "given",
+    ) -> None:
         super().__init__()
+        self.labels = labels
         self.reads, self.covariance, self.ridge = reads, covariance, _not_negative("RelativeMahalanobis", ridge)
         self.needs = frozenset({reads})
         self.classes_: Gaussians | None = None
@@ -111,7 +129,7 @@ class RelativeMahalanobis(AbstractScore):
         Raises:
             MmoodError: the bank is empty or not finite, no class has two images, or all images are equal.
         """
-        stream = _stream(reference, self.reads)
+        stream = _stream(reference, self.reads, self.labels)
         self.classes_ = _class_gaussians(stream, len(reference.class_names), self.covariance, self.ridge)
         self.background_ = _background_gaussian(stream, self.covariance, self.ridge)
         return self
@@ -125,8 +143,10 @@ class RelativeMahalanobis(AbstractScore):
         return relative.float().to(embedded.features.device)
 
 
-def _stream(reference: Reference, on: Space) -> Stream:
-    return lambda: ((labels, rows) for labels, rows in bank_rows(reference, on))
+def _stream(reference: Reference, reads: Space, labels: Labels) -> Stream:
+    if labels == "given":
+        return lambda: ((given, rows) for given, rows in bank_rows(reference, reads))
+    return lambda: ((logits.argmax(dim=1), rows) for _, rows, logits in bank_rows(reference, reads, "logits"))
 
 
 def _class_gaussians(stream: Stream, classes: int, covariance: Covariance, ridge: float) -> Gaussians:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -12,11 +12,13 @@ from torch.nn.functional import normalize
 
 from mmood.errors import MmoodError
 from mmood.scores import functional
+from mmood.scores.approximate import PER_CELL, Cells, cells_of, require_faiss
 from mmood.scores.bank import ROWS, bank_rows, double, finite_rows, fitted, part, set_name, stored
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference, Stored
 from mmood.scores.functional_neighbours import inverse_norms, nearest_similarities
 
 Scores = Float[Tensor, " batch"]
+Search = Literal["exact", "approximate"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Neighbours:
         """Return the bank on a device."""
         return Neighbours(self.rows.to(device), self.scale.to(device))
 
+    def nearest(self, queries: Float[Tensor, "batch dim"], k: int) -> Float[Tensor, "batch k"]:
+        """Return the k largest products of each query with rows times their factors, largest first."""
+        return nearest_similarities(queries, self.rows, self.scale, k)
+
 
 class KNN(AbstractScore):
     """Cosine similarity with the nearest ID training images, in [-1, 1].
@@ -46,15 +52,27 @@ class KNN(AbstractScore):
         reads: `features` before projection or the joint `embedding`; both are L2-normalised here, not standardised.
         average: with k > 1, the mean of the k similarities instead of the k-th.
         shots: training images of each class; None for all.
+        search: `exact` compares with every image, from the disk if need be; `approximate` with about a sixteenth of
+            them, in memory, by faiss (`pip install 'mmood[faiss]'`): for millions of images on a CPU. What it finds is
+            never more similar than the exact neighbour, up to the rounding of its half precision.
     """
 
-    def __init__(self, k: int = 1, reads: Stored = "features", average: bool = False, shots: int | None = None) -> None:
+    def __init__(
+        self,
+        k: int = 1,
+        reads: Stored = "features",
+        average: bool = False,
+        shots: int | None = None,
+        search: Search = "exact",
+    ) -> None:
         super().__init__()
         if k < 1:
             raise MmoodError(f"KNN.k is {k}; it must be at least 1.")
-        self.k, self.reads, self.average, self.shots = k, reads, average, shots
+        if search == "approximate":
+            require_faiss("KNN.search: approximate")
+        self.k, self.reads, self.average, self.shots, self.search = k, reads, average, shots, search
         self.needs = frozenset({reads})
-        self.neighbours_: Neighbours | None = None
+        self.neighbours_: Neighbours | Cells | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Take hold of the bank (no copy) and learn the norm of each image.
@@ -66,14 +84,15 @@ class KNN(AbstractScore):
         _enough(bank, self.k, "KNN")
         chunks = (finite_rows(bank, self.reads, slice(i, i + ROWS)) for i in range(0, len(bank.keys), ROWS))
         scale = torch.cat([inverse_norms(rows) for rows in chunks])
-        self.neighbours_ = Neighbours(stored(bank, self.reads), scale)
+        exact = Neighbours(stored(bank, self.reads), scale)
+        self.neighbours_ = exact if self.search == "exact" else _cells(exact)
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the similarity of the k-th neighbour, or the mean of the k nearest."""
         queries = normalize(part(embedded, self.reads), dim=1)
         self.neighbours_ = fitted(self, self.neighbours_).to(queries.device)
-        nearest = nearest_similarities(queries, self.neighbours_.rows, self.neighbours_.scale, self.k)
+        nearest = self.neighbours_.nearest(queries, self.k)
         return nearest.mean(dim=1) if self.average else nearest[:, -1]
 
 
@@ -124,11 +143,22 @@ class NNGuide(AbstractScore):
         """Return energy times guidance."""
         queries = normalize(part(embedded, self.reads), dim=1)
         self.neighbours_ = fitted(self, self.neighbours_).to(queries.device)
-        nearest = nearest_similarities(queries, self.neighbours_.rows, self.neighbours_.scale, self.k)
+        nearest = self.neighbours_.nearest(queries, self.k)
         return self._energy(embedded.logits) * nearest.mean(dim=1)
 
     def _energy(self, logits: Float[Tensor, "batch classes"]) -> Scores:
         return functional.energy(double(logits), self.temperature).float().to(logits.device)
+
+
+def _cells(bank: Neighbours) -> Cells:
+    """Return the bank for approximate search; its cells are learned from rows that are spread evenly over it."""
+    count, width = bank.rows.shape
+    wanted = min(count, PER_CELL * cells_of(count))
+    spread = torch.linspace(0, count - 1, wanted, dtype=torch.float64).round().long()
+    sample = bank.rows[spread].float().cpu() * bank.scale[spread, None]
+    starts = range(0, count, ROWS)
+    chunks = (bank.rows[i : i + ROWS].float().cpu() * bank.scale[i : i + ROWS, None] for i in starts)
+    return Cells.of(count, width, sample, chunks)
 
 
 def _enough(bank: Bank, k: int, name: str) -> None:

@@ -72,6 +72,25 @@ def test_logits_of_the_bank_are_those_of_the_module(make, score):
     np.testing.assert_allclose(score(reads="logits", ridge=0.0).fit(reference)(images), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("make", [with_head, with_prototypes])
+@BOTH
+def test_predicted_labels_are_those_of_the_logits_and_the_given_ones_are_not_read(make, score):
+    reference = make(images=80)
+    images = queries(reference)
+    if reference.weight is None:
+        logits = wide(reference.embedding) @ wide(reference.prototypes).T
+    else:
+        logits = wide(reference.features) @ wide(reference.weight).T + wide(reference.bias)
+    predicted = logits.argmax(axis=1)
+    assert (predicted != reference.labels.numpy()).any()
+    near, background = distances(wide(images.features), wide(reference.features), predicted, "pooled")
+    expected = -near.min(axis=1) + (background if score is RelativeMahalanobis else 0)
+    found = score(ridge=0.0, labels="predicted").fit(reference)(images)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    shuffled = replace(reference, labels=reference.labels.roll(7))
+    assert torch.equal(score(ridge=0.0, labels="predicted").fit(shuffled)(images), found)
+
+
 def test_the_embedding_is_read_where_asked():
     reference = with_prototypes()
     images = queries(reference)

@@ -126,4 +126,4 @@ def test_sentences():
         KNN(k=0)
     with pytest.raises(MmoodError, match="temperature 0"):
         NNGuide(temperature=0)
-    assert KNN(k=3).settings() == {"k": 3, "reads": "features", "average": False, "shots": None}
+    assert KNN(k=3).settings() == {"k": 3, "reads": "features", "average": False, "shots": None, "search": "exact"}
