@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from mmood import __version__
 from mmood.errors import MmoodError, unknown
+from mmood.launched import follow_parent
 from mmood.requeue import listen
 
 USAGE = """\
@@ -62,6 +63,7 @@ def _dispatch(arguments: list[str]) -> int:
     if command not in COMMANDS:
         raise unknown("command", command, COMMANDS)
     listen(command)
+    follow_parent()
     return COMMANDS[command](arguments)
 
 

@@ -1,0 +1,30 @@
+"""Processes that another one started: they end with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+EXIT_CODE = 1
+_EVERY = 1.0  # seconds
+
+
+def follow_parent() -> None:
+    """End this process soon after its parent, if it is a further rank of a run on this machine.
+
+    Lightning's main process ends the others when one of them dies. Nobody does so when it is the main process that is
+    killed: the others would go on until they wait for it, which may be hours of encoding.
+    """
+    if int(os.environ.get("LOCAL_RANK", 0)) > 0:
+        threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_EVERY)
+    rank = os.environ.get("LOCAL_RANK")
+    print(f"mmood: The main process of this run ended early, so rank {rank} ends too.", file=sys.stderr, flush=True)
+    # Not sys.exit: the main thread may wait for the process that is gone.
+    os._exit(EXIT_CODE)
