@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mmood.callbacks.figures import log_figures
 from mmood.callbacks.predictions import write_predictions, write_scores
-from mmood.callbacks.streams import Streams, evaluate_streams, left_out
+from mmood.callbacks.streams import Streams, evaluate_streams, left_out, predict_streams
 from mmood.data.batch import Batch, Skipped
 from mmood.data.datamodule import EvaluationSet, OoDDataModule
 from mmood.errors import MmoodError
@@ -28,6 +28,7 @@ from mmood.report.results import write_results
 from mmood.report.tables import to_rich
 from mmood.streams.settings import DEFAULT as STREAM
 from mmood.streams.settings import StreamSettings
+from mmood.streams.spill import Spill
 
 
 class OoDCallback(Callback):
@@ -50,6 +51,7 @@ class OoDCallback(Callback):
         self._stores: dict[str, ScoreStore] = {}
         self._skipped: list[tuple[str, Skipped]] = []
         self._passes: dict[str, tuple[Results, dict[str, SetScores]]] = {}
+        self._spill: Spill | None = None
         self._told = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -71,6 +73,7 @@ class OoDCallback(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for the images to predict."""
         self._sets, self._skipped = {}, []
+        self._spill = self._new_spill(trainer, detector(pl_module))
         self._stores = {"predict": ScoreStore("predict", detector(pl_module).score_names).to(pl_module.device)}
 
     def on_validation_batch_end(
@@ -108,6 +111,8 @@ class OoDCallback(Callback):
     ) -> None:
         """Store the scores of a batch."""
         self._add(outputs, batch, dataloader_idx)
+        if self._spill is not None:
+            self._spill.add(outputs["key"], outputs["features"], outputs.get("embedding"))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics; `mmood validate` also writes them."""
@@ -122,6 +127,10 @@ class OoDCallback(Callback):
         """Write a row of scores per image."""
         names = data_module(trainer).predict_names()
         scores = self._stores["predict"].gathered(None if limited(trainer.limit_predict_batches) else len(names))
+        if self._spill is not None:
+            quiet = trainer.progress_bar_callback is None
+            scores = predict_streams(detector(pl_module), self._spill, scores, self.stream, quiet)
+            self._spill.remove()
         if trainer.is_global_zero:
             path = write_predictions(_run_folder(trainer), scores, names, detector(pl_module).class_names)
             Console().print(f"Predictions: {path}", soft_wrap=True)
@@ -175,11 +184,25 @@ class OoDCallback(Callback):
             return Streams()
         data = data_module(trainer)
         folder = _run_folder(trainer) if self.save_scores else None
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), torch.no_grad():
             stores = data.evaluation_features("validate" if stage == "validate" else "test")
         found = evaluate_streams(trainer, module, self._sets, stores, self.stream, folder)
         data.discard_features()
         return found
+
+    def _new_spill(self, trainer: Trainer, module: AbstractDetector) -> Spill | None:
+        """Return where to keep what stream scores read of the images to predict, whose order is that of one stream."""
+        if not module.stream_scores():
+            return None
+        if limited(trainer.limit_predict_batches):
+            left_out(module, "not all images are predicted")
+            return None
+        if trainer.world_size > 1:
+            raise MmoodError(
+                f"model.scores has {', '.join(name for name, _ in module.stream_scores())}, to which all images are "
+                f"one stream, and trainer.devices makes {trainer.world_size} processes; predict with one."
+            )
+        return Spill(_run_folder(trainer) / "features", len(data_module(trainer).predict_names()))
 
     def _with_earlier(
         self, module: AbstractDetector, results: Results, found: dict[str, SetScores]

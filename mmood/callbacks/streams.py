@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from mmood.data.catalog import EvaluationSet
 from mmood.data.feature_store import StoredFeatures
+from mmood.metrics.store import SetScores
 from mmood.modules.base import AbstractDetector
 from mmood.report.blocks import label
 from mmood.report.model import ResultRow
-from mmood.streams.evaluation import StreamResult, StreamRuns, StreamSet
+from mmood.streams.evaluation import StreamResult, StreamRuns, StreamSet, stream_progress
 from mmood.streams.files import write_stream
-from mmood.streams.runner import StreamName, StreamScores
+from mmood.streams.order import StreamOrder
+from mmood.streams.runner import StreamName, StreamScores, run_stream
 from mmood.streams.settings import StreamSettings
-from mmood.streams.source import StreamSource
+from mmood.streams.source import Rows, StreamSource
+from mmood.streams.spill import Spill
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,34 @@ def evaluate_streams(
     return Streams(_rows(results, module.variant), {"streams": {"protocol": protocol, "runs": of_streams}})
 
 
+def predict_streams(
+    module: AbstractDetector, spill: Spill, scores: SetScores, settings: StreamSettings, quiet: bool
+) -> SetScores:
+    """Return the scores of predicted images with a column more for each stream score.
+
+    The images in the order of their keys are one stream.
+
+    Args:
+        module: whose scores were fitted.
+        spill: what `scores` read of every image.
+        scores: the static scores.
+        settings: batch size and first seed count.
+        quiet: show no progress.
+    """
+    rows = spill.rows()
+    source = StreamSource(rows, rows, module.embed, module.device)
+    order = StreamOrder(scores.key, np.ones(len(scores.key), dtype=np.bool_))
+    columns = []
+    for name, score in module.stream_scores():
+        stream = StreamName(name, "predict", settings.seeds[0])
+        score.reset(stream.seed)
+        with stream_progress(f"stream {name}", len(order), quiet) as progress:
+            done = partial(progress, f"stream {name}")
+            columns.append(run_stream(score, stream, source, order, settings.batch_size, done).score)
+    names = (*scores.names, *(name for name, _ in module.stream_scores()))
+    return replace(scores, names=names, scores=np.column_stack([scores.scores, *columns]))
+
+
 def left_out(module: AbstractDetector, why: str) -> None:
     """Say in the log that stream scores are not evaluated."""
     names = ", ".join(name for name, _ in module.stream_scores())
@@ -77,19 +110,24 @@ def _stream_sets(
         StreamSet(
             name,
             entry.group,
-            StreamSource(stores[id_set.name], stores[name], module.embed, module.device),
+            StreamSource(_mapped(stores[id_set.name]), _mapped(stores[name]), module.embed, module.device),
             (id_set.keys, entry.keys),
+            stores[id_set.name].label.numpy(),
         )
         for name, entry in sets.items()
         if name in stores and entry.group != "id"
     ]
 
 
+def _mapped(store: StoredFeatures) -> Rows:
+    return Rows(store.features, store.embedding)
+
+
 def _keeper(folder: Path | None, variant: str | None) -> Callable[[StreamScores, StreamSet], None]:
     def keep(scores: StreamScores, entry: StreamSet) -> None:
         if folder is not None:
             name = StreamName(label(scores.name.score, variant), scores.name.set, scores.name.seed)
-            write_stream(folder, StreamScores(name, scores.order, scores.score), entry.source.id.label.numpy())
+            write_stream(folder, StreamScores(name, scores.order, scores.score), entry.id_label)
 
     return keep
 

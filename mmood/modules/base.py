@@ -31,14 +31,15 @@ class Scored(TypedDict):
         label: (B,) int64, -1 for OoD.
         predicted: (B,) int64, the class with the largest logit.
         scores: (B, S) float32, a column per score in the order of `AbstractDetector.score_names`.
-        embedded: what the scores read; only where images are predicted and a stream score is still to see them.
+        features, embedding: as in `Embedded`; only of predictions that a stream score is still to see.
     """
 
     key: Int[Tensor, " batch"]
     label: Int[Tensor, " batch"]
     predicted: Int[Tensor, " batch"]
     scores: Float[Tensor, "batch scores"]
-    embedded: NotRequired[Embedded]
+    features: NotRequired[Float[Tensor, "batch features"]]
+    embedding: NotRequired[Float[Tensor, "batch dim"]]
 
 
 class AbstractDetector(LightningModule, ABC):
@@ -122,7 +123,6 @@ class AbstractDetector(LightningModule, ABC):
         """Return the transform that the data module applies to an RGB image."""
         return self.encoder.transform(train)
 
-    @torch.no_grad()
     def fit_scores(self) -> None:
         """Let every score learn what it needs of the ID side; while a run trains, the static scores alone."""
         if self.interpolation is not None and not (self.interpolation.loaded or self._fitting()):
@@ -131,7 +131,7 @@ class AbstractDetector(LightningModule, ABC):
                 "whose weights it could go; name one with --ckpt_path."
             )
         # Lightning tests in inference mode; a stream score may have to differentiate what it learned here.
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), torch.no_grad():
             reference = self.reference()
             for _, score in self.static_scores() if self._fitting() else self.named_scores():
                 score.fit(reference)
@@ -154,8 +154,10 @@ class AbstractDetector(LightningModule, ABC):
         return self._fitting() and _trains_encoder(self)
 
     def score(self, batch: Batch) -> Scored:
-        """Return the scores of a batch, computed in float32 outside autocast."""
-        embedded = self.embed(batch)
+        """Return the static scores of a batch, computed in float32 outside autocast."""
+        return self._scored(batch, self.embed(batch))
+
+    def _scored(self, batch: Batch, embedded: Embedded) -> Scored:
         with torch.autocast(self.device.type, enabled=False):
             columns = [score(embedded).float() for _, score in self.static_scores()]
         return Scored(
@@ -187,7 +189,13 @@ class AbstractDetector(LightningModule, ABC):
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scored:
         """Return the scores of a batch of images without labels."""
-        return self.score(batch)
+        embedded = self.embed(batch)
+        scored = self._scored(batch, embedded)
+        if self.stream_scores():
+            scored["features"] = embedded.features
+            if embedded.embedding is not None:
+                scored["embedding"] = embedded.embedding
+        return scored
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what was trained: frozen towers are named, not stored."""

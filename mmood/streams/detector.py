@@ -77,7 +77,6 @@ class StreamDetector:
         """Forget the stream; `seed` is that of the score's private generators."""
         self.score.reset(seed)
 
-    @torch.no_grad()
     def step(self, images: Sequence[Image] | Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
         """Return the scores of the next batch, on the CPU, higher = more in-distribution, and learn from it.
 
@@ -92,7 +91,7 @@ class StreamDetector:
             images = torch.stack([transform(image.convert("RGB")) for image in images])
         nothing = torch.full((len(images),), -1, device=detector.device)
         batch = Batch(image=images.to(detector.device), label=nothing, key=nothing)
-        with torch.inference_mode(False), torch.autocast(detector.device.type, enabled=False):
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(detector.device.type, enabled=False):
             return self.score.step(detector.embed(batch)).float().cpu()
 
     def save(self, path: str | Path) -> None:

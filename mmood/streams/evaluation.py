@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
+from jaxtyping import Int64
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,12 +35,14 @@ class StreamSet:
         group: of the OoD set.
         source: of the images of both.
         keys: of the ID and of the OoD images under evaluation.
+        id_label: class of the ID image with each key, for the files alone.
     """
 
     name: str
     group: str
     source: StreamSource
     keys: tuple[Keys, Keys]
+    id_label: Int64[np.ndarray, " id"]
 
     def sizes(self, settings: StreamSettings) -> tuple[int, int]:
         """Return the numbers of ID and of OoD images in a stream."""
@@ -91,11 +94,13 @@ class StreamRuns:
         Raises:
             MmoodError: a stream fails, on whichever rank.
         """
-        units = self._units()
         own, fault = [], None
-        with self._progress(units[rank::world], rank, world, quiet) as advance:
+        own_units = self._units()[rank::world]
+        images = sum(sum(entry.sizes(self.settings)) for _, _, sets in own_units for entry in sets)
+        share = f" (rank 0 of {world})" if world > 1 else ""
+        with stream_progress(f"streams{share}", images, quiet or rank > 0) as advance:
             try:
-                for score, seed, sets in units[rank::world]:
+                for score, seed, sets in own_units:
                     own += self._run(score, seed, sets, advance)
             except MmoodError as error:
                 # The other ranks wait in the gather below: all of them end with the same sentence.
@@ -119,7 +124,7 @@ class StreamRuns:
         seen = [np.empty(0, dtype=np.bool_)]
         for entry in sets:
             stream, order = StreamName(name, entry.name, seed), self._order(entry, seed)
-            done = partial(advance, str(stream))
+            done = partial(advance, f"stream {stream}")
             scores = run_stream(score, stream, entry.source, order, self.settings.batch_size, done)
             check_complete(stream, scores.order, entry.sizes(self.settings))
             self.keep(scores, entry)
@@ -133,13 +138,11 @@ class StreamRuns:
     def _order(self, entry: StreamSet, seed: int) -> StreamOrder:
         return stream_order(*entry.keys, seed, self.settings.order, self.settings.ratio)
 
-    @contextmanager
-    def _progress(
-        self, units: Sequence[tuple[str, int, Sequence[StreamSet]]], rank: int, world: int, quiet: bool
-    ) -> Iterator[Advance]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        share = f" (rank 0 of {world})" if world > 1 else ""
-        images = sum(sum(entry.sizes(self.settings)) for _, _, sets in units for entry in sets)
-        with Progress(*columns, console=Console(stderr=True), disable=quiet or rank > 0) as progress:
-            task = progress.add_task(f"streams{share}", total=images)
-            yield lambda stream, n: progress.update(task, description=f"stream {stream}{share}", advance=n)
+
+@contextmanager
+def stream_progress(start: str, images: int, quiet: bool) -> Iterator[Advance]:
+    """Yield what is told of each step: the stream under way, and the number of images that it took."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task(start, total=images)
+        yield lambda stream, n: progress.update(task, description=stream, advance=n)

@@ -6,29 +6,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmood.data.batch import Batch
-from mmood.data.feature_store import StoredFeatures
 from mmood.scores.base import Embedded
 from mmood.streams.order import StreamOrder
 
 
 @dataclass(frozen=True)
-class StreamSource:
-    """Stored features of an ID and an OoD set, memory-mapped: a batch costs its own rows.
+class Rows:
+    """Encoded images of a set, as a rule memory-mapped; row i is key i.
 
     Attributes:
-        id: features of the ID set; row i is key i.
+        features: (N, F) before the projection, in any type.
+        embedding: (N, D) of unit norm up to the type's rounding, or None for an image-only encoder.
+    """
+
+    features: Float[Tensor, "images features"]
+    embedding: Float[Tensor, "images dim"] | None
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """The images of an ID and an OoD set: a batch costs its own rows.
+
+    Attributes:
+        id: of the ID set.
         ood: of the OoD set.
         embed: from a batch to what scores read; the detector's.
         device: where `embed` wants the batch.
     """
 
-    id: StoredFeatures
-    ood: StoredFeatures
+    id: Rows
+    ood: Rows
     embed: Callable[[Batch], Embedded]
     device: torch.device
 

@@ -30,6 +30,7 @@ class RunningMean(AbstractStreamScore):
         self.generator_ = torch.Generator()
 
     def fit(self, reference):
+        assert not torch.is_grad_enabled(), "tens of thousands of words would keep their graph"
         self.dim_ = reference.prototypes.shape[1]
         self.reset()
         return self
@@ -46,6 +47,7 @@ class RunningMean(AbstractStreamScore):
     def step(self, embedded: Embedded) -> Tensor:
         assert not embedded.embedding.is_inference(), "a score could not differentiate"
         assert not torch.is_inference_mode_enabled()
+        assert not torch.is_grad_enabled()
         if self.update == "before":
             self._learn(embedded)
         scores = self(embedded) + self.noise * torch.rand(len(embedded.logits), generator=self.generator_)

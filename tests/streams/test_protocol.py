@@ -1,17 +1,20 @@
 """Streams from the command line: every image once, the same on any number of ranks, with and without a store."""
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from stream_runs import run, start
 
 from mmood.cli import main
 from mmood.data.loader import Decoder, EvalLoader
 from mmood.data.sources import ShardSource
 from mmood.lightning_cli import built
+from mmood.streams.detector import StreamDetector
 from mmood.streams.order import stream_order
 
 SIZES = {"toy-test": 37, "toy-near": 21, "toy-far": 2}
@@ -209,3 +212,27 @@ def test_nan_on_one_rank_ends_all(flags, tmp_path):
     finished = start(["test", *flags, *more], tmp_path)
     assert finished.returncode == 2
     assert finished.stderr.count("is NaN on the stream of 'toy-far' with seed 0") == 2
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_predicted_images_are_one_stream_in_their_order(workers, flags, toy_root, tmp_path):
+    images = toy_root.parent / "images" / "toy-near"
+    predict = ["predict", *flags, "--data.predict", str(images), "--data.loader.workers", str(workers)]
+    assert main([*predict, "--run_dir", str(tmp_path)]) == 0
+    rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
+    assert list(rows[0]) == ["image", "class", "mcm", "running", "late"]
+    assert [row["image"] for row in rows] == sorted(path.name for path in images.iterdir())
+    stream = StreamDetector.from_settings(flags, "late")
+    pictures = [Image.open(path) for path in sorted(images.iterdir())]
+    expected = torch.cat([stream.step(pictures[start : start + 8]) for start in range(0, len(pictures), 8)])
+    np.testing.assert_allclose([float(row["late"]) for row in rows], expected.numpy(), atol=1e-6)
+    assert not (tmp_path / "features").exists()
+
+
+@pytest.mark.ddp
+def test_predicting_a_stream_needs_one_process(flags, toy_root, tmp_path):
+    images = toy_root.parent / "images" / "toy-near"
+    more = ["--data.predict", str(images), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    finished = start(["predict", *flags, *more], tmp_path)
+    assert finished.returncode == 2
+    assert "running, late, to which all images are one stream" in finished.stderr
