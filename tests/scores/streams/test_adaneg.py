@@ -89,14 +89,15 @@ class Literal:
         self.gated, self.seen = [0, 0], 0
 
     def share(self, image, texts):
-        logits = [self.s * float(image @ text) for text in texts]
+        logits = (self.s * texts @ image).tolist()
         size = (len(texts) - self.classes) // self.groups
         inside, outside = 0.0, 0.0
+        mass = [math.exp(z - max(logits)) for z in logits]
+        names = sum(mass[: self.classes])
         for g in range(self.groups):
-            group = logits[self.classes + g * size : self.classes + (g + 1) * size]
-            p = torch.tensor(logits[: self.classes] + group, dtype=torch.float64).softmax(0)
-            inside += float(p[: self.classes].sum()) / self.groups
-            outside += float(p[self.classes :].sum()) / self.groups
+            group = sum(mass[self.classes + g * size : self.classes + (g + 1) * size])
+            inside += names / (names + group) / self.groups
+            outside += group / (names + group) / self.groups
         return inside, outside
 
     def put(self, text, image, entropy, place):
@@ -138,13 +139,13 @@ class Literal:
         rows = self.memory[text]
         if self.proxies.kind == "task":
             return normalize(rows.mean(0), dim=0)
-        weights = [math.exp(-self.beta * (1 - float(image @ row))) for row in rows]
-        return normalize(sum(w * row for w, row in zip(weights, rows, strict=True)), dim=0)
+        weights = [math.exp(-self.beta * (1 - cosine)) for cosine in (rows @ image).tolist()]
+        return normalize((rows.new_tensor(weights)[:, None] * rows).sum(0), dim=0)
 
     def score(self, images):
         found = []
         for image in images:
-            ada = self.share(image, [self.proxy(t, image) for t in range(len(self.texts))])
+            ada = self.share(image, torch.stack([self.proxy(t, image) for t in range(len(self.texts))]))
             plain = self.share(image, self.texts)
             accept, reject = (a + self.weight * b for a, b in zip(ada, plain, strict=True))
             found.append(math.log(accept) - math.log(reject))

@@ -98,7 +98,7 @@ class Literal:
         self.rank([], [])
 
     def softmax(self, image):
-        logits = [self.s * float(image @ text) for text in (*self.names, *self.words)]
+        logits = (self.s * torch.cat([self.names, self.words]) @ image).tolist()
         logits = logits[len(self.names) :] if self.activation.over == "words" else logits
         mass = [math.exp(z - max(logits)) for z in logits]
         return [m / sum(mass) for m in mass][-len(self.words) :]
@@ -116,14 +116,16 @@ class Literal:
         self.leading = sorted(range(len(self.words)), key=lambda w: -differences[w])[: self.activation.words]
 
     def share(self, image, leading, every):
-        positive = [self.s * float(image @ name) for name in self.names]
-        negative = [self.s * float(image @ self.words[w]) for w in leading]
+        positive = (self.s * self.names @ image).tolist()
+        negative = (self.s * self.words[list(leading)] @ image).tolist()
+        top = max(positive + negative)
+        mass = sum(math.exp(z - top) for z in positive)
         sizes = range(every, len(leading) + 1, every) if every else [len(leading)]
         inside = outside = 0.0
         for m in sizes:
-            p = torch.tensor(positive + negative[:m], dtype=torch.float64).softmax(0)
-            inside += float(p[: len(positive)].sum()) / len(sizes)
-            outside += float(p[len(positive) :].sum()) / len(sizes)
+            against = sum(math.exp(z - top) for z in negative[:m])
+            inside += mass / (mass + against) / len(sizes)
+            outside += against / (mass + against) / len(sizes)
         return inside, outside
 
     def learn(self, images):
