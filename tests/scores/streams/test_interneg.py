@@ -1,6 +1,7 @@
 """InterNeg against a slow, literal form: one image at a time, AdamW by hand, the text tower by hand."""
 
 import doctest
+import json
 import math
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch
 from torch.nn.functional import normalize
 from toy_texts import NAMES, WORDS, ToyReference, log_odds, near, run, stream
 
+from mmood.cli import main
 from mmood.encoders import EncoderSettings, build_encoder
 from mmood.errors import MmoodError
 from mmood.scores import InterNeg
@@ -387,3 +389,16 @@ def test_images_near_words_fall_when_their_like_was_inverted(reference, words_fi
     assert score.counts()["accepted"] > 0
     assert (score(like[1]) <= before + 1e-3).all()
     assert float((before - score(like[1])).mean()) > 0.1
+
+
+def test_from_the_command_line(toy_flags, toy_root, words_file, tmp_path):
+    """Bank, inversion and stream in a whole test, which Lightning runs in inference mode."""
+    settings = f"{{groups: 3, beta: 1.0, negatives: {words_file}, inversion: {{steps: 2, read_out: last}}}}"
+    scores = f"{{interneg: {{class_path: InterNeg, init_args: {settings}}}}}"
+    flags = ["--config", "vitb16_interneg.yaml", *toy_flags, "--data.train", "toy-train", "--model.scores", scores]
+    flags += ["--evaluation.stream.seeds", "[0]", "--evaluation.stream.batch_size", "16", "--run_dir", str(tmp_path)]
+    assert main(["test", *flags]) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert {(row["set"], row["protocol"], row["seed"]) for row in rows} == {
+        (name, "test_time", 0) for name in ("toy-near", "toy-far")
+    }
