@@ -5,6 +5,7 @@ Nothing heavy is imported before a command that needs it is known, so that `mmoo
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,9 @@ from mmood import __version__
 from mmood.errors import MmoodError, unknown
 from mmood.launched import follow_parent
 from mmood.requeue import listen
+
+# What a disk answers that is full, or mounted read-only.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 USAGE = """\
 mmood: out-of-distribution image detection with vision-language models
@@ -46,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(arguments)
     except MmoodError as error:
         print(f"mmood: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(f"mmood: {error.filename or 'A file'} cannot be written: {error.strerror}.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mmood: interrupted.", file=sys.stderr)

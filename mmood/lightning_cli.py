@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -20,6 +21,7 @@ from lightning.pytorch.loggers import CSVLogger
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
 from mmood.callbacks import OoDCallback, RunFiles
 from mmood.callbacks.requeue import Requeue
+from mmood.checkpoint_files import WholeCheckpoints
 from mmood.checkpoints import check_readable, stored_config
 from mmood.config_errors import own_error, sentence
 from mmood.config_files import with_found_configs
@@ -154,6 +156,7 @@ class DetectorCLI(LightningCLI):
             kwargs["logger"] = CSVLogger(folder, name="logs", version=f"{stage}.{turn}" if (turn := turns()) else stage)
         if stage == "fit":
             kwargs["callbacks"] = _with_checkpoints(config.trainer, folder)
+            kwargs["plugins"] = _with_whole_files(config.trainer)
             if checkpoint := checkpoint_to_resume(folder / "checkpoints"):
                 config.ckpt_path = str(checkpoint)
         try:
@@ -176,6 +179,16 @@ def _with_checkpoints(settings: Namespace, folder: Path) -> list[Callback]:
     if job_id() is not None:
         callbacks.append(Requeue(folder / "checkpoints"))
     return callbacks
+
+
+def _with_whole_files(settings: Namespace) -> list[Any]:
+    """Return the plugins of a training; unless one of them writes checkpoints, ours does where one process writes."""
+    given = settings.plugins or []
+    plugins = list(given) if isinstance(given, list) else [given]
+    by_one = isinstance(settings.strategy, str) and settings.strategy.startswith(("auto", "ddp"))
+    if by_one and not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpoints())
+    return plugins
 
 
 def run(arguments: list[str]) -> int:
