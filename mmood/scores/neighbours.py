@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import torch
 from jaxtyping import Float
@@ -40,6 +40,16 @@ class Neighbours:
         return nearest_similarities(queries, self.rows, self.scale, k)
 
 
+class Searched(Protocol):
+    """A bank that finds the rows nearest to a query."""
+
+    def to(self, device: torch.device) -> Searched:
+        """Return the bank where queries on this device are compared with it."""
+
+    def nearest(self, queries: Float[Tensor, "batch dim"], k: int) -> Float[Tensor, "batch k"]:
+        """Return the k largest similarities of each query, largest first."""
+
+
 class KNN(AbstractScore):
     """Cosine similarity with the nearest ID training images, in [-1, 1].
 
@@ -72,7 +82,7 @@ class KNN(AbstractScore):
             require_faiss("KNN.search: approximate")
         self.k, self.reads, self.average, self.shots, self.search = k, reads, average, shots, search
         self.needs = frozenset({reads})
-        self.neighbours_: Neighbours | Cells | None = None
+        self.neighbours_: Searched | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Take hold of the bank (no copy) and learn the norm of each image.
@@ -85,7 +95,7 @@ class KNN(AbstractScore):
         chunks = (finite_rows(bank, self.reads, slice(i, i + ROWS)) for i in range(0, len(bank.keys), ROWS))
         scale = torch.cat([inverse_norms(rows) for rows in chunks])
         exact = Neighbours(stored(bank, self.reads), scale)
-        self.neighbours_ = exact if self.search == "exact" else _cells(exact)
+        self.neighbours_ = _cells(exact) if self.search == "approximate" else exact
         return self
 
     def forward(self, embedded: Embedded) -> Scores:

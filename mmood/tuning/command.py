@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grid", required=True, metavar="YAML", help="what to try: score -> setting -> values; every "
                         "combination within a score; `temperature: fitted` is the one of least negative log-likelihood "
                         "on ID validation")  # fmt: skip
-    criteria = "; ".join(f"{name}: {words}" for name, words in CRITERIA.items())
+    criteria = "; ".join(f"{name}: {words}" for name, words in CRITERIA.items()).replace("%", "%%")
     parser.add_argument("--criterion", choices=list(CRITERIA), default="auroc", help=criteria)
     parser.add_argument("--out", type=Path, default=Path("tuned.yaml"), metavar="FILE", help="config to write "
                         "(default: %(default)s)")  # fmt: skip
@@ -116,7 +116,7 @@ def _checked(sets: TuningSets, data: OoDDataModule, quiet: bool) -> list[str]:
     refuse_test_sets(sets)
     notes = refuse_shared_classes(sets)
     if not sets.tests:
-        notes.append("No test set is named (`data.id`), so the validation sets were compared with none.")
+        notes.append("No test set is named (`data.id`, `data.ood`), so the validation sets were compared with none.")
     folder, found = FeatureStores(data.features).root, dict[tuple[str, int], Hashes]()
 
     def hashes(entry: EvaluationSet) -> Hashes:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
+from PIL.Image import Image
 from torch import Tensor
 
 from mmood.data.plan import digest
@@ -94,6 +95,10 @@ class WithoutClasses:
     def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
         """Return embeddings of whole texts."""
         return self.whole.encode_text(texts, normalise)
+
+    def encode_images(self, images: Sequence[Image]) -> Float[Tensor, "images dim"]:
+        """Return embeddings of images of one's own making."""
+        return self.whole.encode_images(images)
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """Return whole texts as tokens."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmood.data.catalog import ID_GROUP, EvaluationSet
+from mmood.data.catalog import ID_GROUP, EvaluationSet, members
 from mmood.data.datamodule import OoDDataModule
 from mmood.data.image_hashes import NO_IMAGE, Hashes
 from mmood.data.table import SampleRow, load_table
@@ -65,10 +65,10 @@ def tuning_sets(data: OoDDataModule, needs_ood: bool) -> TuningSets:
         )
     data.check("validate")
     entries = data.evaluation_sets("validate")
-    tests: dict[str, EvaluationSet] = {}
     if data.plan.id is not None:
         data.check("test")
-        tests = data.evaluation_sets("test")
+    # OoD test sets count also where the settings name no ID test set.
+    tests = data.catalog.evaluation_sets(members(data.plan.id, data.plan.ood, data.train))
     train = None if data.train is None or isinstance(data.val.id, float) else data.catalog.index(data.train).hash
     id_set = next(entry for entry in entries.values() if entry.group == ID_GROUP)
     ood = tuple(entry for entry in entries.values() if entry.group != ID_GROUP)

@@ -80,6 +80,10 @@ def no_work(monkeypatch):
 
 
 LEAKS = {
+    "an OoD test set without an ID test set": (
+        ["--data.id", "null", "--data.ood", "{far: [val-ood]}"],
+        "is a test set of",
+    ),
     "the test set": (["--data.ood", "{far: [val-ood]}"], "`data.val.ood` names 'val-ood', which is a test set"),
     "a copy of it": (["--data.val", "{id: val, ood: {val: [copy]}}"], "same shards as the test set 'test-ood'"),
     "a class of it": (["--data.ood", "{far: [same-class]}"], "has classes of the test set 'same-class': 'dots'"),
@@ -375,6 +379,15 @@ WRONG = {
 def test_bad_input_is_one_sentence_before_any_work(kind, flags, no_work, capsys):
     more, expected = WRONG[kind]
     assert expected in refused(capsys, flags, *more)
+
+
+def test_help_says_every_criterion(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["tune", "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in criteria.CRITERIA)
+    assert "95 % of ID" in " ".join(shown.split())
 
 
 def test_a_file_is_not_overwritten(flags, tmp_path, no_work, capsys):
