@@ -124,7 +124,11 @@ class AbstractDetector(LightningModule, ABC):
         return self.encoder.transform(train)
 
     def fit_scores(self) -> None:
-        """Let every score learn what it needs of the ID side; while a run trains, the static scores alone."""
+        """Let every score learn what it needs of the ID side.
+
+        While a run trains, a stream score is not evaluated; it learns once what a checkpoint keeps, such as words mined
+        with the weights before training.
+        """
         if self.interpolation is not None and not (self.interpolation.loaded or self._fitting()):
             raise MmoodError(
                 f"`model.weight_interpolation` is {list(self.interpolation.alphas)}, but no checkpoint was loaded to "
@@ -133,8 +137,9 @@ class AbstractDetector(LightningModule, ABC):
         # Lightning tests in inference mode; a stream score may have to differentiate what it learned here.
         with torch.inference_mode(False), torch.no_grad():
             reference = self.reference()
-            for _, score in self.static_scores() if self._fitting() else self.named_scores():
-                score.fit(reference)
+            for _, score in self.named_scores():
+                if not (self._fitting() and isinstance(score, AbstractStreamScore) and score.learned()):
+                    score.fit(reference)
 
     def embed(self, batch: Batch) -> Embedded:
         """Return what the scores read of a batch, float32 whatever the precision of the trainer."""

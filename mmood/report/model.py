@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -145,16 +145,23 @@ def build_results(
 def joined_results(passes: Mapping[str, Results]) -> Results:
     """Return the results of several passes over the same sets, by variant, as those of one run.
 
-    Its provenance is that of the last pass, and under `variants` the encoder of each.
+    Its provenance is that of the last pass, under `variants` the encoder of each, under `streams` the streams of all.
     """
     first, *_, last = passes.values()
     encoders = {variant: results.provenance.get("encoder") for variant, results in passes.items()}
     return Results(
         stage=first.stage,
-        provenance={**last.provenance, "variants": encoders},
+        provenance={**last.provenance, "variants": encoders, **_joined_streams(list(passes.values()))},
         id=tuple(row for results in passes.values() for row in results.id),
         rows=tuple(row for results in passes.values() for row in results.rows),
         means=tuple(mean for results in passes.values() for mean in results.means),
         skipped=first.skipped,
         partial=any(results.partial for results in passes.values()),
     )
+
+
+def _joined_streams(passes: Sequence[Results]) -> dict[str, object]:
+    sections = [section for results in passes if isinstance(section := results.provenance.get("streams"), Mapping)]
+    if not sections:
+        return {}
+    return {"streams": {**sections[-1], "runs": [run for section in sections for run in section["runs"]]}}

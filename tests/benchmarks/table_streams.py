@@ -1,0 +1,206 @@
+"""What do scores that learn from the test stream gain here, and on what does it depend? Tables on real images.
+
+Static scores beside AdaNeg, InterNeg, CoEvo and TANL with the settings of their papers (nothing is chosen on a test set),
+near and far, several seeds of the order; then one property of the stream at a time is changed. Everything runs through
+`mmood test` as a user would type it; the sets are encoded once; a run that finished is not repeated.
+
+    MMOOD_REAL_DATA=... python tests/benchmarks/table_streams.py --work DIR [--only main batch ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+SETS = {"near": "near-ood", "far": "far-textures"}
+TEXT = {"templates": {"id": ["The nice {}."], "noun": ["The nice {}."], "adjective": ["This is a {} photo."]}}
+TEN_THOUSAND = {"count": 10_000, **TEXT}
+STATIC = {
+    "mcm": {"class_path": "MCM", "init_args": {"temperature": 1.0}},
+    "neglabel": {"class_path": "NegLabel", "init_args": {"groups": 5, "mining": TEN_THOUSAND}},
+    "csp": {"class_path": "CSP"},
+}
+STREAM = {
+    "adaneg": {"class_path": "AdaNeg"},
+    "tanl": {"class_path": "TANL"},
+    "coevo": {"class_path": "CoEvo"},
+    "interneg": {"class_path": "InterNeg"},
+}
+CHEAP = ("adaneg", "tanl", "coevo")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One run: which scores see which stream.
+
+    Attributes:
+        table: of which table it is a column.
+        name: of the column.
+        stream: settings that differ from the default.
+        scores: stream scores.
+        groups: of OoD sets.
+        arguments: of every score.
+    """
+
+    table: str
+    name: str
+    stream: dict[str, object]
+    scores: Sequence[str] = CHEAP
+    groups: Sequence[str] = ("near", "far")
+    arguments: dict[str, object] | None = None
+
+
+def setups() -> list[Setup]:
+    """Return every run: the main table, then what changes one property of the stream."""
+    found = [Setup("main", "default", {}, tuple(STREAM))]
+    found += [Setup("batch", f"batch {size}", {"batch_size": size}) for size in (256, 16, 1)]
+    found += [Setup("order", order, {"order": order}) for order in ("shuffled", "id-first", "ood-first")]
+    ratios = ((1, 100), (1, 10), (1, 1), (10, 1), (100, 1))
+    found += [Setup("ratio", f"{a}:{b}", {"ratio": [a, b]}, groups=("near",)) for a, b in ratios]
+    found += [Setup("update", f"update {when}", {}, arguments={"update": when}) for when in ("before", "after")]
+    found += [Setup("carry", "reset" if not carry else "carried", {"carry": carry}) for carry in (False, True)]
+    return found
+
+
+def main() -> None:
+    """Run what has not run yet, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder for shards, runs and tables")
+    parser.add_argument("--only", nargs="*", help="tables to run: main, batch, order, ratio, update, carry")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--scores", nargs="*", help="stream scores to run, where a table has them")
+    options = parser.parse_args()
+    tables = Tables(options.work.resolve(), Path(os.environ["MMOOD_REAL_DATA"]), options.seeds, options.scores)
+    tables.prepare()
+    chosen = [setup for setup in setups() if not options.only or setup.table in options.only]
+    for setup in chosen:
+        tables.run(setup)
+    for table in dict.fromkeys(setup.table for setup in chosen):
+        print(tables.table(table, [setup for setup in chosen if setup.table == table]), flush=True)
+
+
+class Tables:
+    """The runs below one folder.
+
+    Args:
+        work: where shards, runs and tables go.
+        real: the folder that holds the real images and the small CLIP.
+        seeds: of the streams.
+        scores: stream scores to run; None for those of the setup.
+    """
+
+    def __init__(self, work: Path, real: Path, seeds: list[int], scores: list[str] | None) -> None:
+        self.work = work
+        self.real = real
+        self.seeds = seeds
+        self.scores = scores
+        self.root = work / "data"
+        os.environ.setdefault("MMOOD_CACHE", str(work / "cache"))
+
+    def prepare(self) -> None:
+        """Index a copy of the shards."""
+        if (self.root / "done").exists():
+            return
+        names = ("id-train", "id-test", *SETS.values())
+        for name in names:
+            shutil.copytree(self.real / "data" / name, self.root / name, dirs_exist_ok=True)
+        shutil.copy(self.real / "data" / "id-classes.txt", self.root / "classes.txt")
+        mmood("pack", "--index", *(str(self.root / name) for name in names))
+        (self.root / "done").touch()
+
+    def run(self, setup: Setup) -> None:
+        """Run a score at a time, so that a run that is stopped loses little."""
+        for score in [None, *self._of(setup)] if setup.table == "main" else self._of(setup):
+            folder = self._folder(setup, score)
+            if (folder / "results.json").exists():
+                continue
+            path = self.work / "configs" / f"{folder.parent.name}-{folder.name}.yaml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(yaml.safe_dump(self._config(setup, score)))
+            mmood("test", "--config", str(path), "--run_dir", str(folder))
+
+    def table(self, name: str, columns: list[Setup]) -> str:
+        """Return mean ± spread over seeds as Markdown: a line for each score and set, AUROC and both FPR95."""
+        lines = ["| score | set | stream | AUROC | FPR95 ID-pos | FPR95 OoD-pos | memory |", "|" + "---|" * 7]
+        for setup in columns:
+            for score in [None, *self._of(setup)] if name == "main" else self._of(setup):
+                path = self._folder(setup, score) / "results.json"
+                lines += _lines(json.loads(path.read_text()), setup.name) if path.exists() else []
+        text = "\n".join([f"## {name}", "", *lines, ""])
+        (self.work / f"{name}.md").write_text(text)
+        return text
+
+    def _of(self, setup: Setup) -> list[str]:
+        return [score for score in setup.scores if self.scores is None or score in self.scores]
+
+    def _folder(self, setup: Setup, score: str | None) -> Path:
+        return (
+            self.work / "runs" / f"{setup.table}-{setup.name.replace(':', '-').replace(' ', '-')}" / (score or "static")
+        )
+
+    def _config(self, setup: Setup, score: str | None) -> dict[str, object]:
+        scores = STATIC
+        if score is not None:
+            arguments = {**STREAM[score].get("init_args", {}), **(setup.arguments or {})}
+            scores = {score: {**STREAM[score], "init_args": arguments}}
+        model = {"encoder": {"name": f"local-dir:{self.real / 'models' / 'miniclip'}"}, "prompts": "The nice {}."}
+        sets = {"train": "id-train", "id": "id-test", "ood": {group: [SETS[group]] for group in setup.groups}}
+        return {
+            "model": {"class_path": "ZeroShot", "init_args": {**model, "scores": scores}},
+            "data": {
+                **{"root": str(self.root), "class_names": str(self.root / "classes.txt"), **sets},
+                "loader": {"workers": 0},
+            },
+            "evaluation": {"stream": {**setup.stream, "seeds": self.seeds}, "show": False},
+            "trainer": {"accelerator": "auto", "devices": 1},
+        }
+
+
+def _lines(results: dict, stream: str) -> Iterable[str]:
+    rows: dict[tuple[str, str], list[dict]] = {}
+    for row in results["rows"]:
+        rows.setdefault((row["score"], row["set"]), []).append(row)
+    for (score, of), own in rows.items():
+        values = [spread(row[key] for row in own) for key in ("auroc", "fpr95_id_pos", "fpr95_ood_pos")]
+        yield "| " + " | ".join([score, of, stream, *values, _memory(results, score, of)]) + " |"
+
+
+def _memory(results: dict, score: str, of: str) -> str:
+    runs = [
+        run
+        for run in results["provenance"].get("streams", {}).get("runs", [])
+        if (run["score"], run["set"]) == (score, of)
+    ]
+    sides = []
+    for side in ("id", "ood"):
+        kept = [run["purity"][side]["kept"] for run in runs]
+        pure = [run["purity"][side]["pure"] for run in runs if run["purity"][side]["pure"] is not None]
+        if pure:
+            sides.append(f"{statistics.mean(kept):,.0f} as {side}, {100 * statistics.mean(pure):.1f} % true")
+    return "; ".join(sides)
+
+
+def spread(values: Iterable[float]) -> str:
+    """Return mean ± sample standard deviation, in per cent."""
+    found = [100 * value for value in values]
+    deviation = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+    return f"{statistics.mean(found):.2f}{deviation}"
+
+
+def mmood(*arguments: str) -> None:
+    """Run a command; its progress goes to this screen."""
+    subprocess.run([sys.executable, "-m", "mmood", *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()
