@@ -1,9 +1,10 @@
 """Jobs that run out of time: the signal that says so, the exit code that asks for another turn, and where to go on.
 
-SLURM sends SIGUSR1 some time before the limit. Lightning would save at once, wherever each process stands: between an
-optimiser's step and its count a batch is then trained on twice, and a process in a gradient's all-reduce waits for one
-that is in the checkpoint's barrier. Here the signal is only noted; `callbacks.requeue` saves where all processes agree.
-The job's script requeues, as `scontrol` is absent in containers.
+SLURM sends SIGUSR1 some time before the limit. Lightning's handler saves at once, wherever each process and each of its
+loader workers stands: between an optimiser's step and its count a batch is trained on twice, and a process in an
+all-reduce of gradients waits for one that is in the checkpoint's barrier (seen: of three jobs on two nodes one hung). Here
+the signal is only noted; `callbacks.requeue` saves where all processes agree. The job's script requeues, as containers
+have no `scontrol`.
 """
 
 from __future__ import annotations
