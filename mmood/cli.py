@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from mmood import __version__
 from mmood.errors import MmoodError, unknown
-from mmood.launched import follow_parent
+from mmood.launched import follow_parent, lost_peer
 from mmood.requeue import listen
 
 # What a disk answers that is full, or mounted read-only.
@@ -55,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in _DISK:
             raise
         print(f"mmood: {error.filename or 'A file'} cannot be written: {error.strerror}.", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if not lost_peer(error):
+            raise
+        print("mmood: Another process of this run ended early; what it said stands above.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mmood: interrupted.", file=sys.stderr)

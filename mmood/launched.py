@@ -1,14 +1,24 @@
-"""Processes that another one started: they end with it."""
+"""Processes that belong together: they end together, and the last one says so in a sentence."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
 
 EXIT_CODE = 1
 _EVERY = 1.0  # seconds
+# How gloo and NCCL say that the process at the other end is gone.
+_LOST_PEER = re.compile(
+    r"Connection (closed|reset) by (remote )?peer|remote process exited|remote worker crashing|Broken pipe"
+)
+
+
+def lost_peer(error: RuntimeError) -> bool:
+    """Return whether a collective failed because another process of the run is gone."""
+    return _LOST_PEER.search(str(error)) is not None
 
 
 def follow_parent() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +30,6 @@ from mmood.modules import AbstractDetector
 from mmood.requeue import checkpoint_to_resume, job_id, turns
 from mmood.run_folder import run_folder
 from mmood.tuning.record import TunedSettings
-
-# How gloo and NCCL say that the process at the other end is gone.
-_LOST_PEER = re.compile(r"Connection (closed|reset) by (remote )?peer|remote process exited|Broken pipe")
 
 STAGES = ("fit", "validate", "test", "predict")
 
@@ -220,10 +216,6 @@ def _cli(arguments: list[str], run: bool, build: bool = True) -> DetectorCLI:
     except (TypeError, ValueError) as error:
         if (own := own_error(error)) is not None:
             raise own from error
-        raise
-    except RuntimeError as error:
-        if _LOST_PEER.search(str(error)):
-            raise MmoodError("Another process of this run ended early; what it said stands above.") from error
         raise
 
 

@@ -101,7 +101,7 @@ def test_damage_on_one_rank_ends_all_of_them(damaged):
     command = [sys.executable, "-m", "mmood", *arguments, "--data.batch_size", "4"]
     command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, env=environment, timeout=120, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True, check=False)
     assert ended.returncode != 0
     assert "toy-near-000001.tar, key 17" in ended.stderr
     assert not (folder / "results.json").exists()
