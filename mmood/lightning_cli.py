@@ -83,6 +83,9 @@ class DetectorCLI(LightningCLI):
         """Leave the table to us: Lightning's repeats every value under each loader. Unpickle no code."""
         if self.subcommand in ("test", "validate"):
             self.config[self.subcommand].verbose = False
+        if self.subcommand == "predict":
+            # It would keep the outputs of all steps in memory, and nobody asks for them.
+            self.config.predict.return_predictions = False
         if self.subcommand is not None:
             # By itself Lightning runs whatever a checkpoint behind a URL asks for.
             self.config[self.subcommand].weights_only = True
