@@ -2,8 +2,8 @@
 
 SLURM sends SIGUSR1 some time before the limit. Lightning's handler saves at once, wherever each process and each of its
 loader workers stands: between an optimiser's step and its count a batch is trained on twice, and a process in an
-all-reduce of gradients waits for one that is in the checkpoint's barrier (of three jobs on two nodes one hung). Here the
-signal is only noted; `callbacks.requeue` saves where all processes agree. The job's script requeues, as containers
+all-reduce of gradients waits for one that is in the checkpoint's barrier (of three jobs on two nodes one hung). Here
+the signal is only noted; `callbacks.requeue` saves where all processes agree. The job's script requeues, as containers
 have no `scontrol`.
 """
 
