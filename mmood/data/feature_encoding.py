@@ -109,7 +109,8 @@ class SetEncoder:
 
     def identity(self, index: SetIndex) -> dict[str, object]:
         """Return what the numbers of a store of this set depend on; the first call hashes the weights."""
-        return store_identity(index, self._encoder_identity, self.ranks.precision, self.augment_seed)
+        crop = self.encoder.settings.crop
+        return store_identity(index, self._encoder_identity, self.ranks.precision, self.augment_seed, crop)
 
     @cached_property
     def _encoder_identity(self) -> dict[str, str | int | None]:

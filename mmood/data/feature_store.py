@@ -81,7 +81,11 @@ class StoredFeatures:
 
 
 def store_identity(
-    index: SetIndex, encoder: Identity, precision: str, augment_seed: int | None = None
+    index: SetIndex,
+    encoder: Identity,
+    precision: str,
+    augment_seed: int | None = None,
+    crop: tuple[float, float] | None = None,
 ) -> dict[str, object]:
     """Return what decides the numbers of a store.
 
@@ -90,9 +94,11 @@ def store_identity(
         encoder: `AbstractEncoder.identity()`; weights and transform count, not the name.
         precision: the trainer's, such as `bf16-mixed`.
         augment_seed: seed of the training transform; None for the eval transform.
+        crop: shares of the area in crops of the training transform.
     """
     weights = {key: value for key, value in encoder.items() if key not in _NAMES}
-    return {**weights, "precision": precision, "augment_seed": augment_seed, "index_sha256": index.hash}
+    augmented = {} if augment_seed is None or crop is None else {"crop": list(crop)}
+    return {**weights, "precision": precision, "augment_seed": augment_seed, **augmented, "index_sha256": index.hash}
 
 
 def store_name(index: SetIndex, identity: Identity, dtype: Dtype) -> str:

@@ -25,6 +25,7 @@ _WORDS = {
     "weights_sha256": "other weights",
     "precision": "another precision",
     "augment_seed": "another augmentation",
+    "crop": "another augmentation",
     "feature_dim": "other weights",
     "embedding_dim": "other weights",
 }

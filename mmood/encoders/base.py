@@ -35,12 +35,15 @@ class EncoderSettings:
             timm's default tag).
         image_size: side of the input in pixels; None for the model's own.
         cache_dir: folder for downloaded weights; None for the library's default.
+        crop: smallest and largest share of an image's area in a training crop; the paper's by default. Cropping blurs
+            pictures that are no larger than the input: there `[1, 1]`, no crop, trains on what is evaluated.
     """
 
     name: str
     pretrained: str | None = None
     image_size: int | None = None
     cache_dir: str | None = None
+    crop: tuple[float, float] = (0.9, 1.0)
 
     def __post_init__(self) -> None:
         # In one key, so that another name does not meet the tag of the model that it replaces.
@@ -50,6 +53,11 @@ class EncoderSettings:
             object.__setattr__(self, "pretrained", tag)
         if self.image_size is not None and self.image_size <= 0:
             raise MmoodError(f"image_size is {self.image_size}, but must be a positive number of pixels.")
+        if not 0 < self.crop[0] <= self.crop[1] <= 1:
+            raise MmoodError(
+                f"`model.encoder.crop` is {list(self.crop)}; give the smallest and the largest share of an image's "
+                "area, such as [0.9, 1]."
+            )
 
 
 @dataclass(frozen=True)
@@ -91,11 +99,11 @@ class AbstractEncoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def transform(self, train: bool = False, scale: tuple[float, float] = (0.9, 1.0)) -> ImageTransform:
+    def transform(self, train: bool = False) -> ImageTransform:
         """Return the model's own eval transform, or its training transform; both take RGB and can be pickled.
 
-        The training transform is a random resized crop of a share `scale` of the area, bicubic and without a flip,
-        with the model's own mean and standard deviation.
+        The training transform is a random resized crop of a share `settings.crop` of the area, bicubic and without a
+        flip, with the model's own mean and standard deviation.
         """
 
     @abstractmethod

@@ -67,10 +67,10 @@ class ImageEncoder(AbstractEncoder):
             return EncodedImages(torch.empty(0, self.feature_dim, device=images.device))
         return EncodedImages(self.model(images).float())
 
-    def transform(self, train: bool = False, scale: tuple[float, float] = (0.9, 1.0)) -> ImageTransform:
-        """Return timm's eval transform for the model, or the training transform with crops of share `scale`."""
+    def transform(self, train: bool = False) -> ImageTransform:
+        """Return timm's eval transform for the model, or the training transform."""
         if train:
-            return train_transform(self._preprocessing(), scale)
+            return train_transform(self._preprocessing(), self.settings.crop)
         return cast(ImageTransform, create_transform(**self.data_config, is_training=False))
 
     def weights_hash(self) -> str:

@@ -162,9 +162,9 @@ class VisionLanguageEncoder(AbstractEncoder):
         """Return unit-norm embeddings as `encode_token_embeddings`; the weights are constants, the texts may be cut."""
         return functional.normalize(encode_frozen(self.model, embeddings, tokens).float(), dim=-1)
 
-    def transform(self, train: bool = False, scale: tuple[float, float] = (0.9, 1.0)) -> ImageTransform:
-        """Return open_clip's eval transform for this model, or the training transform with crops of share `scale`."""
-        return train_transform(self.preprocessing, scale) if train else eval_transform(self.preprocessing)
+    def transform(self, train: bool = False) -> ImageTransform:
+        """Return open_clip's eval transform for this model, or the training transform."""
+        return train_transform(self.preprocessing, self.settings.crop) if train else eval_transform(self.preprocessing)
 
     def weights_hash(self) -> str:
         """Return the sha256 (hex) of open_clip's state dict as it is now, on any device."""

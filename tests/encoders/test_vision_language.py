@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -69,7 +70,7 @@ def test_folder_with_a_tag_is_refused(family_folder):
 
 def test_folders_that_lack_something(tmp_path, write_model, tiny_config):
     settings = EncoderSettings(f"local-dir:{tmp_path}")
-    for content, sentence in [(None, "no open_clip_config"), ("{", "not valid JSON"), ("{}", "no entry 'model_cfg'")]:
+    for content, sentence in [(None, "no open_clip_config"), ("{", "is not JSON"), ("{}", "no entry 'model_cfg'")]:
         if content is not None:
             (tmp_path / "open_clip_config.json").write_text(content)
         with pytest.raises(MmoodError, match=sentence):
@@ -214,9 +215,22 @@ def test_training_transform_crops_and_never_flips(vit):
 
 def test_training_scale(vit):
     ramp = Image.fromarray(numpy.tile(numpy.arange(96, dtype=numpy.uint8)[None, :, None], (96, 1, 3)))
-    whole, small = vit.transform(train=True), vit.transform(train=True, scale=(0.05, 0.06))
+    settings = [replace(vit.settings, crop=crop) for crop in ((0.9, 1.0), (0.05, 0.06))]
+    whole, small = (build_encoder(one).transform(train=True) for one in settings)
     spans = [[float(t(ramp)[0].max() - t(ramp)[0].min()) for _ in range(4)] for t in (whole, small)]
     assert min(spans[0]) > max(spans[1])
+
+
+def test_no_crop_trains_on_what_is_evaluated(vit):
+    encoder = build_encoder(replace(vit.settings, crop=(1.0, 1.0)))
+    image = picture(32, 32)
+    assert torch.equal(encoder.transform(train=True)(image), encoder.transform(train=False)(image))
+
+
+@pytest.mark.parametrize("crop", [(0.0, 1.0), (0.9, 0.8), (0.9, 1.1)])
+def test_a_crop_is_a_share_of_the_area(vit, crop):
+    with pytest.raises(MmoodError, match=r"encoder\.crop"):
+        replace(vit.settings, crop=crop)
 
 
 def test_weights_hash_sees_one_weight_and_not_the_autocast(vit):
