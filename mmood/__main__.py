@@ -1,5 +1,6 @@
 """`mmood` and `python -m mmood`."""
 
+import os
 import sys
 
 from mmood.cli import main
@@ -7,7 +8,14 @@ from mmood.cli import main
 
 def run() -> None:
     """Run the command line and end the process with its exit code."""
-    sys.exit(main())
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output (`| head`) has enough. The interpreter's last flush must not find the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -147,3 +147,10 @@ def test_docs_name_only_configs_that_exist():
     words = readme.read_text().replace("`", " ").split()
     named = {words[index + 1] for index, word in enumerate(words) if word == "--config" and index + 1 < len(words)}
     assert {name for name in named if name.endswith(".yaml") and "/" not in name} <= known
+
+
+def test_a_reader_that_has_enough_is_no_fault():
+    process = subprocess.Popen([sys.executable, "-m", "mmood", "configs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.wait(60) == 0
+    assert process.stderr.read() == b""
