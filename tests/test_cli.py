@@ -142,7 +142,7 @@ def test_every_config_says_what_it_is():
 
 
 def test_docs_name_only_configs_that_exist():
-    known = {name for name, _ in available()}
+    known = {"tuned.yaml", *(name for name, _ in available())}  # `mmood tune` writes the first
     readme = Path(__file__).parents[1] / "README.md"
     words = readme.read_text().replace("`", " ").split()
     named = {words[index + 1] for index, word in enumerate(words) if word == "--config" and index + 1 < len(words)}
