@@ -232,6 +232,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True.*")
     # Frozen towers and BatchNorm are in eval mode on purpose.
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode.*")
+    # No validation sets is a choice.
+    warnings.filterwarnings("ignore", message=r"Total length of `dict` across ranks is zero.*")
     # A test writes into a folder of its own, and keeps no checkpoints there.
     warnings.filterwarnings("ignore", message=r"The dirpath has changed.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
