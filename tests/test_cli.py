@@ -150,7 +150,9 @@ def test_docs_name_only_configs_that_exist():
 
 
 def test_a_reader_that_has_enough_is_no_fault():
-    process = subprocess.Popen([sys.executable, "-m", "mmood", "configs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmood", "configs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.close()
     assert process.wait(60) == 0
     assert process.stderr.read() == b""
