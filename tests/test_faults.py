@@ -13,6 +13,12 @@ import pytest
 from mmood.cli import main
 
 
+@pytest.fixture(autouse=True)
+def no_features(tmp_path, monkeypatch) -> None:
+    """Features that other tests stored would stand for the damaged images."""
+    monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def damaged(toy_root, toy_flags, tmp_path):
     """A copy of the toy sets, a function that edits one of its shards, and the arguments of a run over it."""

@@ -13,6 +13,12 @@ from mmood.errors import MmoodError
 from mmood.files import whole_file, write_atomically
 
 
+@pytest.fixture(autouse=True)
+def no_features(tmp_path, monkeypatch) -> None:
+    """Features that other tests stored would stand for the damaged images."""
+    monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
+
+
 def mount(*arguments):
     return subprocess.run(["mount", *arguments], capture_output=True, check=False).returncode == 0
 
