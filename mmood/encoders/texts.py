@@ -1,9 +1,10 @@
-"""Text towers of open_clip: where the token embeddings live, and passes that start from given ones."""
+"""Text towers of open_clip: passes over no more tokens than decide, and passes that start from given embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -52,19 +53,29 @@ def given_embeddings(layer: nn.Embedding, embeddings: Tensor) -> Iterator[None]:
         handle.remove()
 
 
-def needed_length(model: VisionLanguageModel, tokens: Int[Tensor, "texts length"]) -> int:
-    """Return how many leading tokens decide the embeddings of these texts: all, or up to the last end of a text.
+def deciding_tokens(model: VisionLanguageModel, tokens: Int[Tensor, "texts length"]) -> Int[Tensor, " texts"]:
+    """Return how many leading tokens decide the embedding of each text: all, or those up to its end.
 
     Behind the end of a text stands padding, which a causal tower that pools at the end never looks at.
     """
     part, _ = _part(model)
-    pool = part.text_pool_type if isinstance(part, CLIP) else part.pool_type
-    appends = not isinstance(part, CLIP) and part.cls_emb is not None
-    if len(tokens) == 0 or part.attn_mask is None or appends or pool not in ("argmax", "eos"):
-        return tokens.shape[1]
-    end = part.text_eos_id if isinstance(part, CLIP) else part.eos_id
-    ends = tokens.argmax(dim=-1) if pool == "argmax" else (tokens == end).int().argmax(dim=-1)
-    return int(ends.max()) + 1
+    if not _looks_no_further_than_the_end(part):
+        return torch.full((len(tokens),), tokens.shape[1], device=tokens.device)
+    if isinstance(part, CLIP):
+        pool, end = part.text_pool_type, part.text_eos_id
+    else:
+        pool, end = part.pool_type, part.eos_id
+    return 1 + (tokens.argmax(dim=-1) if pool == "argmax" else (tokens == end).int().argmax(dim=-1))
+
+
+def cut(model: VisionLanguageModel, tokens: Int[Tensor, "texts length"]) -> Int[Tensor, "texts shorter"]:
+    """Return the tokens without those columns that decide no embedding."""
+    return tokens[:, : int(deciding_tokens(model, tokens).max())] if len(tokens) else tokens
+
+
+def encode_tokens(model: VisionLanguageModel, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts dim"]:
+    """Return the projected embeddings of texts, with gradient to the tower; the texts may be cut (see `cut`)."""
+    return _encode_with(model, _short(model, tokens.shape[1]), tokens)
 
 
 def encode_frozen(
@@ -75,18 +86,12 @@ def encode_frozen(
     """Return the projected embeddings of texts given by token embeddings, with gradient to these and to no weight.
 
     The weights enter as constants, whatever they are to others: nothing is kept for their gradients. The texts may be
-    cut to `needed_length`.
+    cut.
     """
-    part, prefix = _part(model)
-    named = ((name, weight) for name, weight in model.named_parameters() if not name.startswith("visual."))
-    constants = {f"model.{name}": weight.detach() for name, weight in named}
-    length = tokens.shape[1]
-    if length < part.context_length:
-        constants[f"model.{prefix}positional_embedding"] = part.positional_embedding.detach()[:length]
-        constants[f"model.{prefix}attn_mask"] = part.attn_mask[:length, :length]
+    weights = {name: weight for name, weight in model.named_parameters() if not name.startswith("visual.")}
+    weights |= _short(model, tokens.shape[1])
     with given_embeddings(token_embedding(model), embeddings):
-        encoded: Tensor = torch.func.functional_call(_TextPass(model), constants, (tokens,))
-    return encoded
+        return _encode_with(model, {name: weight.detach() for name, weight in weights.items()}, tokens)
 
 
 class _TextPass(nn.Module):
@@ -101,7 +106,39 @@ class _TextPass(nn.Module):
         return encoded
 
 
-def _part(model: VisionLanguageModel) -> tuple[VisionLanguageModel, str]:
-    """Return what holds positions and mask of the text tower, and how its parameters' names begin."""
-    token_embedding(model)  # refuses towers that are not open_clip's own
-    return (model, "") if isinstance(model, CLIP) else (model.text, "text.")
+def _encode_with(model: VisionLanguageModel, instead: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
+    """Return the embeddings of texts under other tensors in the place of the model's own."""
+    named = {f"model.{name}": tensor for name, tensor in instead.items()}
+    encoded: Tensor = (
+        torch.func.functional_call(_TextPass(model), named, (tokens,)) if named else _TextPass(model)(tokens)
+    )
+    return encoded
+
+
+def _short(model: VisionLanguageModel, length: int) -> dict[str, Tensor]:
+    """Return positions and mask for texts of a length, by their names in the model; none where its own will do."""
+    part, prefix = _part(model)
+    if not _looks_no_further_than_the_end(part) or length >= part.context_length:
+        return {}
+    positions, mask = part.positional_embedding[:length], part.attn_mask[:length, :length]
+    return {f"{prefix}positional_embedding": positions, f"{prefix}attn_mask": mask}
+
+
+def _looks_no_further_than_the_end(part: Any) -> bool:
+    """Return whether a part is a causal text tower that pools at the end of a text; None is none of open_clip's own."""
+    if part is None or part.attn_mask is None:
+        return False
+    if isinstance(part, CLIP):
+        return part.text_pool_type in ("argmax", "eos")
+    # A class token is appended behind the padding.
+    return part.cls_emb is None and part.pool_type in ("argmax", "eos")
+
+
+def _part(model: VisionLanguageModel) -> tuple[Any, str]:
+    """Return what holds positions and mask of the text tower, and how its parameters' names begin.
+
+    None for a tower that is not open_clip's own.
+    """
+    if isinstance(model, CLIP):
+        return model, ""
+    return (model.text if isinstance(model.text, TextTransformer) else None), "text."

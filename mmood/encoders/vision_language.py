@@ -13,7 +13,7 @@ from torch.nn import functional
 from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
 from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
 from mmood.encoders.prompts import check_templates, fill
-from mmood.encoders.texts import encode_frozen, given_embeddings, needed_length, token_embedding
+from mmood.encoders.texts import cut, deciding_tokens, encode_frozen, encode_tokens, given_embeddings, token_embedding
 from mmood.encoders.towers import image_tower
 from mmood.encoders.transforms import Preprocessing, eval_transform, train_transform
 from mmood.encoders.weights import weights_hash
@@ -88,14 +88,15 @@ class VisionLanguageEncoder(AbstractEncoder):
             return self.tower.project(features.float())
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "texts length"]:
-        """Return the token ids of texts, cut or padded to the model's context length, on the model's device."""
-        tokens: Tensor = self.tokenizer(list(texts))
-        return tokens.to(self.device)
+        """Return the token ids of texts on the model's device, cut behind the longest where that changes nothing.
+
+        Texts longer than the model's context lose their end.
+        """
+        return cut(self.model, self.tokenizer(list(texts))).to(self.device)
 
     def encode_token_ids(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts dim"]:
-        """Return the projected embeddings of token ids, float32, not normalised."""
-        embedding: Tensor = self.model.encode_text(tokens, normalize=False)
-        return embedding.float()
+        """Return the projected embeddings of token ids as `tokenize` gives them, float32, not normalised."""
+        return encode_tokens(self.model, tokens).float()
 
     def encode_text(
         self, texts: Sequence[str], normalise: bool = True, batch_size: int = 256
@@ -151,15 +152,14 @@ class VisionLanguageEncoder(AbstractEncoder):
     def frozen_tokens(
         self, texts: Sequence[str]
     ) -> tuple[Int[Tensor, "texts length"], Float[Tensor, "texts length width"]]:
-        """Return ids and embeddings of the tokens of texts, cut behind the longest text where that changes nothing."""
+        """Return ids and embeddings of the tokens of texts, the embeddings without gradient."""
         tokens = self.tokenize(texts)
-        tokens = tokens[:, : needed_length(self.model, tokens)]
         return tokens, self.embed_tokens(tokens).detach()
 
     def encode_frozen_tokens(
         self, embeddings: Float[Tensor, "texts length width"], tokens: Int[Tensor, "texts length"]
     ) -> Float[Tensor, "texts dim"]:
-        """Return unit-norm embeddings as `encode_token_embeddings`; the weights are constants, the texts may be cut."""
+        """Return unit-norm embeddings as `encode_token_embeddings`; the weights are constants."""
         return functional.normalize(encode_frozen(self.model, embeddings, tokens).float(), dim=-1)
 
     def transform(self, train: bool = False) -> ImageTransform:
@@ -185,11 +185,20 @@ class VisionLanguageEncoder(AbstractEncoder):
         return functional.normalize(self.project(features), dim=-1)
 
     def _encode_text(self, texts: Sequence[str], batch_size: int) -> Tensor:
-        """Return float32 embeddings of texts, not normalised; (0, D) for no texts."""
-        chunks = [torch.empty(0, self.embedding_dim, device=self.device)]
-        for start in range(0, len(texts), batch_size):
-            chunks.append(self.encode_token_ids(self.tokenize(texts[start : start + batch_size])))
-        return torch.cat(chunks)
+        """Return float32 embeddings of texts, not normalised; (0, D) for no texts.
+
+        Texts of like length pass the tower together, so that few are padded.
+        """
+        if not texts:
+            return torch.empty(0, self.embedding_dim, device=self.device)
+        tokens = self.tokenizer(list(texts))
+        lengths = deciding_tokens(self.model, tokens)
+        order = lengths.argsort(stable=True)
+        chunks = []
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            chunks.append(self.encode_token_ids(tokens[rows, : int(lengths[rows[-1]])].to(self.device)))
+        return torch.cat(chunks)[order.argsort().to(self.device)]
 
     def _nothing(self, images: Tensor, patches: bool) -> EncodedImages:
         """Return the answer to an empty batch."""

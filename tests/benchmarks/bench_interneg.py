@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mmood.encoders.prompts import load_templates
-from mmood.encoders.texts import encode_frozen, needed_length
+from mmood.encoders.texts import cut, encode_frozen
 from mmood.scores import InterNeg
 from mmood.scores.base import Embedded, Tokens
 from mmood.scores.streams.interneg import _Fitted
@@ -42,7 +42,7 @@ class Tower:
 
     def tokens(self, texts: list[str]) -> Tokens:
         ids = self.tokenizer(texts).to(self.device)
-        ids = ids[:, : needed_length(self.model, ids)] if self.cut else ids
+        ids = cut(self.model, ids) if self.cut else ids
         return Tokens(ids, self.model.token_embedding(ids).detach())
 
     def encode_tokens(self, embeddings: Tensor, ids: Tensor) -> Tensor:

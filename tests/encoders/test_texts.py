@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mmood.encoders.texts import encode_tokens
 from mmood.errors import MmoodError
 
 NAMES = ["cat", "great white shark", "dog"]
@@ -70,10 +71,10 @@ def test_tokens_own_embeddings_give_the_text(family):
 
 
 def test_token_embeddings_carry_a_gradient(vit):
-    tokens = vit.tokenize(["a photo of a cat"])
+    tokens = vit.tokenize(["a photo of a cat", "a photo of a cat that is larger"])
     embeddings = vit.embed_tokens(tokens).detach().requires_grad_()
     vit.encode_token_embeddings(embeddings, tokens)[0, 0].backward()
-    end = tokens.argmax()
+    end = tokens[0].argmax()
     assert embeddings.grad[0, :end].abs().max() > 0
     assert embeddings.grad[0, end + 1 :].abs().max() == 0, "what follows the end of the text cannot matter"
     vit.zero_grad()
@@ -121,7 +122,7 @@ def test_frozen_pass_equals_the_full_pass_and_gives_weights_no_gradient(family):
     encoder, _, _ = family
     texts = ["a photo of a cat", "two", ""]
     with torch.no_grad():
-        expected = functional.normalize(encoder.encode_token_ids(encoder.tokenize(texts)), dim=-1)
+        expected = encoder.model.encode_text(encoder.tokenizer(texts), normalize=True)
     ids, embeddings = encoder.frozen_tokens(texts)
     assert not embeddings.requires_grad
     given = embeddings.clone().requires_grad_()
@@ -132,10 +133,55 @@ def test_frozen_pass_equals_the_full_pass_and_gives_weights_no_gradient(family):
     assert all(weight.grad is None for weight in encoder.parameters())
 
 
-def test_frozen_tokens_are_cut_behind_the_longest_text(vit):
-    tokens = vit.tokenize(["a photo of a cat", "two"])
-    ids, embeddings = vit.frozen_tokens(["a photo of a cat", "two"])
-    length = int(tokens.argmax(dim=-1).max()) + 1
-    assert length < tokens.shape[1]
-    assert ids.shape == (2, length)
-    assert embeddings.shape[:2] == (2, length)
+def test_tokens_are_cut_behind_the_longest_text(vit):
+    whole = vit.tokenizer(["a photo of a cat", "two"])
+    length = int(whole.argmax(dim=-1).max()) + 1
+    assert length < whole.shape[1]
+    assert torch.equal(vit.tokenize(["a photo of a cat", "two"]), whole[:, :length])
+    assert vit.frozen_tokens(["a photo of a cat", "two"])[1].shape[:2] == (2, length)
+
+
+@pytest.mark.parametrize("name", ["siglip", "coca"])
+def test_tokens_of_towers_that_look_behind_the_end_are_whole(family_folder, load_folder, name):
+    encoder = load_folder(family_folder(name))
+    assert encoder.tokenize(["two"]).shape == (1, 16)
+
+
+def test_a_text_tower_that_is_not_open_clips_own_gets_whole_texts(family_folder, load_folder):
+    encoder = load_folder(family_folder("siglip"))
+    seen = []
+    encoder.model.text = torch.nn.Module()
+    encoder.model.text.forward = lambda tokens: seen.append(tokens.shape) or torch.ones(len(tokens), 192)
+    assert encoder.encode_text(["two", "a photo of a cat"]).shape == (2, 192)
+    assert seen == [(2, 16)]
+
+
+@torch.no_grad()
+def test_texts_of_many_lengths_keep_their_order(vit, monkeypatch):
+    texts = [" ".join(["cat"] * (1 + 5 * index % 13)) for index in range(23)] + ["a very long text " * 20]
+    expected = vit.model.encode_text(vit.tokenizer(texts), normalize=True)
+    seen = []
+    monkeypatch.setattr(
+        vit, "encode_token_ids", lambda ids, plain=vit.encode_token_ids: seen.append(ids.shape) or plain(ids)
+    )
+    torch.testing.assert_close(vit.encode_text(texts, batch_size=8), expected, atol=1e-6, rtol=0)
+    assert [rows for rows, _ in seen] == [8, 8, 8]
+    assert seen[0][1] < seen[1][1] < seen[2][1] == 16, "short texts pass without the padding of long ones"
+
+
+def test_cut_texts_train_the_tower_as_whole_ones_do(family):
+    encoder, _, _ = family
+    encoder = copy.deepcopy(encoder).double()
+    texts = ["a photo of a cat", "two", "a bird in a tree"]
+    weights = {name: weight for name, weight in encoder.model.named_parameters() if not name.startswith("visual.")}
+
+    def gradients(embedding):
+        encoder.zero_grad()
+        embedding.pow(3).sum().backward()
+        return {name: weight.grad.clone() for name, weight in weights.items() if weight.grad is not None}
+
+    cut = gradients(encode_tokens(encoder.model, encoder.tokenize(texts)))
+    whole = gradients(encoder.model.encode_text(encoder.tokenizer(texts), normalize=False))
+    assert cut.keys() == whole.keys()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(cut[name], gradient)
