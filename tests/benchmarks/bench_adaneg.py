@@ -22,6 +22,7 @@ from mmood.scores.base import Embedded
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.streams import AdaNeg
 from mmood.scores.streams.image_proxies import Kind, Proxies
+from mmood.scores.streams.moved_texts import MovedTexts
 
 CLASSES, WORDS, DIM, LENGTH, GROUPS, BATCH = 1_000, 10_000, 512, 10, 5, 256
 
@@ -42,8 +43,7 @@ class Direct:
 
     def take(self, score: AdaNeg) -> None:
         """Copy the memory of a score."""
-        memory = score.memory_
-        assert memory is not None
+        memory = moved(score).memory
         texts = memory.filled()
         here, slots = self.position[texts], memory.slots[texts]
         self.memory[here, 1:] = memory.images(texts)
@@ -111,12 +111,17 @@ def fitted(texts: Tensor, kind: Kind) -> AdaNeg:
     return score
 
 
+def moved(score: AdaNeg) -> MovedTexts:
+    """Return the memory of a score."""
+    assert score.moved_ is not None
+    return score.moved_
+
+
 def held_mib(score: AdaNeg) -> float:
     """Return the memory of all that the score holds but the texts: rows as allocated, slots, proxies."""
-    memory = score.memory_
-    assert memory is not None
+    memory = moved(score).memory
     tensors = [memory.slots, *memory._rows.values()]
-    tensors += [tensor for name, tensor in vars(score.moved_).items() if name in ("table", "inner")]
+    tensors += [tensor for name, tensor in vars(moved(score).proxies).items() if name in ("table", "inner")]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
 
 
@@ -156,8 +161,7 @@ def measure(texts: Tensor, stream: Tensor, kind: Kind, points: int) -> None:
 def full(texts: Tensor, kind: Kind) -> None:
     """Print the memory when every text has L images."""
     score = fitted(texts, kind)
-    memory = score.memory_
-    assert memory is not None
+    memory = moved(score).memory
     for layer in range(LENGTH):
         text = torch.arange(len(texts))
         memory.insert(texts, text, torch.full((len(texts),), float(layer)), text + layer * len(texts))

@@ -18,9 +18,10 @@ from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.streams import functional_adaneg as functional
 from mmood.scores.streams.base import AbstractStreamScore, Update
-from mmood.scores.streams.image_memory import ImageMemory
-from mmood.scores.streams.image_proxies import PROXIES, AbstractProxies, Proxies, SampleProxies, TaskProxies
-from mmood.scores.streams.state import checked_state
+from mmood.scores.streams.image_proxies import PROXIES, Proxies
+from mmood.scores.streams.masses import Masses
+from mmood.scores.streams.moved_texts import MovedTexts
+from mmood.scores.streams.state import checked_state, fitted, received
 from mmood.words.miner import ADANEG as ADANEG_MINING
 from mmood.words.miner import NegativeMiner
 
@@ -123,8 +124,7 @@ class AdaNeg(AbstractStreamScore):
         self.reference_behaviour = reference_behaviour
         self.classes_ = 0
         self.texts_ = torch.empty(0)
-        self.memory_: ImageMemory | None = None
-        self.moved_: AbstractProxies | None = None
+        self.moved_: MovedTexts | None = None
         self.counts_ = [0, 0, 0]
         self.history_: deque[int] = deque()
 
@@ -141,11 +141,7 @@ class AdaNeg(AbstractStreamScore):
     def reset(self, seed: int = 0) -> None:
         """Forget the stream; nothing here is drawn, so the seed changes nothing."""
         texts, length = self._fitted(), self.proxies.length - int(self.reference_behaviour)
-        self.memory_ = ImageMemory(len(texts), length, texts.shape[1], self.proxies.replace, texts.device)
-        if self.proxies.kind == "task":
-            self.moved_ = TaskProxies(texts)
-        else:
-            self.moved_ = SampleProxies(texts, length, self.proxies.beta)
+        self.moved_ = MovedTexts(texts, self.proxies, length)
         self.counts_ = [0, 0, 0]
         self.history_ = deque([1, 0] * self.gates.start, maxlen=self.gates.history)
 
@@ -156,49 +152,45 @@ class AdaNeg(AbstractStreamScore):
         parts = [embedding.new_empty(0)]
         for first in range(0, len(embedding), ROWS):
             rows = embedding[first : first + ROWS]
-            logits = self._logits(rows)
-            parts.append(self._score(rows, logits, self._shares(logits)))
+            masses = self._masses(rows)
+            parts.append(self._score(rows, masses, functional.log_shares(masses.log_sums())))
         return torch.cat(parts)
 
     @torch.no_grad()
     def step(self, embedded: Embedded) -> Float[Tensor, " batch"]:
         """Return the scores of the next batch and learn from it."""
         embedding = self._embedding(embedded)
-        logits = self._logits(embedding)
-        static = self._shares(logits)
+        masses = self._masses(embedding)
+        static = functional.log_shares(masses.log_sums())
         if self.update == "before":
-            self._learn(embedding, logits, static)
-        scores = self._score(embedding, logits, static)
+            self._learn(embedding, masses.logits, static)
+        scores = self._score(embedding, masses, static)
         if self.update == "after":
-            self._learn(embedding, logits, static)
+            self._learn(embedding, masses.logits, static)
         return scores
 
     def state(self) -> dict[str, Tensor]:
         """Return the kept images with their texts, entropies and places; counts; the gates' history."""
-        rows = {name: tensor.clone() for name, tensor in self._memory().rows().items()}
-        return {**rows, "counts": torch.tensor(self.counts_), "history": torch.tensor(list(self.history_))}
+        counts, history = torch.tensor(self.counts_), torch.tensor(list(self.history_))
+        return {**self._moved().state(), "counts": counts, "history": history}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned; MmoodError if it is none of this score."""
         taken = checked_state("AdaNeg", self.state(), state)
         self.counts_ = taken.pop("counts").tolist()
         self.history_ = deque(taken.pop("history").tolist(), maxlen=self.gates.history)
-        memory = self._memory()
-        memory.load(taken)
-        self._moved().update(memory.filled(), memory)
+        self._moved().load(taken)
 
     def counts(self) -> dict[str, int]:
         """Return how many images were seen, passed each gate and are kept, and how many texts have images."""
         seen, gated_id, gated_ood = self.counts_
         kept = {f"kept_{side}": len(places) for side, places in self.members().items()}
-        filled = len(self._memory().filled())
+        filled = len(self._moved().memory.filled())
         return {"seen": seen, "gated_id": gated_id, "gated_ood": gated_ood, **kept, "texts_with_images": filled}
 
     def members(self) -> dict[Literal["id", "ood"], Int[Tensor, " kept"]]:
         """Return the places of the images kept under ID names and under negative labels."""
-        rows = self._memory().rows()
-        under_id = rows["text"] < self.classes_
-        return {"id": rows["place"][under_id], "ood": rows["place"][~under_id]}
+        return self._moved().places(self.classes_)
 
     def learned(self) -> dict[str, object]:
         """Return the list, which was mined with the weights of the first `fit`."""
@@ -223,19 +215,16 @@ class AdaNeg(AbstractStreamScore):
             "reference_behaviour": self.reference_behaviour,
         }
 
-    def _logits(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch texts"]:
-        return (embedding / self.temperature) @ self.texts_.T
+    def _masses(self, embedding: Float[Tensor, "batch dim"]) -> Masses:
+        return Masses.of((embedding / self.temperature) @ self.texts_.T, self.classes_, self.prototypes.groups)
 
-    def _shares(self, logits: Float[Tensor, "batch texts"]) -> Shares:
-        return functional.log_shares(logits, self.classes_, self.prototypes.groups)
-
-    def _score(self, embedding: Tensor, logits: Tensor, static: Shares) -> Float[Tensor, " batch"]:
-        memory, adaptive = self._memory(), static
-        filled = memory.filled()
+    def _score(self, embedding: Tensor, masses: Masses, static: Shares) -> Float[Tensor, " batch"]:
+        moved, adaptive = self._moved(), static
+        filled = moved.memory.filled()
         if len(filled):
-            moved = self._moved().logits(filled, memory, embedding, logits, self.temperature)
-            # A text without images is its own proxy, so only the others' columns change.
-            adaptive = self._shares(logits.index_copy(1, filled, moved.T))
+            # A text without images is its own proxy, so only the others' logits change.
+            logits = moved.logits(filled, embedding, self.temperature)
+            adaptive = functional.log_shares(masses.log_sums_with(filled, logits))
         return functional.mixed_log_odds(adaptive, static, self.weight)
 
     def _learn(self, embedding: Tensor, logits: Tensor, static: Shares) -> None:
@@ -244,39 +233,27 @@ class AdaNeg(AbstractStreamScore):
         is_id, is_ood = functional.gates(static[0] - static[1], self.gates.centre, *gaps)
         names, words = logits[:, : self.classes_][is_id], logits[:, self.classes_ :][is_ood]
         confident = torch.cat([is_id.nonzero(), is_ood.nonzero()]).squeeze(-1)
-        memory = self._memory()
-        touched = memory.insert(
+        self._moved().keep(
             embedding[confident],
             torch.cat([names.argmax(-1), words.argmax(-1) + self.classes_]),
             torch.cat([functional.entropy(names), functional.entropy(words)]),
             self.counts_[0] + confident,
         )
-        self._moved().update(touched, memory)
         self.history_.extend(is_id[is_id | is_ood].int().tolist())
         more = (len(logits), len(names), len(words))
         self.counts_ = [count + added for count, added in zip(self.counts_, more, strict=True)]
 
     def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
-        if embedded.embedding is None:
-            raise MmoodError("AdaNeg needs a vision-language model; this encoder knows no text.")
-        if self._fitted().device != embedded.embedding.device:
-            state = self.state()
-            self.texts_ = self.texts_.to(embedded.embedding.device)
-            self.reset()
-            self.load_state(state)
-        return embedded.embedding
+        return received(self, embedded, self._fitted(), self._move)
+
+    def _move(self, device: torch.device) -> None:
+        self.texts_ = self.texts_.to(device)
 
     def _fitted(self) -> Float[Tensor, "texts dim"]:
-        if not len(self.texts_):
-            raise MmoodError("AdaNeg has learned nothing yet; call AdaNeg.fit(reference) before it scores images.")
-        return self.texts_
+        return fitted(self, self.texts_)
 
-    def _memory(self) -> ImageMemory:
+    def _moved(self) -> MovedTexts:
         self._fitted()
-        assert self.memory_ is not None
-        return self.memory_
-
-    def _moved(self) -> AbstractProxies:
         assert self.moved_ is not None
         return self.moved_
 

@@ -17,9 +17,10 @@ from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.streams import functional_adaneg, functional_coevo
 from mmood.scores.streams.base import AbstractStreamScore, Update
-from mmood.scores.streams.image_memory import ImageMemory
-from mmood.scores.streams.image_proxies import TaskProxies
-from mmood.scores.streams.state import checked_state
+from mmood.scores.streams.image_proxies import Proxies
+from mmood.scores.streams.masses import Masses
+from mmood.scores.streams.moved_texts import MovedTexts
+from mmood.scores.streams.state import checked_state, fitted, received
 from mmood.scores.streams.word_pool import other_words
 from mmood.words.miner import ADANEG as ADANEG_MINING
 from mmood.words.miner import NegativeMiner
@@ -132,8 +133,7 @@ class CoEvo(AbstractStreamScore):
         self.grouped_ = torch.empty(0, dtype=torch.int64)
         self.history_ = torch.empty(0)
         self.counts_ = [0, 0, 0]
-        self.memory_: ImageMemory | None = None
-        self.moved_: TaskProxies | None = None
+        self.moved_: MovedTexts | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Read or mine the negatives at the first call; encode ID names and corpus; forget the stream."""
@@ -149,8 +149,7 @@ class CoEvo(AbstractStreamScore):
     def reset(self, seed: int = 0) -> None:
         """Forget the stream; nothing here is drawn, so the seed changes nothing."""
         texts = self._fitted()
-        self.memory_ = ImageMemory(len(texts), self.evolution.length, texts.shape[1], True, texts.device)
-        self.moved_ = TaskProxies(texts)
+        self.moved_ = MovedTexts(texts, Proxies("task"), self.evolution.length)
         self.history_, self.counts_ = texts.new_empty(0), [0, 0, 0]
         self._take(torch.arange(self.classes_, self.classes_ + self.initial_, device=texts.device))
 
@@ -171,9 +170,8 @@ class CoEvo(AbstractStreamScore):
 
     def state(self) -> dict[str, Tensor]:
         """Return kept images with their texts, entropies and places, the negatives, past scores and counts."""
-        rows = {name: tensor.clone() for name, tensor in self._memory().rows().items()}
         words = {"words": self.words_.clone(), "history": self.history_.clone()}
-        return {**rows, **words, "counts": torch.tensor(self.counts_)}
+        return {**self._moved().state(), **words, "counts": torch.tensor(self.counts_)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned; MmoodError if it is none of this score."""
@@ -185,9 +183,7 @@ class CoEvo(AbstractStreamScore):
         self.counts_ = taken.pop("counts").tolist()
         self.history_ = taken.pop("history")
         self._take(words)
-        memory = self._memory()
-        memory.load(taken)
-        self._proxies().update(memory.filled(), memory)
+        self._moved().load(taken)
 
     def counts(self) -> dict[str, int]:
         """Return how many images were seen, passed each gate and are kept, and how many words were brought."""
@@ -198,9 +194,7 @@ class CoEvo(AbstractStreamScore):
 
     def members(self) -> dict[Literal["id", "ood"], Int[Tensor, " kept"]]:
         """Return the places of the images kept under ID names and under negatives."""
-        rows = self._memory().rows()
-        under_id = rows["text"] < self.classes_
-        return {"id": rows["place"][under_id], "ood": rows["place"][~under_id]}
+        return self._moved().places(self.classes_)
 
     def learned(self) -> dict[str, object]:
         """Return the initial list, which was mined with the weights of the first `fit`."""
@@ -226,16 +220,12 @@ class CoEvo(AbstractStreamScore):
 
     def _shares(self, embedding: Tensor) -> tuple[Shares, Shares]:
         """Return log S and log(1 - S) of S_T and of S_V."""
-        texts = self.texts_[self.grouped_]
-        has_images = self._memory().slots[self.grouped_, 0] >= 0
-        logits = (embedding / self.temperature) @ texts.T
-        moved = self._proxies().table[self.grouped_[has_images]]
-        adaptive = logits.clone()
-        adaptive[:, has_images] = (embedding / self.temperature) @ moved.T
-        of_texts, of_images = (
-            functional_adaneg.log_shares(part, self.classes_, self.prototypes.groups) for part in (logits, adaptive)
-        )
-        return of_texts, of_images
+        logits = (embedding / self.temperature) @ self.texts_[self.grouped_].T
+        masses = Masses.of(logits, self.classes_, self.prototypes.groups)
+        has_images = (self._moved().memory.slots[self.grouped_, 0] >= 0).nonzero().squeeze(-1)
+        moved = self._moved().logits(self.grouped_[has_images], embedding, self.temperature)
+        sums = masses.log_sums(), masses.log_sums_with(has_images, moved)
+        return functional_adaneg.log_shares(sums[0]), functional_adaneg.log_shares(sums[1])
 
     def _mixed(self, shares: tuple[Shares, Shares], weight: float) -> Float[Tensor, " batch"]:
         return functional_coevo.mixed_log_odds(*shares, weight=weight)
@@ -261,14 +251,12 @@ class CoEvo(AbstractStreamScore):
         names = (embedding[is_id] / self.temperature) @ self.texts_[: self.classes_].T
         words = (embedding[is_ood] / self.temperature) @ self.texts_[self.words_].T
         confident = torch.cat([is_id.nonzero(), is_ood.nonzero()]).squeeze(-1)
-        memory = self._memory()
-        touched = memory.insert(
+        self._moved().keep(
             embedding[confident],
             torch.cat([names.argmax(-1), self.words_[words.argmax(-1)]]),
             torch.cat([functional_adaneg.entropy(names), functional_adaneg.entropy(words)]),
             self.counts_[0] + confident,
         )
-        self._proxies().update(touched, memory)
 
     def _take(self, words: Int64[Tensor, " words"]) -> None:
         """Make these the negatives: the ID names and, group by group, the words are what scores compare with."""
@@ -277,26 +265,16 @@ class CoEvo(AbstractStreamScore):
         self.grouped_ = torch.cat([torch.arange(self.classes_, device=words.device), words[order]])
 
     def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
-        if embedded.embedding is None:
-            raise MmoodError("CoEvo needs a vision-language model; this encoder knows no text.")
-        if self._fitted().device != embedded.embedding.device:
-            state = self.state()
-            self.texts_ = self.texts_.to(embedded.embedding.device)
-            self.reset()
-            self.load_state(state)
-        return embedded.embedding
+        return received(self, embedded, self._fitted(), self._move)
+
+    def _move(self, device: torch.device) -> None:
+        self.texts_ = self.texts_.to(device)
 
     def _fitted(self) -> Float[Tensor, "texts dim"]:
-        if not len(self.texts_):
-            raise MmoodError("CoEvo has learned nothing yet; call CoEvo.fit(reference) before it scores images.")
-        return self.texts_
+        return fitted(self, self.texts_)
 
-    def _memory(self) -> ImageMemory:
+    def _moved(self) -> MovedTexts:
         self._fitted()
-        assert self.memory_ is not None
-        return self.memory_
-
-    def _proxies(self) -> TaskProxies:
         assert self.moved_ is not None
         return self.moved_
 

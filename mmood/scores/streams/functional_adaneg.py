@@ -12,27 +12,26 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
+from mmood.scores.streams.masses import Masses
+
 Scores = Float[Tensor, " batch"]
 Logits = Float[Tensor, "batch texts"]
 
 
-def log_shares(logits: Logits, classes: int, groups: int = 1) -> tuple[Scores, Scores]:
+def log_shares(log_sums: Float[Tensor, "batch segments"]) -> tuple[Scores, Scores]:
     """Return log S and log(1 - S) of NegLabel's S (arXiv 2403.20078), each exact where S rounds to 0 or 1.
 
     S = 1/G sum_g P_g with P_g = sigmoid(LSE_c - LSE_g), the softmax mass of the ID names among names and group g.
 
     Args:
-        logits: (B, T) cosines divided by the temperature; M is a multiple of G.
-        classes: C.
-        groups: G.
+        log_sums: (B, 1 + G) log sum exp(logit) over the ID names, then over each group.
 
-    >>> log_shares(torch.tensor([[90.0, 0.0]]), classes=1)[1]
+    >>> log_shares(torch.tensor([[90.0, 0.0]]))[1]
     tensor([-90.])
     """
-    positive = logits[:, :classes].logsumexp(-1, keepdim=True)
-    size = (logits.shape[1] - classes) // groups
-    gap = positive - logits[:, classes:].reshape(len(logits), groups, size).logsumexp(-1)
-    return logsigmoid(gap).logsumexp(-1) - math.log(groups), logsigmoid(-gap).logsumexp(-1) - math.log(groups)
+    gap = log_sums[:, :1] - log_sums[:, 1:]
+    groups = math.log(gap.shape[1])
+    return logsigmoid(gap).logsumexp(-1) - groups, logsigmoid(-gap).logsumexp(-1) - groups
 
 
 def mixed_log_odds(adaptive: tuple[Scores, Scores], static: tuple[Scores, Scores], weight: float = 0.1) -> Scores:
@@ -63,7 +62,7 @@ def adaneg(adaptive: Logits, static: Logits, classes: int, groups: int = 5, weig
     >>> adaneg(torch.tensor([[9.0, 9.0]]), torch.tensor([[0.0, 0.0]]), classes=1, groups=1)
     tensor([0.5000])
     """
-    both = [log_shares(logits, classes, groups) for logits in (adaptive, static)]
+    both = [log_shares(Masses.of(logits, classes, groups).log_sums()) for logits in (adaptive, static)]
     return mixed_log_odds(both[0], both[1], weight).sigmoid()
 
 

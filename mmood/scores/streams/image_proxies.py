@@ -70,7 +70,6 @@ class AbstractProxies(ABC):
         texts: Int64[Tensor, " filled"],
         memory: ImageMemory,
         embedding: Float[Tensor, "batch dim"],
-        static: Float[Tensor, "batch texts"],
         temperature: float,
     ) -> Float[Tensor, "filled batch"]:
         """Return the cosines of images with the proxies of texts that have images, divided by the temperature.
@@ -79,7 +78,6 @@ class AbstractProxies(ABC):
             texts: which texts.
             memory: their images.
             embedding: (B, D) of the images to score.
-            static: (B, T) the same with all texts themselves.
             temperature: divides the cosines.
         """
 
@@ -103,7 +101,6 @@ class TaskProxies(AbstractProxies):
         texts: Int64[Tensor, " filled"],
         memory: ImageMemory,
         embedding: Tensor,
-        static: Tensor,
         temperature: float,
     ) -> Float[Tensor, "filled batch"]:
         """Return one product with the table."""
@@ -130,13 +127,12 @@ class SampleProxies(AbstractProxies):
         texts: Int64[Tensor, " filled"],
         memory: ImageMemory,
         embedding: Tensor,
-        static: Tensor,
         temperature: float,
     ) -> Float[Tensor, "filled batch"]:
         """Return those with proxies of which each image has its own."""
         found = [embedding.new_empty(0, len(embedding))]
         for part in chunks(texts):
-            own = static[:, part].T.unsqueeze(1) * temperature
-            places = torch.cat([own, memory.cosines(part, embedding)], dim=1)
+            own = self.texts[part] @ embedding.T
+            places = torch.cat([own.unsqueeze(1), memory.cosines(part, embedding)], dim=1)
             found.append(sample_cosines(places, self.inner[part], self.beta) / temperature)
         return torch.cat(found)

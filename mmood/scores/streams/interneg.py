@@ -18,7 +18,7 @@ from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.streams.base import AbstractStreamScore, Update
 from mmood.scores.streams.class_images import CLASS_IMAGES, ClassImages, class_proxies
 from mmood.scores.streams.inversion import INVERSION, EncodeTokens, Inversion, Prompts, invert, read_prompts
-from mmood.scores.streams.state import checked_state
+from mmood.scores.streams.state import checked_state, received
 from mmood.words.criteria import inter_modal_deviation
 from mmood.words.miner import INTERNEG as INTERNEG_MINING
 from mmood.words.miner import NegativeMiner
@@ -233,13 +233,10 @@ class InterNeg(AbstractStreamScore):
             self.grouped_ = texts[order.to(texts.device)]
 
     def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
-        if embedded.embedding is None:
-            raise MmoodError("InterNeg needs a vision-language model; this encoder knows no text.")
-        fitted, device = self._learned(), embedded.embedding.device
-        if fitted.positive.device != device:
-            self.fitted_ = fitted.to(device)
-            self._remember(self.memory_.to(device))
-        return embedded.embedding
+        return received(self, embedded, self._learned().positive, self._move)
+
+    def _move(self, device: torch.device) -> None:
+        self.fitted_ = self._learned().to(device)
 
     def _learned(self) -> _Fitted:
         if self.fitted_ is None:

@@ -1,12 +1,48 @@
-"""The memory of a stream score, taken back from another process."""
+"""The memory of a stream score: on the device of the images, and taken back from another process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mmood.errors import MmoodError
+from mmood.scores.base import Embedded
+from mmood.scores.streams.base import AbstractStreamScore
+
+
+def fitted(score: AbstractStreamScore, texts: Tensor) -> Tensor:
+    """Return the texts that a score learned in `fit`; MmoodError if it has none yet."""
+    if not len(texts):
+        name = type(score).__name__
+        raise MmoodError(f"{name} has learned nothing yet; call {name}.fit(reference) before it scores images.")
+    return texts
+
+
+def received(
+    score: AbstractStreamScore, embedded: Embedded, texts: Tensor, move: Callable[[torch.device], None]
+) -> Float[Tensor, "batch dim"]:
+    """Return the embeddings of a batch, after taking texts and memory of the score to their device.
+
+    Args:
+        score: that receives the batch.
+        embedded: the batch.
+        texts: what the score learned, to see where it lies.
+        move: takes that to a device; the memory may be forgotten meanwhile.
+
+    Raises:
+        MmoodError: the encoder knows no texts.
+    """
+    if embedded.embedding is None:
+        raise MmoodError(f"{type(score).__name__} needs a vision-language model; this encoder knows no text.")
+    if texts.device != embedded.embedding.device:
+        state = score.state()
+        move(embedded.embedding.device)
+        score.reset()
+        score.load_state(state)
+    return embedded.embedding
 
 
 def checked_state(

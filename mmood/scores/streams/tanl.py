@@ -17,7 +17,7 @@ from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.streams import functional_tanl as functional
 from mmood.scores.streams.base import AbstractStreamScore, Update
 from mmood.scores.streams.noise import noise_images
-from mmood.scores.streams.state import checked_state
+from mmood.scores.streams.state import checked_state, fitted, received
 from mmood.words.miner import ADANEG, NegativeMiner
 
 ROWS = 1024
@@ -315,17 +315,10 @@ class TANL(AbstractStreamScore):
         return ood - functional.mixed_activation(self.queues_["id"].activation, new_id, alpha)
 
     def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
-        if embedded.embedding is None:
-            raise MmoodError("TANL needs a vision-language model; this encoder knows no text.")
-        device = embedded.embedding.device
-        if self._fitted().device != device:
-            state = self.state()
-            self.texts_, self.noise_ = self.texts_.to(device), self.noise_.to(device)
-            self.reset()
-            self.load_state(state)
-        return embedded.embedding
+        return received(self, embedded, self._fitted(), self._move)
+
+    def _move(self, device: torch.device) -> None:
+        self.texts_, self.noise_ = self.texts_.to(device), self.noise_.to(device)
 
     def _fitted(self) -> Float[Tensor, "texts dim"]:
-        if not len(self.texts_):
-            raise MmoodError("TANL has learned nothing yet; call TANL.fit(reference) before it scores images.")
-        return self.texts_
+        return fitted(self, self.texts_)

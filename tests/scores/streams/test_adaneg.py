@@ -16,6 +16,7 @@ from mmood.scores.streams import functional_adaneg as functional
 from mmood.scores.streams.adaneg import Gates
 from mmood.scores.streams.image_memory import ImageMemory
 from mmood.scores.streams.image_proxies import Proxies
+from mmood.scores.streams.masses import Masses
 
 DIM = 12
 torch.set_num_threads(1)
@@ -226,7 +227,7 @@ def test_the_cases_reach_full_texts_and_replacements(setup):
         score.fit(reference)
         for images in stream:
             score.step(embedded(images))
-        rows = score.memory_.rows()
+        rows = score.moved_.memory.rows()
         assert int(rows["text"].bincount().max()) == 2
         members.append(set(score.members()["id"].tolist()))
     assert members[0] != members[1]
@@ -360,7 +361,7 @@ def test_entropy_keeps_its_digits_where_confidence_is_high():
 def test_saturated_scores_do_not_tie():
     gaps = torch.linspace(20, 60, 200)
     logits = torch.stack([gaps, torch.zeros(200), torch.zeros(200)], dim=1)
-    shares = functional.log_shares(logits, 1, 2)
+    shares = functional.log_shares(Masses.of(logits, 1, 2).log_sums())
     assert torch.unique(functional.adaneg(logits, logits, 1, 2)).numel() < 20
     assert torch.unique(functional.mixed_log_odds(shares, shares, 0.1)).numel() == 200
 
