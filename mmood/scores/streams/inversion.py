@@ -70,17 +70,21 @@ class Prompts:
     Attributes:
         tokens: (T, L) of the prompts around a stand-in word.
         place: (T, L), true where the stand-in is.
+        lengths: (T,) on the CPU, how many leading tokens of each prompt the text tower needs.
     """
 
     tokens: Tokens
     place: Bool[Tensor, "templates length"]
+    lengths: Int[Tensor, " templates"]
 
     def around(
         self, words: Float[Tensor, "images width"], template: Int[Tensor, " images"]
     ) -> tuple[Float[Tensor, "images length width"], Int[Tensor, "images length"]]:
-        """Return token embeddings and ids of each word in its template."""
-        place = self.place[template].unsqueeze(-1)
-        return torch.where(place, words.unsqueeze(1), self.tokens.embeddings[template]), self.tokens.ids[template]
+        """Return token embeddings and ids of each word in its template (indices on the CPU), cut behind the longest."""
+        length = int(self.lengths[template].max())
+        place = self.place[template, :length].unsqueeze(-1)
+        embeddings = self.tokens.embeddings[template, :length]
+        return torch.where(place, words.unsqueeze(1), embeddings), self.tokens.ids[template, :length]
 
 
 def read_prompts(reference: Reference, templates: str | tuple[str, ...]) -> Prompts:
@@ -100,7 +104,9 @@ def read_prompts(reference: Reference, templates: str | tuple[str, ...]) -> Prom
                 f"The template '{text}' of inversion.templates has {places} places for a word within the "
                 "context of the text tower; it must have one, apart from other letters."
             )
-    return Prompts(tokens, place)
+    # By itself each prompt comes as short as the text tower allows.
+    lengths = [reference.tokens([fill(text, WORDS[0])]).ids.shape[1] for text in texts]
+    return Prompts(tokens, place, torch.tensor(lengths))
 
 
 def invert(
@@ -125,7 +131,7 @@ def invert(
     """
     device, count = prompts.place.device, len(targets)
     start = INITIAL_STD * torch.randn(count, prompts.tokens.embeddings.shape[-1], generator=generator)
-    drawn = torch.randint(len(prompts.place), (settings.steps, count), generator=generator).to(device)
+    drawn = torch.randint(len(prompts.place), (settings.steps, count), generator=generator)
     found = [torch.empty(0, targets.shape[-1], device=device)]
     # Lightning tests in inference mode, whose tensors autograd refuses; a copy made outside is an ordinary tensor.
     with torch.inference_mode(False), torch.enable_grad():
@@ -161,5 +167,6 @@ def _optimise(
 def _read_out(words: Tensor, last: Tensor, prompts: Prompts, encode: EncodeTokens, how: str) -> Tensor:
     if how == "last":
         return encode(*prompts.around(words, last))
-    texts = [encode(*prompts.around(words, torch.full_like(last, index))) for index in range(len(prompts.place))]
+    every = [torch.full_like(last, index) for index in range(len(prompts.place))]
+    texts = [encode(*prompts.around(words, template)) for template in every]
     return normalize(torch.stack(texts).mean(dim=0), dim=-1)
