@@ -1,13 +1,12 @@
 """AdaNeg against a slow, literal form: a dense memory with the text in slot 0, one image at a time, in float64."""
 
 import doctest
-import hashlib
 import math
-from dataclasses import dataclass
 
 import pytest
 import torch
 from torch.nn.functional import normalize
+from toy_words import DIM, batches, embedded
 
 from mmood.errors import MmoodError
 from mmood.scores import AdaNeg
@@ -17,54 +16,6 @@ from mmood.scores.streams.adaneg import Gates
 from mmood.scores.streams.image_memory import ImageMemory
 from mmood.scores.streams.image_proxies import Proxies
 from mmood.scores.streams.masses import Masses
-
-DIM = 12
-torch.set_num_threads(1)
-
-
-@dataclass
-class WordReference:
-    """Texts as random directions, by their hash."""
-
-    class_names: tuple[str, ...]
-
-    def encode_text(self, texts, normalise=True):
-        seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) for text in texts]
-        return torch.stack(
-            [normalize(torch.randn(DIM, generator=torch.Generator().manual_seed(s)), dim=0) for s in seeds]
-        )
-
-
-@pytest.fixture
-def setup(tmp_path):
-    def build(classes=4, words=13):
-        names = tuple(f"class {i}" for i in range(classes))
-        listed = [f"word {i}" for i in range(words)]
-        (tmp_path / "words.txt").write_text("\n".join(listed))
-        reference = WordReference(names)
-        prompts = [f"The nice {text}." for text in (*names, *listed)]
-        texts = reference.encode_text(prompts)
-        return reference, str(tmp_path / "words.txt"), texts[:classes], texts[classes:]
-
-    return build
-
-
-def batches(names, words, sizes, seed=0, spread=0.8, ood=0.5):
-    generator = torch.Generator().manual_seed(seed)
-    made = []
-    for size in sizes:
-        near = torch.where(
-            torch.rand(size, 1, generator=generator) < ood,
-            words[torch.randint(len(words), (size,), generator=generator)],
-            names[torch.randint(len(names), (size,), generator=generator)],
-        )
-        noise = normalize(torch.randn(size, DIM, generator=generator), dim=-1)
-        made.append(normalize(near + spread * noise, dim=-1))
-    return made
-
-
-def embedded(images, classes=4):
-    return Embedded(torch.empty(len(images), 0), torch.empty(len(images), classes), images)
 
 
 class Literal:

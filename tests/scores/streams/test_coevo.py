@@ -9,7 +9,6 @@ import torch
 from torch.nn.functional import normalize
 from toy_texts import NAMES, WORDS, ToyReference, near, run, stream
 
-from mmood.encoders import EncoderSettings, build_encoder
 from mmood.errors import MmoodError
 from mmood.scores import CoEvo
 from mmood.scores.base import Embedded
@@ -20,20 +19,6 @@ from mmood.words.lists import Templates
 
 PROMPTS = Templates(id=("The nice {}.",), noun=("The nice {}.",), adjective=("This is a {} photo.",))
 INITIAL = 6
-
-
-@pytest.fixture(scope="module")
-def encoder(toy_model):
-    encoder = build_encoder(EncoderSettings(toy_model)).eval()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        encoder.model.token_embedding.weight.normal_(std=0.3)
-    return encoder
-
-
-@pytest.fixture
-def reference(encoder):
-    return ToyReference(NAMES, encoder)
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from torch.nn.functional import normalize
 from toy_texts import NAMES, WORDS, ToyReference, log_odds, near, run, stream
 
 from mmood.cli import main
-from mmood.encoders import EncoderSettings, build_encoder
 from mmood.errors import MmoodError
 from mmood.scores import InterNeg
 from mmood.scores.base import Embedded
@@ -23,21 +22,6 @@ from mmood.words import CorpusSettings
 from mmood.words.miner import INTERNEG
 
 TEMPLATES = ("a photo of a {}.", "the {} in a video game.", "a drawing of many {}.")
-
-
-@pytest.fixture(scope="module")
-def encoder(toy_model):
-    encoder = build_encoder(EncoderSettings(toy_model)).eval()
-    # As after fine-tuning: weights that require gradients, and texts that lie apart.
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        encoder.model.token_embedding.weight.normal_(std=0.3)
-    return encoder
-
-
-@pytest.fixture
-def reference(encoder):
-    return ToyReference(NAMES, encoder)
 
 
 @pytest.fixture

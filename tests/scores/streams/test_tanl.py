@@ -1,14 +1,12 @@
 """TANL against a slow, literal form: lists and loops, one softmax for each number of words, in float64."""
 
 import doctest
-import hashlib
 import math
-from dataclasses import dataclass
 
 import numpy
 import pytest
 import torch
-from torch.nn.functional import normalize
+from toy_words import batches, embedded
 
 from mmood.encoders import EncoderSettings, build_encoder
 from mmood.errors import MmoodError
@@ -19,56 +17,6 @@ from mmood.scores.streams import functional_tanl as functional
 from mmood.scores.streams import noise
 from mmood.scores.streams.tanl import Activation, OtsuGate
 from mmood.words.miner import ADANEG
-
-DIM = 12
-torch.set_num_threads(1)
-
-
-@dataclass
-class Reference:
-    """Texts as random directions by their hash; images as directions by their mean colours and spread."""
-
-    class_names: tuple[str, ...]
-
-    def encode_text(self, texts, normalise=True):
-        seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) for text in texts]
-        rows = [torch.randn(DIM, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        return normalize(torch.stack(rows), dim=-1)
-
-    def encode_images(self, images):
-        pixels = torch.stack([torch.from_numpy(numpy.array(image)).float().flatten()[:DIM] for image in images])
-        return normalize(pixels - 127, dim=-1)
-
-
-@pytest.fixture
-def setup(tmp_path):
-    def build(classes=4, words=13):
-        names = tuple(f"class {i}" for i in range(classes))
-        listed = [f"word {i}" for i in range(words)]
-        (tmp_path / "words.txt").write_text("\n".join(listed))
-        reference = Reference(names)
-        texts = reference.encode_text([f"The nice {text}." for text in (*names, *listed)])
-        return reference, str(tmp_path / "words.txt"), texts[:classes], texts[classes:]
-
-    return build
-
-
-def batches(names, words, sizes, seed=0, ood=0.5):
-    generator = torch.Generator().manual_seed(seed)
-    made = []
-    for size in sizes:
-        near = torch.where(
-            torch.rand(size, 1, generator=generator) < ood,
-            words[torch.randint(len(words), (size,), generator=generator)],
-            names[torch.randint(len(names), (size,), generator=generator)],
-        )
-        spread = normalize(torch.randn(size, DIM, generator=generator), dim=-1)
-        made.append(normalize(near + 0.8 * spread, dim=-1))
-    return made
-
-
-def embedded(images, classes=4):
-    return Embedded(torch.empty(len(images), 0), torch.empty(len(images), classes), images)
 
 
 def best_split(values):
