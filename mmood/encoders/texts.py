@@ -109,9 +109,7 @@ class _TextPass(nn.Module):
 def _encode_with(model: VisionLanguageModel, instead: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
     """Return the embeddings of texts under other tensors in the place of the model's own."""
     named = {f"model.{name}": tensor for name, tensor in instead.items()}
-    encoded: Tensor = (
-        torch.func.functional_call(_TextPass(model), named, (tokens,)) if named else _TextPass(model)(tokens)
-    )
+    encoded: Tensor = torch.func.functional_call(_TextPass(model), named, (tokens,))
     return encoded
 
 
