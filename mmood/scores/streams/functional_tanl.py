@@ -34,20 +34,23 @@ def activations(logits: Float[Tensor, "batch texts"], classes: int, over: Over =
 
 
 def mixed_activation(
-    queue: Float[Tensor, "past words"], batch: Float[Tensor, "new words"], alpha: float = 0.95
+    queue: Float[Tensor, " words"] | None, batch: Float[Tensor, "new words"], alpha: float = 0.95
 ) -> Float[Tensor, " words"]:
     """Return alpha times the mean of the queue plus 1 - alpha times that of the batch; of the other if one is empty.
 
     Both empty, it is zero.
 
-    >>> mixed_activation(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), alpha=0.75)
+    Args:
+        queue: mean activation of the images in it; None if it is empty.
+        batch: activations.
+        alpha: weight of the queue.
+
+    >>> mixed_activation(torch.tensor([1.0, 0.0]), torch.tensor([[0.0, 1.0]]), alpha=0.75)
     tensor([0.7500, 0.2500])
     """
-    if not len(queue) and not len(batch):
-        return queue.new_zeros(queue.shape[1])
-    if not len(queue) or not len(batch):
-        return (queue if len(queue) else batch).mean(0)
-    return alpha * queue.mean(0) + (1 - alpha) * batch.mean(0)
+    if queue is None:
+        return batch.mean(0) if len(batch) else batch.new_zeros(batch.shape[1])
+    return alpha * queue + (1 - alpha) * batch.mean(0) if len(batch) else queue
 
 
 def ranking(difference: Float[Tensor, " words"], count: int) -> Int64[Tensor, " leading"]:

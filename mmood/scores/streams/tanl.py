@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Literal, Self, final
 
 import torch
@@ -96,10 +97,19 @@ class _Queue:
     activation: Float[Tensor, "kept words"]
     place: Int[Tensor, " kept"]
 
+    @cached_property
+    def mean(self) -> Float[Tensor, " words"] | None:
+        """The mean activation; None for an empty queue."""
+        return self.activation.mean(0) if len(self.place) else None
+
     def push(self, activation: Tensor, place: Tensor, length: int) -> _Queue:
         """Return the queue with new images behind, the oldest dropped."""
+        if not len(place):
+            return self
+        stay = max(0, length - len(place))
+        kept = len(self.place) - min(stay, len(self.place))
         return _Queue(
-            torch.cat([self.activation, activation])[-length:].clone(), torch.cat([self.place, place])[-length:].clone()
+            torch.cat([self.activation[kept:], activation[-length:]]), torch.cat([self.place[kept:], place[-length:]])
         )
 
 
@@ -209,7 +219,7 @@ class TANL(AbstractStreamScore):
         queues = {
             f"{side}_{name}": tensor.clone()
             for side, queue in self.queues_.items()
-            for name, tensor in vars(queue).items()
+            for name, tensor in (("activation", queue.activation), ("place", queue.place))
         }
         rest = {"difference": self.difference_.clone(), "past": self.past_.clone()}
         return {**queues, **rest, "counts": torch.tensor(self.counts_)}
@@ -311,8 +321,11 @@ class TANL(AbstractStreamScore):
 
     def _difference(self, new_id: Tensor, new_ood: Tensor) -> Float[Tensor, " words"]:
         alpha = self.activation.alpha
-        ood = functional.mixed_activation(self.queues_["ood"].activation, new_ood, alpha)
-        return ood - functional.mixed_activation(self.queues_["id"].activation, new_id, alpha)
+        mixed = {
+            side: functional.mixed_activation(queue.mean, new, alpha)
+            for (side, queue), new in zip(self.queues_.items(), (new_id, new_ood), strict=True)
+        }
+        return mixed["ood"] - mixed["id"]
 
     def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
         return received(self, embedded, self._fitted(), self._move)
