@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -52,15 +53,17 @@ class Masses:
         """Return the same where some texts have other logits, without a second look at those of the rest.
 
         Args:
-            texts: places among the T texts, each at most once.
+            texts: places among the T texts, rising.
             logits: their logits, a row for each.
         """
         staying = torch.split(self.mass.new_ones(self.mass.shape[1]).index_fill_(0, texts, 0.0), self.sizes)
         parts = torch.split(self.mass, self.sizes, dim=1)
         sums = torch.stack([part @ stays for part, stays in zip(parts, staying, strict=True)])
-        ends = torch.tensor(self.sizes, device=texts.device).cumsum(0)
-        segment = torch.searchsorted(ends, texts, right=True)
-        sums.index_add_(0, segment, (logits - self.top.T[segment]).exp_())
+        ends = torch.searchsorted(texts, torch.tensor(self.sizes, device=texts.device).cumsum(0)).tolist()
+        counts = [end - start for start, end in pairwise([0, *ends])]
+        came = torch.split(logits, counts)
+        # Segment by segment: `index_add_` adds in any order on a GPU, so that no two runs would be the same.
+        sums += torch.stack([(part - top).exp_().sum(0) for part, top in zip(came, self.top.unbind(-1), strict=True)])
         found = self.top + sums.log().T
         # Where all that counts now is far from what was the largest, digits are lost: these images are done anew.
         lost = ~((sums > LEAST) & (sums < MOST)).all(dim=0)
