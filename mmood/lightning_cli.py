@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
 from mmood.callbacks import OoDCallback, RunFiles
 from mmood.callbacks.requeue import Requeue
+from mmood.callbacks.termination import EndAtSigterm
 from mmood.checkpoint_files import WholeCheckpoints
 from mmood.checkpoints import check_readable, stored_config
 from mmood.config_errors import own_error, sentence
@@ -48,6 +49,7 @@ class DetectorCLI(LightningCLI):
             save_config_callback=RunFiles,
             seed_everything_default=0,
             trainer_class=Trainer,
+            trainer_defaults={"callbacks": [EndAtSigterm()]},
             parser_kwargs={**strict, **{stage: dict(strict) for stage in STAGES}},
             args=args,
             run=run,
