@@ -131,6 +131,7 @@ class CoEvo(AbstractStreamScore):
         self.texts_ = torch.empty(0)
         self.words_ = torch.empty(0, dtype=torch.int64)
         self.grouped_ = torch.empty(0, dtype=torch.int64)
+        self.against_ = torch.empty(0)
         self.history_ = torch.empty(0)
         self.counts_ = [0, 0, 0]
         self.moved_: MovedTexts | None = None
@@ -220,7 +221,7 @@ class CoEvo(AbstractStreamScore):
 
     def _shares(self, embedding: Tensor) -> tuple[Shares, Shares]:
         """Return log S and log(1 - S) of S_T and of S_V."""
-        logits = (embedding / self.temperature) @ self.texts_[self.grouped_].T
+        logits = (embedding / self.temperature) @ self.against_.T
         masses = Masses.of(logits, self.classes_, self.prototypes.groups)
         has_images = (self._moved().memory.slots[self.grouped_, 0] >= 0).nonzero().squeeze(-1)
         moved = self._moved().logits(self.grouped_[has_images], embedding, self.temperature)
@@ -263,6 +264,8 @@ class CoEvo(AbstractStreamScore):
         self.words_ = words
         order = group_order(len(words), self.prototypes.groups, self.prototypes.seed).to(words.device)
         self.grouped_ = torch.cat([torch.arange(self.classes_, device=words.device), words[order]])
+        # Kept, as every batch is compared with it twice.
+        self.against_ = self.texts_[self.grouped_]
 
     def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
         return received(self, embedded, self._fitted(), self._move)
