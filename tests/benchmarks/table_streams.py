@@ -16,11 +16,14 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import yaml
+
+from mmood.metrics.functional import OoDMetrics, ood_metrics
 
 SETS = {"near": "near-ood", "far": "far-textures"}
 TEXT = {"templates": {"id": ["The nice {}."], "noun": ["The nice {}."], "adjective": ["This is a {} photo."]}}
@@ -145,9 +148,26 @@ class Tables:
             for score in [None, *self._of(setup)] if name == "main" else self._of(setup):
                 path = self._folder(setup, score) / "results.json"
                 lines += _lines(json.loads(path.read_text()), setup.name) if path.exists() else []
+            lines += self._static_lines(setup) if "ratio" in setup.stream else []
         text = "\n".join([f"## {name}", "", *lines, ""])
         (self.work / f"{name}.md").write_text(text)
         return text
+
+    def _static_lines(self, setup: Setup) -> Iterable[str]:
+        """Yield a line for each static score on the images that the streams of a ratio have, seed by seed."""
+        folder = self._folder(DEFAULT, None) / "scores"
+        if not (folder / "id-test.npz").exists():
+            return
+        for of in (SETS[group] for group in setup.groups):
+            streams = self.work.glob(f"runs/{self._folder(setup, None).parent.name}/*/scores/streams/*/{of}.*.npz")
+            # One stream of each seed: all scores see the same images.
+            seeds = {path.suffixes[-2]: np.load(path) for path in streams}
+            sides = [np.load(folder / f"{name}.npz") for name in ("id-test", of)]
+            for score in STATIC if seeds else ():
+                found = [_on_images(stream, score, *sides) for _, stream in sorted(seeds.items())]
+                names = ("auroc", "fpr95_id_pos", "fpr95_ood_pos")
+                values = [spread(getattr(metrics, name) for metrics in found) for name in names]
+                yield "| " + " | ".join([score, of, setup.name, *values, ""]) + " |"
 
     def _of(self, setup: Setup) -> list[str]:
         return [score for score in setup.scores if self.scores is None or score in self.scores]
@@ -182,6 +202,16 @@ def _lines(results: dict, stream: str) -> Iterable[str]:
     for (score, of), own in rows.items():
         values = [spread(row[key] for row in own) for key in ("auroc", "fpr95_id_pos", "fpr95_ood_pos")]
         yield "| " + " | ".join([score, of, stream, *values, _memory(results, score, of)]) + " |"
+
+
+def _on_images(stream: Mapping, score: str, id_: Mapping, ood: Mapping) -> OoDMetrics:
+    """Return the metrics of a static score on the images of a stream."""
+    is_ood = stream["label"] < 0
+    parts = []
+    for side, inside in ((id_, ~is_ood), (ood, is_ood)):
+        place = {key: number for number, key in enumerate(side["key"].tolist())}
+        parts.append(side[score][[place[key] for key in stream["key"][inside].tolist()]])
+    return ood_metrics(*parts)
 
 
 def _memory(results: dict, score: str, of: str) -> str:
