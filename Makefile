@@ -30,6 +30,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml mmood
 	$(BIN)/hadolint docker/Dockerfile
 

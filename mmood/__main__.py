@@ -3,7 +3,7 @@
 import os
 import sys
 
-from mmood.cli import main
+from mmood.cli.main import main
 
 
 def run() -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_model
 
-from mmood.cli import main
+from mmood.cli.main import main
 
 # Tiny tensors are no work for a second thread, and waiting for one another costs much where the cores are taken.
 torch.set_num_threads(1)

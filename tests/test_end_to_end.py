@@ -13,7 +13,7 @@ import torch
 import webdataset
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from mmood.cli import main
+from mmood.cli.main import main
 
 SCORES = {"mcm", "max_logit", "energy", "entropy", "softmax_variance", "gen", "margin"}
 

@@ -10,7 +10,7 @@ import tarfile
 
 import pytest
 
-from mmood.cli import main
+from mmood.cli.main import main
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from mmood.checkpoint_files import WholeCheckpoints
-from mmood.cli import main
+from mmood.cli.main import main
 from mmood.errors import MmoodError
 from mmood.files import whole_file, write_atomically
+from mmood.runs.checkpoint_files import WholeCheckpoints
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmood.cli import main
+from mmood.cli.main import main
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 

@@ -16,20 +16,21 @@ import numpy as np
 import pytest
 import torch
 
-from mmood.checkpoints import KEY, TRUST, read_config, stored_config
-from mmood.cli import main
-from mmood.data.decoding import MAX_PIXELS, SampleError, decode_image
-from mmood.data.index import MAX_SAMPLES, load_index, parse_index
-from mmood.data.inputs import from_list
-from mmood.data.shards import UNREADABLE, RawSample, tar_samples
-from mmood.data.tar import MAX_CONTENT_BYTES
+from mmood.cli.main import main
+from mmood.cli.report import write_report
+from mmood.configuration.lightning import parsed
 from mmood.encoders.base import EncoderSettings
 from mmood.encoders.loading import check_open_clip
 from mmood.errors import MmoodError
-from mmood.lightning_cli import parsed
+from mmood.files import parse_yaml
+from mmood.loading.decoding import SampleError, decode_image
 from mmood.report.arrays import read_arrays
-from mmood.report.command import write_report
-from mmood.yaml_files import parse_yaml
+from mmood.runs.checkpoints import KEY, TRUST, read_config, stored_config
+from mmood.shards.images import MAX_PIXELS
+from mmood.shards.index import MAX_SAMPLES, load_index, parse_index
+from mmood.shards.inputs import from_list
+from mmood.shards.reading import UNREADABLE, RawSample, tar_samples
+from mmood.shards.tar import MAX_CONTENT_BYTES
 
 SETTINGS = {
     "model": {"class_path": "mmood.modules.ZeroShot", "init_args": {"encoder": {"name": "ViT-B-16/openai"}}},

@@ -1,1 +1,1 @@
-"""Data: indexed WebDataset shards, packing, benchmarks, the data module."""
+"""The data of a run: benchmarks, catalogue, the data module."""

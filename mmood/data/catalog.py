@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mmood.data.benchmarks import where_to_get
-from mmood.data.index import Keys, MissingSetError, SetIndex, load_index
-from mmood.data.plan import held_out
 from mmood.errors import MmoodError
+from mmood.loading.plan import held_out
+from mmood.shards.index import Keys, MissingSetError, SetIndex, load_index
 
 ID_GROUP = "id"
 

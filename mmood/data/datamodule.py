@@ -9,20 +9,21 @@ from lightning.pytorch import LightningDataModule
 
 from mmood.data.benchmarks import check_count
 from mmood.data.catalog import ID_GROUP, Catalog, EvaluationSet, Member, check_classes, members
-from mmood.data.feature_access import FeatureAccess, ReadsFeatures, TrainsOnFeatures
-from mmood.data.feature_loader import FeatureLoader, FeatureTrainLoader
-from mmood.data.feature_store import StoredFeatures
-from mmood.data.index import Keys, SetIndex
-from mmood.data.loader import Decoder, EvalLoader
-from mmood.data.plan import held_out
-from mmood.data.position import TrainState
 from mmood.data.predict import PredictSet, find_predict_set
-from mmood.data.settings import DataPlan, LoaderSettings, ValSettings, check_distinct, resolve
-from mmood.data.sources import SampleSource, ShardSource
-from mmood.data.train import TrainLoader
+from mmood.data.settings import DataPlan, ValSettings, check_distinct, resolve
 from mmood.encoders import load_class_names
 from mmood.encoders.base import ImageTransform
 from mmood.errors import MmoodError
+from mmood.features.access import FeatureAccess, ReadsFeatures, TrainsOnFeatures
+from mmood.features.loader import FeatureLoader, FeatureTrainLoader
+from mmood.features.store import StoredFeatures
+from mmood.loading.loader import Decoder, EvalLoader
+from mmood.loading.plan import held_out
+from mmood.loading.position import TrainState
+from mmood.loading.settings import LoaderSettings
+from mmood.loading.train import TrainLoader
+from mmood.shards.index import Keys, SetIndex
+from mmood.shards.sources import SampleSource, ShardSource
 
 __all__ = ["EvaluationSet", "EvaluationStage", "OoDDataModule", "TransformSource"]
 

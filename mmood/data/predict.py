@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmood.data.index import Keys, load_index
-from mmood.data.inputs import image_files
-from mmood.data.sources import FileSource, SampleSource, ShardSource
-from mmood.data.table import load_table
 from mmood.errors import MmoodError
+from mmood.shards.index import Keys, load_index
+from mmood.shards.inputs import image_files
+from mmood.shards.sources import FileSource, SampleSource, ShardSource
+from mmood.shards.table import load_table
 
 
 @dataclass(frozen=True)

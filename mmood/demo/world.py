@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmood.data.index import MissingSetError, load_index
-from mmood.data.inputs import InputSample
-from mmood.data.packing import PackSettings, pack
 from mmood.demo.canvas import develop
 from mmood.demo.captions import caption_pattern, caption_scene
 from mmood.demo.patterns import PATTERNS
 from mmood.demo.scenes import draw_scene, paint_scene
 from mmood.demo.shapes import COLOURS, SHAPES
 from mmood.errors import MmoodError
+from mmood.shards.index import MissingSetError, load_index
+from mmood.shards.inputs import InputSample
+from mmood.shards.packing import PackSettings, pack
 
 VERSION = 1
 """Raised whenever a picture changes, so that no old world is taken for a new one."""
@@ -91,7 +91,7 @@ def render(set_name: str, concepts: tuple[str, ...], index: int, seed: int) -> C
 
 
 class SetInput:
-    """A set of the world as input of `mmood.data.packing.pack`."""
+    """A set of the world as input of `mmood.shards.packing.pack`."""
 
     def __init__(self, name: str, size: int, seed: int) -> None:
         self.name = name

@@ -15,11 +15,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from mmood.data.batch import Batch
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
+from mmood.loading.batch import Batch
 from mmood.losses import Pairs, alignment_loss, distinct_texts
+from mmood.modules.alignment_monitor import AlignmentMonitor
 from mmood.modules.base import AbstractDetector
 from mmood.modules.captions import Candidates, Captions, with_classes
 from mmood.modules.gather import gathered, rank, world_size
@@ -28,6 +29,7 @@ from mmood.modules.interpolation import WeightInterpolation
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
 from mmood.modules.reference import TextReference, text_prototypes, with_texts
 from mmood.modules.trained import TrainedParts, parameter_groups, select, training_mode
+from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore
 
 _log = logging.getLogger(__name__)
@@ -148,10 +150,6 @@ class AlignmentFineTune(AbstractDetector):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks that log the training and how the embeddings lie."""
-        # The package of the callbacks imports that of the modules.
-        from mmood.callbacks.alignment_monitor import AlignmentMonitor
-        from mmood.callbacks.training_monitor import TrainingMonitor
-
         return [TrainingMonitor(), AlignmentMonitor()]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -12,12 +12,12 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from mmood.data.batch import Batch
 from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build_encoder, load_class_names
 from mmood.errors import MmoodError
+from mmood.loading.batch import Batch
 from mmood.modules.interpolation import WeightInterpolation
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
-from mmood.scores.streams.base import AbstractStreamScore
+from mmood.scores.test_time.base import AbstractStreamScore
 
 # Names of other arrays in `scores/<set>.npz`, and of arguments of the function that writes it.
 _RESERVED = frozenset({"key", "label", "predicted", "file", "allow_pickle"})

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mmood.data.plan import digest
 from mmood.encoders.prompts import fill
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.losses import Pairs
+from mmood.shards.hashes import digest
 
 Candidates = Literal["pairs", "distinct", "classes"]
 """The texts of a step: one per image; each distinct one once (the same loss, less work); one per ID class."""

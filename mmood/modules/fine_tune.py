@@ -14,17 +14,18 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmood.checkpoints import read_checkpoint
-from mmood.data.batch import Batch
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
+from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.modules.gradient_cache import in_chunks
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
 from mmood.modules.probe import stored_probe
 from mmood.modules.reference import ImageReference, text_prototypes, with_texts
 from mmood.modules.trained import TrainedParts, parameter_groups, select_image_tower, training_mode
+from mmood.modules.training_monitor import TrainingMonitor
+from mmood.runs.checkpoints import read_checkpoint
 from mmood.scores.base import AbstractScore, LinearHead, Stored
 
 
@@ -122,9 +123,6 @@ class CrossEntropyFineTune(AbstractDetector):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callback that logs the training."""
-        # The package of the callbacks imports that of the modules.
-        from mmood.callbacks.training_monitor import TrainingMonitor
-
         return [TrainingMonitor()]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -11,9 +11,9 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from mmood.data.batch import Batch
-from mmood.data.feature_loader import TrainingRows
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
+from mmood.features.loader import TrainingRows
+from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.modules.optimisation import ScheduleCallable
 from mmood.modules.probe import build_probe
@@ -29,6 +29,7 @@ from mmood.modules.probe_training import (
     training_rows,
 )
 from mmood.modules.reference import ImageReference, data_of
+from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore, Stored
 
 _TRAINING = ProbeSettings()
@@ -100,9 +101,6 @@ class LinearProbe(AbstractDetector):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callback that logs the training."""
-        # The package of the callbacks imports that of the modules.
-        from mmood.callbacks.training_monitor import TrainingMonitor
-
         return [TrainingMonitor()]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

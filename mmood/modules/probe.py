@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmood.data.batch import Batch
-from mmood.data.feature_store import StoredFeatures
 from mmood.encoders import AbstractEncoder, EncodedImages
 from mmood.errors import MmoodError
+from mmood.features.store import StoredFeatures
+from mmood.loading.batch import Batch
 from mmood.modules.probe_head import GridSettings, ProbeHead
 from mmood.scores.base import LinearHead, Stored
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
 
-from mmood.data.feature_loader import TrainingRows, few_shot
 from mmood.errors import MmoodError
+from mmood.features.loader import TrainingRows, few_shot
 from mmood.modules.optimisation import ScheduleCallable, total_steps, warmup_cosine
 from mmood.modules.probe import Parts, Probe
 from mmood.modules.probe_head import GridSettings

@@ -12,12 +12,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from mmood.data.batch import Batch
-from mmood.data.feature_loader import TrainingRows
-from mmood.data.feature_store import StoredFeatures
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
+from mmood.features.loader import TrainingRows
+from mmood.features.store import StoredFeatures
+from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.modules.optimisation import ScheduleCallable
 from mmood.modules.probe import build_probe
@@ -33,6 +33,7 @@ from mmood.modules.probe_training import (
     training_rows,
 )
 from mmood.modules.reference import ImageReference, data_of, text_prototypes
+from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore, Stored
 
 _TRAINING = ProbeSettings()
@@ -117,9 +118,6 @@ class PseudoLabelProbe(AbstractDetector):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callback that logs the training."""
-        # The package of the callbacks imports that of the modules.
-        from mmood.callbacks.training_monitor import TrainingMonitor
-
         return [TrainingMonitor()]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -14,11 +14,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmood.data.datamodule import OoDDataModule
-from mmood.data.feature_loader import few_shot
-from mmood.data.feature_store import StoredFeatures
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
+from mmood.features.loader import few_shot
+from mmood.features.store import StoredFeatures
 from mmood.scores.base import Bank, LinearHead, Tokens
 
 Labeller = Callable[[StoredFeatures, Tensor], Tensor]

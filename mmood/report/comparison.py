@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmood.metrics.bootstrap import Placements, delong, placements
-from mmood.report.blocks import label
 from mmood.report.runs import Run
 from mmood.report.uncertainty import Intervals, Uncertainty, intervals, same_samples
+from mmood.results.blocks import label
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import csv
 import io
 from collections.abc import Sequence
 
-from mmood.report.blocks import AUROC, FPR95_ID_POS, FPR95_OOD_POS, MEANING, PROTOCOLS, Column, percent
 from mmood.report.summary import Estimate, Line, Place, Summary, ranked
-from mmood.report.tables import escape_latex, escape_markdown
 from mmood.report.uncertainty import METRICS
+from mmood.results.blocks import AUROC, FPR95_ID_POS, FPR95_OOD_POS, MEANING, PROTOCOLS, Column, percent
+from mmood.results.tables import escape_latex, escape_markdown
 
 _SHOWN = (AUROC, FPR95_ID_POS, FPR95_OOD_POS)
 _RATES = ("auroc", "aupr_id", "aupr_ood", "fpr95_id_pos", "fpr95_ood_pos")

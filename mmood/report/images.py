@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmood.data import locations
-from mmood.data.batch import Skipped
 from mmood.data.benchmarks import BENCHMARKS
-from mmood.data.decoding import SampleError, decode_image
-from mmood.data.index import SetIndex, load_index
-from mmood.data.sources import ShardSource
-from mmood.data.table import SampleRow, load_table
 from mmood.encoders.class_names import load_class_names
 from mmood.errors import MmoodError
+from mmood.loading.decoding import SampleError, decode_image
 from mmood.report.runs import Run
+from mmood.shards import locations
+from mmood.shards.index import SetIndex, load_index
+from mmood.shards.reading import Skipped
+from mmood.shards.sources import ShardSource
+from mmood.shards.table import SampleRow, load_table
 
 SIDE = 96  # pixels of a thumbnail
 

@@ -9,8 +9,8 @@ from importlib import resources
 from typing import Any
 
 from mmood.data.benchmarks import BENCHMARKS, KNOWN_SETS
-from mmood.report.blocks import label
 from mmood.report.runs import Run
+from mmood.results.blocks import label
 
 
 @dataclass(frozen=True)

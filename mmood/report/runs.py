@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mmood.errors import MmoodError
-from mmood.files import read_text
+from mmood.files import parse_yaml, read_text
 from mmood.report.arrays import read_arrays
-from mmood.report.blocks import label
-from mmood.report.model import ResultRow, Results
-from mmood.report.results import read_results
-from mmood.yaml_files import parse_yaml
+from mmood.results.blocks import label
+from mmood.results.model import ResultRow, Results
+from mmood.results.serialisation import read_results
 
 _FIXED = ("key", "label", "predicted")
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from mmood.metrics.bootstrap import Replicates, mean_replicates
 from mmood.metrics.functional import Rates, mean_rates
-from mmood.report.blocks import AUROC, COLUMNS, Column, label, percent, spread
-from mmood.report.model import Protocol
 from mmood.report.runs import Run
 from mmood.report.seeds import RunGroup
 from mmood.report.uncertainty import Intervals, Uncertainty, intervals
+from mmood.results.blocks import AUROC, COLUMNS, Column, label, percent, spread
+from mmood.results.model import Protocol
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from mmood.scores.logits import GEN, MCM, Energy, Entropy, Margin, MaxLogit, Sof
 from mmood.scores.negatives import CSP, EOE, NegLabel
 from mmood.scores.neighbours import KNN, NNGuide
 from mmood.scores.patterns import SHE, KLMatching
-from mmood.scores.streams import TANL, AdaNeg, CoEvo, InterNeg
 from mmood.scores.subspace import Residual, ViM
+from mmood.scores.test_time import TANL, AdaNeg, CoEvo, InterNeg
 
 __all__ = [
     "ASH",

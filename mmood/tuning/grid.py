@@ -11,11 +11,11 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from mmood.config_errors import own_error, sentence
+from mmood.configuration.config_errors import own_error, sentence
 from mmood.errors import MmoodError, unknown
+from mmood.files import parse_yaml
 from mmood.scores.base import AbstractScore
-from mmood.scores.streams.base import AbstractStreamScore
-from mmood.yaml_files import parse_yaml
+from mmood.scores.test_time.base import AbstractStreamScore
 
 FITTED = "fitted"
 """In the place of the values of `temperature`: the one that fits the ID validation set best (arXiv 1706.04599)."""

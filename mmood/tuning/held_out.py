@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from PIL.Image import Image
 from torch import Tensor
 
-from mmood.data.plan import digest
 from mmood.errors import MmoodError
 from mmood.scores.base import Bank, Embedded, LinearHead, Reference, Tokens
+from mmood.shards.hashes import digest
 
 FOLDS = 5
 

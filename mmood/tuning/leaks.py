@@ -9,9 +9,9 @@ import numpy as np
 
 from mmood.data.catalog import ID_GROUP, EvaluationSet, members
 from mmood.data.datamodule import OoDDataModule
-from mmood.data.image_hashes import NO_IMAGE, Hashes
-from mmood.data.table import SampleRow, load_table
 from mmood.errors import MmoodError
+from mmood.shards.hashes import NO_IMAGE, Hashes
+from mmood.shards.table import SampleRow, load_table
 
 _ADVICE = "choose settings on images that no test set holds, or the test measures how well it was tuned on."
 

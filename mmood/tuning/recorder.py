@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mmood.data.batch import Batch
+from mmood.loading.batch import Batch
 from mmood.modules.base import Scored
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
 

@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from mmood.data.catalog import EvaluationSet
+from mmood.evaluation.tuned import Tuned, TunedOn
 from mmood.files import write_atomically
 from mmood.tuning.criteria import HELD_OUT_CLASSES
 from mmood.tuning.leaks import TuningSets
-from mmood.tuning.record import Tuned, TunedOn
 from mmood.tuning.tuner import NLL, Choice
 
 _HEADER = """\

@@ -20,9 +20,9 @@ from torch.nn.functional import normalize
 
 from mmood.scores.base import Embedded
 from mmood.scores.functional_negatives import group_order
-from mmood.scores.streams import AdaNeg
-from mmood.scores.streams.image_proxies import Kind, Proxies
-from mmood.scores.streams.moved_texts import MovedTexts
+from mmood.scores.test_time import AdaNeg
+from mmood.scores.test_time.image_proxies import Kind, Proxies
+from mmood.scores.test_time.moved_texts import MovedTexts
 
 CLASSES, WORDS, DIM, LENGTH, GROUPS, BATCH = 1_000, 10_000, 512, 10, 5, 256
 

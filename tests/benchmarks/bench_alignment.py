@@ -20,8 +20,8 @@ import open_clip
 import torch
 from torch.nn.functional import normalize
 
-from mmood.data.batch import Batch
 from mmood.encoders import EncoderSettings
+from mmood.loading.batch import Batch
 from mmood.modules.alignment import AlignmentFineTune, LossSettings
 from mmood.modules.captions import Captions
 from mmood.modules.optimisation import Execution

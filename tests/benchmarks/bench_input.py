@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torchvision.transforms import v2
 
-from mmood.data.decoding import decode_image
-from mmood.data.index import SetIndex, ShardEntry
-from mmood.data.loader import Decoder, EvalLoader
-from mmood.data.settings import LoaderSettings
-from mmood.data.shards import RawSample, read_shard
-from mmood.data.sources import ShardSource
+from mmood.loading.decoding import decode_image
+from mmood.loading.loader import Decoder, EvalLoader
+from mmood.loading.settings import LoaderSettings
+from mmood.shards.index import SetIndex, ShardEntry
+from mmood.shards.reading import RawSample, read_shard
+from mmood.shards.sources import ShardSource
 
 WORKERS, PASSES, ROUNDS, BATCH = 2, 10, 5, 50
 

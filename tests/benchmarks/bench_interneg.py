@@ -22,8 +22,8 @@ from mmood.encoders.prompts import load_templates
 from mmood.encoders.texts import cut, encode_frozen
 from mmood.scores import InterNeg
 from mmood.scores.base import Embedded, Tokens
-from mmood.scores.streams.interneg import _Fitted
-from mmood.scores.streams.inversion import EncodeTokens, Inversion, Prompts, invert, read_prompts
+from mmood.scores.test_time.interneg import _Fitted
+from mmood.scores.test_time.inversion import EncodeTokens, Inversion, Prompts, invert, read_prompts
 
 CLASSES, NEGATIVES, BATCH, GATED, DIM, ROUNDS = 1000, 2000, 256, 32, 512, 3
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}

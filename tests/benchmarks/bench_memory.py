@@ -15,8 +15,8 @@ import sys
 import numpy as np
 import torch
 
+from mmood.evaluation.store import ScoreStore
 from mmood.metrics.functional import ood_metrics
-from mmood.metrics.store import ScoreStore
 
 SCORES, BATCH, SMALL, LARGE = 7, 256, 200_000, 2_000_000
 

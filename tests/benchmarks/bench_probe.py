@@ -23,8 +23,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file, save_model
 from torch.nn import functional
 
-from mmood.data.feature_loader import FeatureTrainLoader, TrainingRows
 from mmood.encoders import EncoderSettings
+from mmood.features.loader import FeatureTrainLoader, TrainingRows
 from mmood.modules import LinearProbe
 from mmood.modules.probe_training import ProbeSettings, training_rows
 from mmood.scores.logits import MCM

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mmood.callbacks.predictions import write_scores
+from mmood.cli.report import write_report
+from mmood.evaluation.predictions import write_scores
+from mmood.evaluation.store import SetScores
 from mmood.metrics.functional import ood_metrics
-from mmood.metrics.store import SetScores
-from mmood.report.command import write_report
-from mmood.report.model import IdRow, ResultRow, build_results
-from mmood.report.results import write_results
+from mmood.results.model import IdRow, ResultRow, build_results
+from mmood.results.serialisation import write_results
 
 RUNS, SCORES, N_ID, N_OOD = 6, 12, 50_000, 10_000
 SETS = {"ssb_hard": "near", "ninco": "near", "inaturalist": "far", "textures": "far", "openimage_o": "far"}

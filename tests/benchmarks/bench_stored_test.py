@@ -17,8 +17,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mmood.cli import main as mmood
-from mmood.lightning_cli import built
+from mmood.cli.main import main as mmood
+from mmood.configuration.lightning import built
 
 SETS = ("id-test", "near-ood", "far-textures")
 

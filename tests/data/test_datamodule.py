@@ -6,8 +6,9 @@ from lightning.pytorch import LightningModule, Trainer
 from mmood.data import benchmarks
 from mmood.data.benchmarks import BENCHMARKS, KNOWN_SETS, Benchmark, KnownSet
 from mmood.data.datamodule import OoDDataModule
-from mmood.data.settings import LoaderSettings, ValSettings, resolve
+from mmood.data.settings import ValSettings, resolve
 from mmood.errors import MmoodError
+from mmood.loading.settings import LoaderSettings
 
 NAMES = [f"class {i}" for i in range(CLASSES)]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from data_world import SIZE, to_tensor
 
-from mmood.data.index import load_index
-from mmood.data.loader import Decoder, EvalLoader
-from mmood.data.pack import main
-from mmood.data.settings import LoaderSettings
-from mmood.data.sources import ShardSource
-from mmood.data.table import load_table
+from mmood.cli.pack import main
+from mmood.loading.loader import Decoder, EvalLoader
+from mmood.loading.settings import LoaderSettings
+from mmood.shards.index import load_index
+from mmood.shards.sources import ShardSource
+from mmood.shards.table import load_table
 
 ROOT = os.environ.get("MMOOD_REAL_DATA")
 pytestmark = pytest.mark.skipif(ROOT is None, reason="MMOOD_REAL_DATA names no folder with real shards")

@@ -3,9 +3,9 @@ import shlex
 
 import pytest
 
-from mmood.cli import main
+from mmood.cli.demo import STAGES, TESTED, build
+from mmood.cli.main import main
 from mmood.demo.pretrain import Recipe
-from mmood.demo.run import STAGES, TESTED, build
 
 
 @pytest.fixture(scope="module")

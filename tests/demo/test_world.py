@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmood.data.index import load_index
-from mmood.data.table import load_table
 from mmood.demo import world
 from mmood.demo.canvas import SIDE
 from mmood.demo.captions import caption_scene
@@ -14,6 +12,8 @@ from mmood.demo.patterns import PATTERNS
 from mmood.demo.scenes import draw_scene
 from mmood.demo.shapes import COLOURS, SHAPES
 from mmood.errors import MmoodError
+from mmood.shards.index import load_index
+from mmood.shards.table import load_table
 
 
 def shard_bytes(folder):

@@ -14,27 +14,26 @@ from mutation import Damage, damaged_bytes, damaged_json, damaged_lines, damaged
 from PIL import Image
 from safetensors.torch import save
 
-from mmood.checkpoints import read_config
-from mmood.data.batch import Skipped
-from mmood.data.decoding import SampleError, decode_image, decode_label
-from mmood.data.feature_store import Manifest, open_store, read_manifest, write_manifest
-from mmood.data.index import load_index
-from mmood.data.indexing import index_folder
-from mmood.data.inputs import from_list
-from mmood.data.shards import RawSample
-from mmood.data.sources import ShardSource
-from mmood.data.table import load_table
+from mmood.cli.report import write_report
+from mmood.configuration.lightning import parsed
 from mmood.encoders.base import EncoderSettings
 from mmood.encoders.class_names import load_class_names
 from mmood.encoders.loading import check_open_clip
-from mmood.lightning_cli import parsed
-from mmood.report.command import write_report
-from mmood.report.results import read_results, to_json
+from mmood.features.store import Manifest, open_store, read_manifest, write_manifest
+from mmood.files import parse_yaml
+from mmood.loading.decoding import SampleError, decode_image, decode_label
 from mmood.report.runs import load_runs
-from mmood.report.tables import to_csv, to_latex, to_markdown
+from mmood.results.serialisation import read_results, to_json
+from mmood.results.tables import to_csv, to_latex, to_markdown
+from mmood.runs.checkpoints import read_config
+from mmood.shards.index import load_index
+from mmood.shards.indexing import index_folder
+from mmood.shards.inputs import from_list
+from mmood.shards.reading import RawSample, Skipped
+from mmood.shards.sources import ShardSource
+from mmood.shards.table import load_table
 from mmood.words.lists import NegativeList, NegativePart, load_negatives
 from mmood.words.wordnet import read_wordnet
-from mmood.yaml_files import parse_yaml
 
 
 @dataclass(frozen=True)

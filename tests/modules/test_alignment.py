@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny import CLASSES, RESNET, adamw, batches, save_tiny, trainer, tune, weights
 from torch.nn.functional import normalize
 
-from mmood.callbacks.alignment_monitor import AlignmentMonitor
 from mmood.errors import MmoodError
 from mmood.losses import alignment, modality_gap, uniformity
 from mmood.modules.alignment import LossSettings
+from mmood.modules.alignment_monitor import AlignmentMonitor
 from mmood.modules.interpolation import interpolate
 from mmood.modules.optimisation import Execution, WarmupCosine, warmup_cosine
 from mmood.modules.trained import TrainedParts, parameter_groups

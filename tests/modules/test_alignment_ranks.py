@@ -12,9 +12,9 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from tiny import CLASSES, batches, save_tiny, trainer, tune, write_shards
 from torch.utils.data import DataLoader
 
-from mmood.data.loader import Decoder
-from mmood.data.settings import LoaderSettings
-from mmood.data.train import TrainLoader
+from mmood.loading.loader import Decoder
+from mmood.loading.settings import LoaderSettings
+from mmood.loading.train import TrainLoader
 from mmood.modules.alignment import LossSettings
 from mmood.modules.optimisation import Execution, WarmupCosine
 

@@ -8,11 +8,12 @@ import torch
 from lightning.pytorch import Trainer
 from PIL import Image
 
-from mmood.callbacks import OoDCallback
 from mmood.data.datamodule import OoDDataModule
-from mmood.data.feature_encoding import SeededByImage
-from mmood.data.settings import LoaderSettings, ValSettings
+from mmood.data.settings import ValSettings
 from mmood.encoders import EncoderSettings
+from mmood.evaluation.callback import OoDCallback
+from mmood.features.encoding import SeededByImage
+from mmood.loading.settings import LoaderSettings
 from mmood.modules import CrossEntropyFineTune, ZeroShot
 from mmood.scores import KNN
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from mmood.cli import main
+from mmood.cli.main import main
 from mmood.errors import MmoodError
 from mmood.modules.interpolation import WeightInterpolation
 

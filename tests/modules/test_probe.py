@@ -13,11 +13,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from tiny import CLASSES, save_tiny, trainer
 
-from mmood.cli import main
-from mmood.data.feature_loader import FeatureTrainLoader, TrainingRows, few_shot
-from mmood.data.feature_store import open_store
+from mmood.cli.main import main
 from mmood.encoders import EncodedImages, EncoderSettings, build_encoder
 from mmood.errors import MmoodError
+from mmood.features.loader import FeatureTrainLoader, TrainingRows, few_shot
+from mmood.features.store import open_store
 from mmood.modules import LinearProbe
 from mmood.modules.probe import Probe, build_probe, stored_probe
 from mmood.modules.probe_head import GridSettings, ProbeHead

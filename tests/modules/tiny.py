@@ -15,11 +15,11 @@ from PIL import Image
 from safetensors.torch import save_model
 from torch.utils.data import DataLoader
 
-from mmood.data.batch import Batch
-from mmood.data.index import SetIndex, ShardEntry, load_index, save_index
 from mmood.encoders import EncoderSettings
+from mmood.loading.batch import Batch
 from mmood.modules.alignment import AlignmentFineTune
 from mmood.scores.logits import MCM
+from mmood.shards.index import SetIndex, ShardEntry, load_index, save_index
 
 VIT = {"image_size": 16, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
 RESNET = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 32}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mmood.cli import main
+from mmood.cli.main import main
 
 VARIANTS = {
     "photo": (),

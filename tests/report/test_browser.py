@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from mmood.report.command import write_report
+from mmood.cli.report import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (

@@ -12,19 +12,19 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from mmood.cli import main
+from mmood.cli.main import main
+from mmood.cli.report import write_report
 from mmood.errors import MmoodError
 from mmood.metrics.bootstrap import delong, placements
-from mmood.report.command import write_report
 from mmood.report.comparison import compare
 from mmood.report.images import hardest, open_set, thumbnails
 from mmood.report.page.html import element, join, table
 from mmood.report.published import matches, published_rows
-from mmood.report.results import read_results
 from mmood.report.runs import load_runs
 from mmood.report.seeds import group_seeds
 from mmood.report.summary import summarise
 from mmood.report.uncertainty import Uncertainty
+from mmood.results.serialisation import read_results
 
 NASTY = "<script>alert('x')</script>\"&"
 

@@ -17,10 +17,10 @@ from rich.console import Console
 import mmood.files
 from mmood.errors import MmoodError
 from mmood.metrics.functional import OoDMetrics
-from mmood.report.blocks import FPR95_OOD_POS, blocks, percent
-from mmood.report.model import IdRow, ResultRow, Results, build_results
-from mmood.report.results import read_results, to_json, write_results
-from mmood.report.tables import to_csv, to_latex, to_markdown, to_rich
+from mmood.results.blocks import FPR95_OOD_POS, blocks, percent
+from mmood.results.model import IdRow, ResultRow, Results, build_results
+from mmood.results.serialisation import read_results, to_json, write_results
+from mmood.results.tables import to_csv, to_latex, to_markdown, to_rich
 
 SETS = {"ssb_hard": "near", "ninco": "near", "inaturalist": "far", "sun": "far", "textures": "far"}
 
@@ -279,5 +279,5 @@ def test_a_model_that_names_no_class_has_no_accuracy(tmp_path: Path) -> None:
 
 
 def test_starts_without_torch() -> None:
-    check = "import sys, mmood.report.results; sys.exit('torch' in sys.modules)"
+    check = "import sys, mmood.results.serialisation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from mmood.metrics.functional import OoDMetrics
-from mmood.report.model import IdRow, ResultRow, build_results
-from mmood.report.protocol import protocol_sentences, run_protocols, stream_lines
-from mmood.report.tables import to_csv, to_latex, to_markdown, to_rich
+from mmood.results.model import IdRow, ResultRow, build_results
+from mmood.results.protocol import protocol_sentences, run_protocols, stream_lines
+from mmood.results.tables import to_csv, to_latex, to_markdown, to_rich
 
 VALUES = {("sun", 0): 0.91, ("sun", 1): 0.95, ("sun", 2): 0.90, ("dtd", 0): 0.71, ("dtd", 1): 0.75, ("dtd", 2): 0.85}
 PROTOCOL = {"batch_size": 64, "order": "id-first", "ratio": [1, 100], "carry": True, "seeds": [0, 1, 2]}

@@ -43,7 +43,7 @@ def results(one: Path, two: Path) -> str:
 
 def stores(one: Path, two: Path) -> str:
     """Compare two folders of features, bit for bit."""
-    from mmood.data.feature_store import open_store
+    from mmood.features.store import open_store
 
     compared = 0
     for folder in sorted(path.parent for path in one.rglob("manifest.json")):

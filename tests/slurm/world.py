@@ -11,7 +11,7 @@ from safetensors.torch import save_model
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import CLASSES, MODEL, SIZES, _images
 
-from mmood.cli import main
+from mmood.cli.main import main
 
 ALIGN = """\
 model:

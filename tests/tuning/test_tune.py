@@ -14,11 +14,11 @@ from scipy.special import log_softmax
 from sklearn.metrics import roc_auc_score
 from tuning_world import world
 
-from mmood.cli import main
-from mmood.data.feature_store import open_store
-from mmood.data.shards import RawSample
-from mmood.data.sources import ShardSource
+from mmood.cli.main import main
 from mmood.errors import MmoodError
+from mmood.features.store import open_store
+from mmood.shards.reading import RawSample
+from mmood.shards.sources import ShardSource
 from mmood.tuning import criteria, held_out
 from mmood.tuning.held_out import class_folds
 
@@ -76,7 +76,7 @@ def no_work(monkeypatch):
         raise AssertionError("work began before the refusal")
 
     monkeypatch.setattr("mmood.modules.base.build_encoder", fail)
-    monkeypatch.setattr("mmood.tuning.command.image_hashes", fail)
+    monkeypatch.setattr("mmood.cli.tune.image_hashes", fail)
 
 
 LEAKS = {
@@ -116,7 +116,7 @@ def test_a_shared_image_is_refused_and_hashes_are_kept(flags, tmp_path, capsys, 
     def fail(*args):
         raise AssertionError("an image was read again")
 
-    monkeypatch.setattr("mmood.data.image_hashes.ShardSource.read", fail)
+    monkeypatch.setattr("mmood.shards.hashes.ShardSource.read", fail)
     assert refused(capsys, flags, *more) == error
 
 
@@ -128,7 +128,7 @@ def test_an_image_that_id_validation_shares_with_the_id_test_set_is_refused(flag
             twin = (self.index.name, sample.key) in {("val", 7), ("test", 0)}
             yield RawSample(sample.key, sample.shard, sample.name, b"the same" if twin else sample.image)
 
-    monkeypatch.setattr("mmood.data.image_hashes.ShardSource.read", with_a_twin)
+    monkeypatch.setattr("mmood.shards.hashes.ShardSource.read", with_a_twin)
     error = refused(capsys, flags, "--grid", GRID)
     assert (
         "`data.val.id` names 'val', which shares an image with the test set 'test' (key 7 there is key 0 here)" in error
@@ -179,8 +179,8 @@ def test_the_chosen_value_is_the_best_of_a_brute_force_search_on_stored_features
         raise AssertionError("an image was decoded")
 
     # The encoded bytes are hashed once, but no image is decoded.
-    monkeypatch.setattr("mmood.data.decoding.decode_image", fail, raising=False)
-    monkeypatch.setattr("mmood.data.loader.EvalLoader.__iter__", fail)
+    monkeypatch.setattr("mmood.loading.decoding.decode_image", fail, raising=False)
+    monkeypatch.setattr("mmood.loading.loader.EvalLoader.__iter__", fail)
     capsys.readouterr()
     assert tune(flags, "--grid", "{knn: {k: [20, 1, 5], average: [false, true]}}") == 0
     shown = capsys.readouterr().out

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmood.cli import main
+from mmood.cli.main import main
 
 COLOURS = ("red", "green", "blue")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmood.report.blocks import percent
 from mmood.report.comparison import Comparison
 from mmood.report.page.html import Cell, Html, details, element, join, paragraph, section, table
 from mmood.report.published import Match
+from mmood.results.blocks import percent
 
 MINUS = "\u2212"
 _METRICS = {"auroc": "AUROC", "fpr95_id_pos": "FPR95 ID-pos", "fpr95_ood_pos": "FPR95 OoD-pos"}

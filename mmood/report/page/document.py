@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from importlib import resources
 
 from mmood import __version__
-from mmood.report.blocks import AUROC, FPR95_ID_POS, id_sentence, percent
 from mmood.report.comparison import compare
 from mmood.report.page.comparisons import comparisons_section, published_section
 from mmood.report.page.hardest import Library, classes_section, images_section
@@ -18,11 +17,12 @@ from mmood.report.page.numbers import numbers_section
 from mmood.report.page.pictures import Sorted, histograms_section, risk_section, roc_section
 from mmood.report.page.settings import provenance_section, settings_section
 from mmood.report.page.streams import streams_section
-from mmood.report.protocol import run_protocols
 from mmood.report.published import matches
 from mmood.report.runs import Run
 from mmood.report.summary import Summary, ranked
 from mmood.report.uncertainty import Uncertainty
+from mmood.results.blocks import AUROC, FPR95_ID_POS, id_sentence, percent
+from mmood.results.protocol import run_protocols
 
 _LINKS = {
     "numbers": "Numbers",

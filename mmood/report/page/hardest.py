@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmood.report.blocks import percent
 from mmood.report.breakdown import by_class
 from mmood.report.images import SetImages, class_names, hardest, open_set, thumbnails
 from mmood.report.page.html import NOTHING, Cell, Html, details, div, element, paragraph, section, table
 from mmood.report.runs import Run
+from mmood.results.blocks import percent
 
 COUNT = 8  # images of a set
 CLASSES = 25  # lines of a breakdown

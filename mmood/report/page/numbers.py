@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmood.report.blocks import AUROC, COLUMNS, FPR95_ID_POS, FPR95_OOD_POS, MEANING, PROTOCOLS, Column, percent
-from mmood.report.model import Protocol
 from mmood.report.page.html import NOTHING, Cell, Html, details, element, join, paragraph, section, table
 from mmood.report.summary import Estimate, Line, Place, Summary, ranked
+from mmood.results.blocks import AUROC, COLUMNS, FPR95_ID_POS, FPR95_OOD_POS, MEANING, PROTOCOLS, Column, percent
+from mmood.results.model import Protocol
 
 FIELDS = {
     AUROC: "auroc",

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Num
 
-from mmood.report.blocks import label, percent
 from mmood.report.curves import BINS, RISK_POINTS, ROC_POINTS, histograms, risk_coverage, roc
-from mmood.report.model import ResultRow
 from mmood.report.page.charts import Mark, Series, curves_chart, histogram_chart, legend
 from mmood.report.page.html import Html, details, div, element, paragraph, section
 from mmood.report.runs import Run
+from mmood.results.blocks import label, percent
+from mmood.results.model import ResultRow
 
 _MARKS = (("FPR95 ID-pos: 95 % of ID accepted", "circle"), ("FPR95 OoD-pos: 95 % of OoD rejected", "square"))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmood.report.blocks import percent
 from mmood.report.page.html import NOTHING, Cell, Html, details, paragraph, section, table
-from mmood.report.protocol import StreamLine, stream_lines
 from mmood.report.runs import Run
+from mmood.results.blocks import percent
+from mmood.results.protocol import StreamLine, stream_lines
 
 
 def streams_section(runs: Sequence[Run]) -> Html | None:

@@ -1,0 +1,187 @@
+"""`mmood demo`: builds the world and its CLIP, then runs the commands that a user would type, and shows each."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mmood.configuration.tools import ToolParser
+from mmood.demo import pretrain, world
+from mmood.demo.pretrain import Recipe
+from mmood.errors import MmoodError
+from mmood.results.model import Results
+from mmood.results.serialisation import read_results
+
+_NEXT = """
+What to type next, for images of your own, one subfolder per class; a set of OoD images needs no subfolders:
+
+  mmood pack --out data/my-test --folder MY/TEST/IMAGES
+  mmood pack --out data/my-ood --folder MY/OOD/IMAGES
+  mmood test --config vitb16_zeroshot.yaml --data.root data --data.id my-test --data.ood '{far: [my-ood]}' \\
+      --data.class_names my-classes.txt
+
+`my-classes.txt` has one name a line, in the order of the labels. `mmood configs` lists what else there is.
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command of the demo.
+
+    Attributes:
+        title: what it shows, in words.
+        name: of its run folder.
+        command: what stands after `mmood`; `{at}` is the demo's folder.
+        located: add the flags that say where data and model lie; a checkpoint knows them.
+    """
+
+    title: str
+    name: str
+    command: str
+    located: bool = True
+
+    def arguments(self, folder: Path) -> list[str]:
+        """Return the whole command for a demo in this folder."""
+        places = [
+            *("--data.root", f"{folder}/data"),
+            *("--data.class_names", f"{folder}/data/classes.txt"),
+            *("--model.encoder.name", f"local-dir:{folder}/clip"),
+        ]
+        command = [word.format(at=folder) for word in self.command.split()]
+        return [*command, *(places if self.located else []), "--run_dir", f"{folder}/runs/{self.name}"]
+
+
+_LEAST = 2 * len(world.CLASSES)
+
+_WORDS = "--model.scores.neglabel.negatives {at}/data/words.txt"
+_TRAINED = "test --ckpt_path {at}/runs/%s/checkpoints/last.ckpt"
+
+STAGES = (
+    Stage(
+        "Zero-shot: nothing is trained, classes are words. 1-NN looks at training images, not at labels",
+        "zeroshot",
+        f"test --config demo_zeroshot.yaml {_WORDS}",
+    ),
+    Stage(
+        "Pseudo-label probe: a head on frozen features, taught by the zero-shot model",
+        "plp-fit",
+        "fit --config demo_plp.yaml",
+    ),
+    Stage("... tested: the checkpoint is all that it takes", "plp", _TRAINED % "plp-fit", located=False),
+    Stage("Linear probe: the same head, taught by true labels", "linear-fit", "fit --config demo_linear.yaml"),
+    Stage("... tested", "linear", _TRAINED % "linear-fit", located=False),
+    Stage(
+        "Alignment-regularised fine-tuning of both towers",
+        "align-fit",
+        f"fit --config demo_align.yaml --data.batch_size 40 {_WORDS}",
+    ),
+    Stage("... tested", "align", _TRAINED % "align-fit", located=False),
+)
+"""What the demo runs, in order."""
+
+TESTED = ("zeroshot", "plp", "linear", "align")
+"""The runs of the last table and of the report; the first is what the others are compared with."""
+
+
+def main(argv: list[str], run: Callable[[list[str]], int]) -> int:
+    """Run `mmood demo`; return the exit code of the first command that fails.
+
+    Args:
+        argv: the arguments after the command's name.
+        run: runs `mmood` with its arguments.
+    """
+    options = _parser().parse_args(argv)
+    if options.size < _LEAST:
+        raise MmoodError(
+            f"`--size` is {options.size}; it must be at least {_LEAST}, two training images of each class."
+        )
+    start = time.monotonic()
+    console = Console(highlight=False)
+    build(options.out, options.size, Recipe(seed=options.seed, steps=options.steps))
+    for stage in STAGES:
+        if code := _run(run, console, stage.title, stage.arguments(options.out)):
+            return code
+    runs = [str(options.out / "runs" / name) for name in TESTED]
+    report = ["report", *runs, "--out", str(options.out / "report.html")]
+    if code := _run(run, console, "All of them side by side", report):
+        return code
+    console.print()
+    console.print(_table(options.out / "runs"))
+    print(f"\nDone in {time.monotonic() - start:.0f} s. Everything lies in {options.out}.\n{_NEXT}", end="")
+    return 0
+
+
+def _run(run: Callable[[list[str]], int], console: Console, title: str, arguments: list[str]) -> int:
+    console.print(f"\n[bold]{title}[/bold]")
+    console.print(f"$ {shlex.join(['mmood', *arguments])}", style="green", markup=False, soft_wrap=True)
+    return run(arguments)
+
+
+def _table(runs: Path) -> Table:
+    """Return the last table: a line per run and score, near-OoD and far-OoD side by side."""
+    table = Table(title="The demo in one table, per cent", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("run", "score", "near\nAUROC", "FPR95\nID-pos", "far\nAUROC", "FPR95\nID-pos", "ID\naccuracy"):
+        words = column in ("run", "score")
+        table.add_column(column, justify="left" if words else "right", no_wrap=words)
+    for name in TESTED:
+        results = read_results(runs / name)
+        for score in dict.fromkeys(row.score for row in results.rows):
+            near, far = (_rates(results, score, group) for group in ("near", "far"))
+            accuracy = f"{100 * (results.id[0].accuracy or 0):.1f}"
+            table.add_row(name, score, *near, *far, accuracy)
+        table.add_section()
+    return table
+
+
+def _rates(results: Results, score: str, group: str) -> tuple[str, str]:
+    (row,) = (row for row in results.rows if (row.score, row.group) == (score, group))
+    return f"{100 * row.metrics.auroc:.1f}", f"{100 * row.metrics.fpr95_id_pos:.1f}"
+
+
+def build(folder: Path, size: int, recipe: Recipe) -> None:
+    """Make the sets (`data`) and the CLIP (`clip`) of the demo below a folder, with progress; keep what is there."""
+    with _bars() as progress:
+        world.build(folder / "data", size, recipe.seed, progress)
+        pretrain.build(folder / "clip", recipe, progress)
+
+
+@contextmanager
+def _bars() -> Iterator[world.Progress]:
+    """Yield a progress that opens a bar for everything new that is being done."""
+    columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
+
+        yield progress
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ToolParser(
+        prog="mmood demo",
+        description="The whole loop on an embedded world, without a download: renders sets of images, pre-trains a "
+        "tiny CLIP on captions of them, and runs the commands that a user would type. What is there already is kept.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-world"), help="folder of the demo (default: %(default)s)"
+    )
+    parser.add_argument("--size", type=int, default=1000, help="images per set (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=Recipe.steps, help="batches that the CLIP learns from (default: %(default)s)"
+    )
+    return parser

@@ -1,0 +1,136 @@
+"""`mmood embed`: encode every set of a config once, so that later runs read features in place of images."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import final
+
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from mmood.configuration.lightning import DetectorCLI, parsed
+from mmood.data.datamodule import OoDDataModule
+from mmood.encoders import AbstractEncoder
+from mmood.errors import MmoodError, unknown
+from mmood.features.access import MOST_IMAGES
+from mmood.features.encoding import PART, Ranks, SetEncoder
+from mmood.features.store import DTYPES, Dtype
+from mmood.features.stores import OFF, FeatureStores
+from mmood.shards.index import SetIndex
+
+_EXAMPLES = """\
+examples:
+  mmood embed --config vitb16_plp.yaml --data.root DATA              every set of the config, into the cache
+  mmood embed --config vitb16_plp.yaml --sets imagenet sun --dtype fp16
+  mmood embed --config vitb16_plp.yaml --data.features FOLDER        into a folder; test and fit read it with that flag
+
+All other flags are those of `mmood test`. The cache is $MMOOD_CACHE/features, or ~/.cache/mmood/features. A killed run
+goes on where it was when it is started again.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run `mmood embed` with the arguments after the command's name and return the exit code.
+
+    Raises:
+        MmoodError: a set is unknown or broken, a feature is not finite, or stores are switched off.
+    """
+    options, rest = _parser().parse_known_args(argv)
+    cli = parsed(rest)
+    data = cli.data_module()
+    if data.features == OFF:
+        raise MmoodError("`data.features` is off, and `mmood embed` writes features; set auto or a folder.")
+    job = Job(_chosen(data, options.sets), options.dtype, options.part, options.quiet)
+    trainer = _trainer(cli)
+    trainer.predict(_Encoding(cli.detector().encoder, data, job))
+    return 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to encode.
+
+    Attributes:
+        sets: index of each set by name.
+        dtype: type on disk.
+        part: images per part, about.
+        quiet: show no progress.
+    """
+
+    sets: dict[str, SetIndex]
+    dtype: Dtype
+    part: int
+    quiet: bool
+
+
+@final
+class _Encoding(LightningModule):
+    """Encodes at the start of `Trainer.predict`: so every strategy of the trainer brings its processes and devices."""
+
+    def __init__(self, encoder: AbstractEncoder, data: OoDDataModule, job: Job) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.data = data
+        self.job = job
+
+    def on_predict_start(self) -> None:
+        """Encode every set."""
+        stores, loader = FeatureStores(self.data.features), self.data.loader
+        batch_size = min(self.data.batch_size, MOST_IMAGES)
+        encoder = SetEncoder(self.encoder, Ranks.of(self.trainer), batch_size, loader, quiet=self.job.quiet)
+        for name, index in self.job.sets.items():
+            folder = stores.folder(index, encoder.identity(index), self.job.dtype)
+            store = encoder.encode(index, folder, self.job.dtype, self.job.part)
+            if self.trainer.is_global_zero:
+                print(f"{name}: {len(store.label)} images, {self.job.dtype}, {folder}")
+
+    def predict_dataloader(self) -> DataLoader[int]:
+        """Return one thing to predict: without any, the loop would not start."""
+        return DataLoader([0])  # type: ignore[arg-type]
+
+    def predict_step(self, batch: object, batch_idx: int) -> int:
+        """Return anything: the work is done."""
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mmood embed",
+        usage="mmood embed --config NAME [--sets NAME ...] [--dtype TYPE] [flags of mmood test]",
+        description="Encode every set of a config once: later runs of test, validate and fit read features, no images.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--sets", nargs="+", metavar="NAME", help="only these sets of the config")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="fp32", help="type on disk (default: %(default)s)")
+    parser.add_argument("--part", type=int, default=PART, help="images per part: what a worker of a killed run loses "
+                        "at most (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _chosen(data: OoDDataModule, names: list[str] | None) -> dict[str, SetIndex]:
+    known = data.all_sets()
+    for name in names or []:
+        if name not in known:
+            raise unknown("set in this config", name, known)
+    return known if names is None else {name: known[name] for name in names}
+
+
+def _trainer(cli: DetectorCLI) -> Trainer:
+    """Return a trainer with the devices and the precision of the config, that writes nothing."""
+    config = cli.config.trainer
+    return Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=config.strategy,
+        precision=config.precision,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )

@@ -1,0 +1,120 @@
+"""`mmood pack`: make, index and verify sets of shards. Starts without torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from mmood.configuration.tools import ToolParser
+from mmood.errors import MmoodError
+from mmood.shards.index import SetIndex
+from mmood.shards.indexing import index_folder, verify_folder
+from mmood.shards.inputs import PackInput, from_folder, from_list, from_torchvision
+from mmood.shards.locations import check_set_name
+from mmood.shards.packing import PackSettings, pack
+from mmood.shards.packing import Progress as Advance
+
+_EXAMPLES = """\
+examples:
+  mmood pack --out data/pets --folder pets/images          one subfolder per class, sorted; or images without labels
+  mmood pack --out data/ninco --list test_ninco.txt --images images_largescale
+  mmood pack --out data/cifar10 --torchvision CIFAR10 --split test --images downloads --download
+  mmood pack --index data/id-test data/near-ood            shards that exist already
+  mmood pack --verify data/id-test                         hash the shards anew
+
+A killed run goes on where it was when it is started again. The same input gives the same bytes.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run `mmood pack` with the arguments after the command's name and return the exit code.
+
+    Raises:
+        MmoodError: the input cannot be packed, or the output is there already.
+    """
+    options = _parser().parse_args(argv)
+    if options.index or options.verify:
+        for folder in options.index or options.verify:
+            _report(_index_or_verify(Path(folder).resolve(), options), folder)
+        return 0
+    if options.out is None:
+        raise MmoodError("`--out ROOT/NAME` is not set; name the folder of the new set.")
+    out = Path(options.out).resolve()
+    check_set_name(out.name)
+    samples = _input(options)
+    settings = PackSettings(options.shard_size, options.source, options.shuffle)
+    with _bar(f"packing {out.name}", len(samples), options.quiet) as advance:
+        index = pack(samples, out, settings, advance)
+    _report(index, options.out)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = ToolParser(
+        prog="mmood pack",
+        description="Make sets of shards (tar files with an index.json), index shards that exist, verify them.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--folder", type=Path, help="pack the images of a folder; its subfolders are the classes")
+    what.add_argument("--list", type=Path, help="pack the images of a list with lines `path label` (OpenOOD's form)")
+    what.add_argument("--torchvision", metavar="CLASS", help="pack a set of torchvision.datasets, stored as PNG")
+    what.add_argument("--index", nargs="+", metavar="DIR", help="write index.json and samples.jsonl for shards")
+    what.add_argument("--verify", nargs="+", metavar="DIR", help="compare the shards with the hashes of their index")
+    parser.add_argument("--out", metavar="ROOT/NAME", help="folder of the new set; its last part is the set's name")
+    parser.add_argument("--images", type=Path, default=Path(), help="folder that the paths of --list start from, or "
+                        "that holds torchvision's files (default: the working directory)")  # fmt: skip
+    parser.add_argument("--split", default="test", help="split of the torchvision set (default: %(default)s)")
+    parser.add_argument("--download", action="store_true", help="let torchvision fetch its files first")
+    parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line, by label")
+    parser.add_argument("--source", default="", help="where the images come from, in words; kept in the index")
+    parser.add_argument("--shard-size", type=int, default=5000, help="samples per shard (default: %(default)s)")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="pack in a random order fixed by the seed; a "
+                        "training set needs it, since training shuffles only within a buffer")  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def _input(options: argparse.Namespace) -> PackInput:
+    names = _class_names(options.classes)
+    if options.folder:
+        return from_folder(options.folder, names)
+    if options.list:
+        return from_list(options.list, options.images, names)
+    return from_torchvision(options.torchvision, options.split, options.images, options.download)
+
+
+def _index_or_verify(folder: Path, options: argparse.Namespace) -> SetIndex:
+    size = sum(shard.stat().st_size for shard in folder.glob("*.tar"))
+    with _bar(f"{'indexing' if options.index else 'verifying'} {folder.name}", size, options.quiet) as advance:
+        if options.verify:
+            return verify_folder(folder, advance)
+        return index_folder(folder, _class_names(options.classes), options.source, advance)
+
+
+def _class_names(file: Path | None) -> list[str]:
+    if file is None:
+        return []
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise MmoodError(f"The class file {file} cannot be read: {error}.") from error
+
+
+@contextmanager
+def _bar(title: str, total: int, quiet: bool) -> Iterator[Advance]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda amount: progress.advance(task, amount)
+
+
+def _report(index: SetIndex, folder: str) -> None:
+    labels = "no labels" if index.classes is None else f"{index.classes} classes"
+    print(f"{folder}: {index.count} samples in {len(index.shards)} shards, {labels}, index {index.hash[:16]}")

@@ -1,0 +1,64 @@
+"""Where configs are looked up: as a path, in ./configs, among those that come with mmood."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmood.errors import MmoodError, unknown
+from mmood.files import is_file, parse_yaml, read_text
+
+_PACKAGE = Path(__file__).parent.parent
+_FLAGS = ("--config", "-c")
+
+
+def installed_folder() -> Path:
+    """Return the folder of the configs that come with mmood (the checkout's own in an editable install)."""
+    installed = _PACKAGE / "_configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def available() -> Iterator[tuple[str, str]]:
+    """Yield the name and the first comment line of every config that can be named, nearest folder first."""
+    seen = set()
+    for folder in (Path("configs"), installed_folder()):
+        for path in sorted(folder.glob("*.yaml")):
+            if path.name not in seen:
+                seen.add(path.name)
+                yield path.name, path.read_text(encoding="utf-8", errors="replace").partition("\n")[0].lstrip("# ")
+
+
+def find(name: str) -> Path:
+    """Return the file that `name` means.
+
+    Raises:
+        MmoodError: no such file; names what exists.
+    """
+    places = [Path(name), Path("configs") / name, installed_folder() / name]
+    for path in places:
+        if is_file(path):
+            return path
+    if Path(name).is_dir():
+        raise MmoodError(f"--config {name} is a folder; name a YAML file in it.")
+    raise unknown("config", name, [known for known, _ in available()])
+
+
+def with_found_configs(arguments: list[str]) -> list[str]:
+    """Return the arguments with the value of each `--config` replaced by the file that it means."""
+    found = list(arguments)
+    for position, argument in enumerate(arguments):
+        flag, joined, value = argument.partition("=")
+        if flag not in _FLAGS:
+            continue
+        if joined:
+            found[position] = f"{flag}={_readable(find(value))}"
+        elif position + 1 < len(arguments):
+            found[position + 1] = str(_readable(find(arguments[position + 1])))
+        else:
+            raise MmoodError(f"{flag} needs the name of a config.")
+    return found
+
+
+def _readable(path: Path) -> Path:
+    parse_yaml(read_text(path, str(path)), str(path))
+    return path

@@ -1,0 +1,243 @@
+"""LightningCLI for mmood: fit, validate, test and predict over one model family and one data module."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import Namespace
+from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+
+import mmood.scores  # noqa: F401  (class names in configs may then be short)
+from mmood.configuration.config_errors import own_error, sentence
+from mmood.configuration.config_files import with_found_configs
+from mmood.data.datamodule import OoDDataModule
+from mmood.errors import MmoodError
+from mmood.evaluation.callback import OoDCallback
+from mmood.evaluation.tuned import TunedSettings
+from mmood.modules import AbstractDetector
+from mmood.runs.checkpoint_files import WholeCheckpoints
+from mmood.runs.checkpoints import check_readable, stored_config
+from mmood.runs.folder import run_folder
+from mmood.runs.requeue import checkpoint_to_resume, job_id, turns
+from mmood.runs.requeue_callback import Requeue
+from mmood.runs.run_files import RunFiles
+from mmood.runs.termination import EndAtSigterm
+
+STAGES = ("fit", "validate", "test", "predict")
+
+
+class DetectorCLI(LightningCLI):
+    """LightningCLI whose config is the truth: a checkpoint's config is read first, files and flags win over it."""
+
+    def __init__(self, args: list[str], run: bool = True, build: bool = True) -> None:
+        self._run, self._build = run, build
+        strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+        super().__init__(
+            AbstractDetector,
+            OoDDataModule,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,
+            save_config_callback=RunFiles,
+            seed_everything_default=0,
+            trainer_class=Trainer,
+            trainer_defaults={"callbacks": [EndAtSigterm()]},
+            parser_kwargs={**strict, **{stage: dict(strict) for stage in STAGES}},
+            args=args,
+            run=run,
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse the arguments; what `sys.argv` holds besides is no concern here."""
+        assert isinstance(args, list)
+        try:
+            self.config = parser.parse_args(args)
+        except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
+            of_stage = self._subcommand_parsers.get(args[0], parser) if self._run else parser
+            raise own_error(error) or MmoodError(sentence(error, list(of_stage.get_defaults().keys()))) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: Lightning would let the checkpoint's settings win over the command line."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what a run is called, the evaluation, and the one link: the ID classes belong to the data."""
+        parser.add_argument("--name", type=str | None, default=None, help="Name of the run (default: the model's).")
+        parser.add_argument(
+            "--run_dir", type=str | None, default=None, help="Folder of the run (default: runs/NAME/VERSION)."
+        )
+        parser.add_lightning_class_args(OoDCallback, "evaluation")
+        parser.add_lightning_class_args(TunedSettings, "tuned")
+        # On instantiation: so the data are built and checked before a model is loaded.
+        parser.link_arguments(
+            "data", "model.init_args.class_names", compute_fn=self._checked_class_names, apply_on="instantiate"
+        )
+        parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0})
+
+    def before_instantiate_classes(self) -> None:
+        """Leave the table to us: Lightning's repeats every value under each loader. Unpickle no code."""
+        if self.subcommand in ("test", "validate"):
+            self.config[self.subcommand].verbose = False
+        if self.subcommand == "predict":
+            # It would keep the outputs of all steps in memory, and nobody asks for them.
+            self.config.predict.return_predictions = False
+        if self.subcommand is not None:
+            # By itself Lightning runs whatever a checkpoint behind a URL asks for.
+            self.config[self.subcommand].weights_only = True
+            check_readable(self.config[self.subcommand].ckpt_path)
+
+    def after_validate(self) -> None:
+        """Go on with the other weights, where the model asks for several."""
+        self._other_weights("validate")
+
+    def after_test(self) -> None:
+        """Go on with the other weights, where the model asks for several."""
+        self._other_weights("test")
+
+    def _other_weights(self, stage: Literal["validate", "test"]) -> None:
+        interpolation = self.model.interpolation
+        if interpolation is None:
+            return
+        evaluate = getattr(self.trainer, stage)
+        for number in range(1, len(interpolation.alphas)):
+            interpolation.number = number
+            checkpoint = self.config[stage].ckpt_path
+            evaluate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer, unless only the config is wanted."""
+        if self._build:
+            super().instantiate_classes()
+
+    def data_module(self) -> OoDDataModule:
+        """Return the data module of a parsed config."""
+        data = self._instantiated(Namespace(data=self.config.data)).data  # type: ignore[no-untyped-call]
+        assert isinstance(data, OoDDataModule)
+        return data
+
+    def detector(self) -> AbstractDetector:
+        """Return the detector of a parsed config, with its weights."""
+        model = self._instantiated(self.config).model
+        assert isinstance(model, AbstractDetector)
+        return model
+
+    def _instantiated(self, config: Namespace) -> Namespace:
+        try:
+            instantiated: Namespace = self.parser.instantiate_classes(config)
+            return instantiated
+        except (TypeError, ValueError) as error:
+            raise own_error(error) or error from error
+
+    def _checked_class_names(self, data: OoDDataModule) -> str | list[str]:
+        if self.subcommand is not None:
+            data.check(self.subcommand)
+        if data.plan.class_names is None:
+            raise MmoodError(
+                "data.class_names is not set; name a list such as imagenet-openai, "
+                "or a text file with one class name a line."
+            )
+        return data.plan.class_names
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer so that everything that a run writes lies in its own folder."""
+        config = self.config_init[self.subcommand] if self.subcommand else self.config_init
+        stage = self.subcommand or "tool"
+        given = config.run_dir or config.trainer.default_root_dir
+        folder = run_folder(given, config.name or type(self.model).__name__.lower())
+        kwargs["default_root_dir"] = folder
+        if config.trainer.logger in (None, True):
+            # One for each turn of a requeued job: Lightning would delete what the turn before has logged.
+            kwargs["logger"] = CSVLogger(folder, name="logs", version=f"{stage}.{turn}" if (turn := turns()) else stage)
+        if stage == "fit":
+            kwargs["callbacks"] = _with_checkpoints(config.trainer, folder)
+            kwargs["plugins"] = _with_whole_files(config.trainer)
+            if checkpoint := checkpoint_to_resume(folder / "checkpoints"):
+                config.ckpt_path = str(checkpoint)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, MisconfigurationException) as error:
+            raise MmoodError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+def _with_checkpoints(settings: Namespace, folder: Path) -> list[Callback]:
+    """Return the callbacks of a training; its checkpoints lie in the run folder, also if the user asked for none."""
+    given = settings.callbacks or []
+    callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
+    checkpoints = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+    if not checkpoints and settings.enable_checkpointing is not False and not settings.fast_dev_run:
+        # A second run into the folder replaces last.ckpt; Lightning's default would write last-v1.ckpt beside it.
+        checkpoints = [ModelCheckpoint(save_last="link", enable_version_counter=False)]
+        callbacks += checkpoints
+    for callback in checkpoints:
+        callback.dirpath = callback.dirpath or str(folder / "checkpoints")
+    if job_id() is not None:
+        callbacks.append(Requeue(folder / "checkpoints"))
+    return callbacks
+
+
+def _with_whole_files(settings: Namespace) -> list[Any]:
+    """Return the plugins of a training; unless one of them writes checkpoints, ours does where one process writes."""
+    given = settings.plugins or []
+    plugins = list(given) if isinstance(given, list) else [given]
+    by_one = isinstance(settings.strategy, str) and settings.strategy.startswith(("auto", "ddp"))
+    if by_one and not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(WholeCheckpoints())
+    return plugins
+
+
+def run(arguments: list[str]) -> int:
+    """Run `fit`, `validate`, `test` or `predict` with these command line arguments; returns the exit code."""
+    stage, *rest = arguments
+    _cli([stage, *stored_config(rest), *with_found_configs(rest)], run=True)
+    return 0
+
+
+def parsed(arguments: list[str]) -> DetectorCLI:
+    """Return the CLI with its config parsed and nothing built, for tools that look at a config."""
+    return _parsed(arguments, build=False)
+
+
+def built(arguments: list[str]) -> DetectorCLI:
+    """Return the CLI with model, data and trainer built and nothing run, for tools that need them."""
+    return _parsed(arguments, build=True)
+
+
+def _parsed(arguments: list[str], build: bool) -> DetectorCLI:
+    return _cli([*stored_config(arguments), *with_found_configs(arguments)], run=False, build=build)
+
+
+def _cli(arguments: list[str], run: bool, build: bool = True) -> DetectorCLI:
+    """Return the CLI after it did its work; a MmoodError that jsonargparse wrapped comes out bare."""
+    _quiet()
+    try:
+        return DetectorCLI(arguments, run=run, build=build)
+    except (TypeError, ValueError) as error:
+        if (own := own_error(error)) is not None:
+            raise own from error
+        raise
+
+
+def _quiet() -> None:
+    """Leave out Lightning's advertisements and the tokenizer's talk about forks."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated.*")
+    # Frozen towers are in eval mode on purpose.
+    warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training.*")
+    # Every rank computes the same metrics from what all ranks gathered.
+    warnings.filterwarnings("ignore", message=r"It is recommended to use `self\.log\(.*sync_dist=True.*")
+    # Frozen towers and BatchNorm are in eval mode on purpose.
+    warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode.*")
+    # No validation sets is a choice.
+    warnings.filterwarnings("ignore", message=r"Total length of `dict` across ranks is zero.*")
+    # A test writes into a folder of its own, and keeps no checkpoints there.
+    warnings.filterwarnings("ignore", message=r"The dirpath has changed.*")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(lambda record: "Tip:" not in str(record.msg))

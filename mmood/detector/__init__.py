@@ -1,0 +1,1 @@
+"""Detectors outside of an evaluation: scores of images as they come."""

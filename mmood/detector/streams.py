@@ -1,0 +1,127 @@
+"""A stream score in production: images as they come, their scores at once, a memory that survives the process."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self, final
+
+import torch
+from jaxtyping import Float
+from PIL.Image import Image
+from torch import Tensor
+
+from mmood.detector.state_file import read_state, write_state
+from mmood.encoders import class_names_hash
+from mmood.errors import MmoodError
+from mmood.loading.batch import Batch
+from mmood.modules.base import AbstractDetector
+from mmood.runs.checkpoints import read_checkpoint, stored_config
+from mmood.scores.test_time.base import AbstractStreamScore
+
+# Names of the encoder: two of them may mean the same weights.
+_NAMES = ("name", "pretrained")
+
+
+@final
+class StreamDetector:
+    """Scores images one batch after another with a score that learns from them.
+
+    What comes in one call of `step` is one batch of the stream; the numbers depend on how images are put into batches.
+
+    Args:
+        detector: with its weights, on its device. Its scores are fitted now.
+        score: the name of a stream score in `model.scores`; None if there is only one.
+
+    Raises:
+        MmoodError: there is no such score, or one cannot be fitted.
+    """
+
+    def __init__(self, detector: AbstractDetector, score: str | None = None) -> None:
+        self.name, self.score = _chosen(dict(detector.stream_scores()), score)
+        self.detector = detector.eval()
+        detector.fit_scores()
+        self._belongs_to = _owner(detector, self.score)
+        self.reset()
+
+    @classmethod
+    def from_settings(
+        cls, arguments: Sequence[str], score: str | None = None, checkpoint: str | Path | None = None
+    ) -> Self:
+        """Return the detector that `mmood test` would evaluate with these arguments.
+
+        Args:
+            arguments: as on the command line, such as `["--config", "vitb16_adaneg.yaml", "--data.root", "shards"]`.
+            score: see the class.
+            checkpoint: a fine-tuned model; its settings come first, as with `--ckpt_path`.
+        """
+        from mmood.configuration.lightning import built
+
+        stored = stored_config(["--ckpt_path", str(checkpoint)]) if checkpoint is not None else []
+        # A trainer has a run folder; this one is given back, for nothing runs.
+        with tempfile.TemporaryDirectory() as folder:
+            cli = built([*stored, *arguments, "--run_dir", folder])
+            detector, trainer = cli.model, cli.trainer
+            # Scores find the ID training images through the trainer of the module.
+            trainer.strategy.connect(detector)
+            trainer.datamodule = cli.datamodule  # type: ignore[attr-defined]
+            detector.trainer = cli.datamodule.trainer = trainer
+            if checkpoint is not None:
+                content = dict(read_checkpoint(Path(checkpoint), "The checkpoint"))
+                detector.on_load_checkpoint(content)
+                detector.load_state_dict(content["state_dict"], strict=detector.strict_loading)
+            return cls(detector.to(trainer.strategy.root_device), score)
+
+    def reset(self, seed: int = 0) -> None:
+        """Forget the stream; `seed` is that of the score's private generators."""
+        self.score.reset(seed)
+
+    def step(self, images: Sequence[Image] | Float[Tensor, "batch 3 height width"]) -> Float[Tensor, " batch"]:
+        """Return the scores of the next batch, on the CPU, higher = more in-distribution, and learn from it.
+
+        Args:
+            images: PIL images, or a tensor that the detector's transform has made.
+        """
+        if not len(images):
+            return torch.empty(0)
+        detector = self.detector
+        if not isinstance(images, Tensor):
+            transform = detector.image_transform(train=False)
+            images = torch.stack([transform(image.convert("RGB")) for image in images])
+        nothing = torch.full((len(images),), -1, device=detector.device)
+        batch = Batch(image=images.to(detector.device), label=nothing, key=nothing)
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(detector.device.type, enabled=False):
+            return self.score.step(detector.embed(batch)).float().cpu()
+
+    def save(self, path: str | Path) -> None:
+        """Write what the score remembers to a safetensors file, whole or not at all."""
+        write_state(Path(path), self.score.state(), self._belongs_to)
+
+    def load(self, path: str | Path) -> None:
+        """Go on where the stream was saved, in this process or another.
+
+        Raises:
+            MmoodError: there is no state, or it is one of another score, encoder, list of classes or of words.
+        """
+        self.score.load_state(read_state(Path(path), self._belongs_to))
+
+
+def _chosen(scores: dict[str, AbstractStreamScore], name: str | None) -> tuple[str, AbstractStreamScore]:
+    known = ", ".join(scores) or "none"
+    if name is None and len(scores) != 1:
+        raise MmoodError(f"A StreamDetector runs one stream score, and model.scores has {known}; say which.")
+    if name is not None and name not in scores:
+        raise MmoodError(f"There is no stream score '{name}' in model.scores; there is {known}.")
+    return (name, scores[name]) if name is not None else next(iter(scores.items()))
+
+
+def _owner(detector: AbstractDetector, score: AbstractStreamScore) -> dict[str, object]:
+    encoder = {key: value for key, value in detector.encoder.identity().items() if key not in _NAMES}
+    return {
+        "score": type(score).__name__,
+        "settings": score.settings(),
+        "encoder": encoder,
+        "detector": {"class": type(detector).__name__, **detector.settings()},
+        "class names (sha256)": class_names_hash(detector.class_names),
+    }

@@ -1,0 +1,1 @@
+"""The exact evaluation: what the steps return, gathered once, measured, written."""

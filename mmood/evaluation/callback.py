@@ -1,0 +1,296 @@
+"""The evaluation: one store per set, gathered once, exact metrics, files and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from mmood.data.datamodule import EvaluationSet, OoDDataModule
+from mmood.errors import MmoodError
+from mmood.evaluation.figures import log_figures
+from mmood.evaluation.predictions import write_predictions, write_scores
+from mmood.evaluation.provenance import provenance
+from mmood.evaluation.store import ScoreStore, SetScores, joined_scores
+from mmood.evaluation.streams.callback import Streams, evaluate_streams, left_out, predict_streams
+from mmood.evaluation.streams.settings import DEFAULT as STREAM
+from mmood.evaluation.streams.settings import StreamSettings
+from mmood.evaluation.streams.spill import Spill
+from mmood.loading.batch import Batch
+from mmood.metrics.functional import Rates, accuracy, mean_rates, ood_metrics
+from mmood.metrics.gather import gathered_objects
+from mmood.modules.base import AbstractDetector, Scored, limited
+from mmood.results.blocks import label
+from mmood.results.model import IdRow, ResultRow, Results, build_results, joined_results
+from mmood.results.serialisation import write_results
+from mmood.results.tables import to_rich
+from mmood.shards.reading import Skipped
+
+
+class OoDCallback(Callback):
+    """Evaluates what the detector's steps return, exactly on any number of ranks.
+
+    Every image is counted once: a key that comes twice or not at all ends the run. Sanity checks, `fast_dev_run` and
+    `limit_*_batches` give partial numbers that are shown and logged, but not written as results.
+
+    Args:
+        save_scores: keep the scores of every image in `scores/<set>.npz`.
+        show: print the table at the end of an evaluation.
+        stream: the streams of images for scores that learn from them.
+    """
+
+    def __init__(self, save_scores: bool = True, show: bool = True, stream: StreamSettings = STREAM) -> None:
+        self.save_scores = save_scores
+        self.show = show
+        self.stream = stream
+        self._sets: dict[str, EvaluationSet] = {}
+        self._stores: dict[str, ScoreStore] = {}
+        self._skipped: list[tuple[str, Skipped]] = []
+        self._passes: dict[str, tuple[Results, dict[str, SetScores]]] = {}
+        self._spill: Spill | None = None
+        self._told = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse the precisions in which weights and scores would not be float32."""
+        if trainer.precision in ("bf16-true", "16-true", "64-true"):
+            raise MmoodError(
+                f"trainer.precision is {trainer.precision}; weights and scores stay float32: "
+                "use 32-true, bf16-mixed or 16-mixed."
+            )
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open a store for every validation set."""
+        self._open(pl_module, data_module(trainer).evaluation_sets("validate"))
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open a store for every test set."""
+        self._open(pl_module, data_module(trainer).evaluation_sets("test"))
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open a store for the images to predict."""
+        self._sets, self._skipped = {}, []
+        self._spill = self._new_spill(trainer, detector(pl_module))
+        self._stores = {"predict": ScoreStore("predict", detector(pl_module).score_names).to(pl_module.device)}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Store the scores of a batch."""
+        self._add(outputs, batch, dataloader_idx)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Store the scores of a batch."""
+        self._add(outputs, batch, dataloader_idx)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Store the scores of a batch."""
+        self._add(outputs, batch, dataloader_idx)
+        if self._spill is not None:
+            self._spill.add(outputs["key"], outputs["features"], outputs.get("embedding"))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the metrics; `mmood validate` also writes them."""
+        partial = trainer.sanity_checking or limited(trainer.limit_val_batches)
+        self._report(trainer, detector(pl_module), "fit" if trainer.state.fn == "fit" else "validate", partial)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log, show and write the metrics."""
+        self._report(trainer, detector(pl_module), "test", limited(trainer.limit_test_batches))
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write a row of scores per image."""
+        names = data_module(trainer).predict_names()
+        scores = self._stores["predict"].gathered(None if limited(trainer.limit_predict_batches) else len(names))
+        if self._spill is not None:
+            quiet = trainer.progress_bar_callback is None
+            scores = predict_streams(detector(pl_module), self._spill, scores, self.stream, quiet)
+            self._spill.remove()
+        if trainer.is_global_zero:
+            path = write_predictions(_run_folder(trainer), scores, names, detector(pl_module).class_names)
+            Console().print(f"Predictions: {path}", soft_wrap=True)
+
+    def _open(self, module: LightningModule, sets: dict[str, EvaluationSet]) -> None:
+        names = detector(module).score_names
+        self._sets, self._skipped = sets, []
+        self._stores = {name: ScoreStore(name, names).to(module.device) for name in sets}
+
+    def _add(self, scored: Scored, batch: Batch, dataloader_idx: int) -> None:
+        name = list(self._stores)[dataloader_idx]
+        store = self._stores[name]
+        store.update(scored["key"], scored["label"], scored["predicted"], scored["scores"])
+        for sample in batch.get("skipped", []):
+            self._skipped.append((name, sample))
+            store.skip(scored["key"].new_tensor([sample.key]))
+
+    def _gather(self, partial: bool) -> dict[str, SetScores]:
+        # Every rank enters every gather, in the order of the sets.
+        return {
+            name: store.gathered(None if partial else self._sets[name].keys) for name, store in self._stores.items()
+        }
+
+    def _report(self, trainer: Trainer, module: AbstractDetector, stage: str, partial: bool) -> None:
+        found = self._gather(partial)
+        streams = self._streams(trainer, module, stage)
+        skipped = gathered_objects(self._skipped)
+        results = build_results(
+            stage=stage,
+            id_rows=_id_rows(self._sets, found, module.variant),
+            rows=_rows(self._sets, found, module.variant) + streams.rows,
+            provenance={**provenance(trainer, module, self._sets), **streams.provenance},
+            skipped=[{"set": name, **sample._asdict()} for name, sample in skipped],
+            partial=partial,
+        )
+        module.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        log_figures(trainer.loggers, results, found, trainer.global_step)
+        results, found = self._with_earlier(module, results, found)
+        if self.show and results.rows and (module.interpolation is None or module.interpolation.last):
+            Console().print(to_rich(results))
+        if stage != "fit" and not partial:
+            self._write(_run_folder(trainer), results, found)
+
+    def _streams(self, trainer: Trainer, module: AbstractDetector, stage: str) -> Streams:
+        if not module.runs_streams():
+            if module.stream_scores() and not self._told:
+                self._told = True
+                left_out(module, "a run trains" if stage == "fit" else "not all images are evaluated")
+            return Streams()
+        data = data_module(trainer)
+        folder = _run_folder(trainer) if self.save_scores else None
+        with torch.inference_mode(False), torch.no_grad():
+            stores = data.evaluation_features("validate" if stage == "validate" else "test")
+        found = evaluate_streams(trainer, module, self._sets, stores, self.stream, folder)
+        data.discard_features()
+        return found
+
+    def _new_spill(self, trainer: Trainer, module: AbstractDetector) -> Spill | None:
+        """Return where to keep what stream scores read of the images to predict, whose order is that of one stream."""
+        if not module.stream_scores():
+            return None
+        if limited(trainer.limit_predict_batches):
+            left_out(module, "not all images are predicted")
+            return None
+        if trainer.world_size > 1:
+            raise MmoodError(
+                f"model.scores has {', '.join(name for name, _ in module.stream_scores())}, to which all images are "
+                f"one stream, and trainer.devices makes {trainer.world_size} processes; predict with one."
+            )
+        return Spill(_run_folder(trainer) / "features", len(data_module(trainer).predict_names()))
+
+    def _with_earlier(
+        self, module: AbstractDetector, results: Results, found: dict[str, SetScores]
+    ) -> tuple[Results, dict[str, SetScores]]:
+        """Return this pass together with those of the same run over other weights, if there are any."""
+        if module.variant is None:
+            return results, found
+        variant = module.variant
+        found = {of: replace(one, names=tuple(label(name, variant) for name in one.names)) for of, one in found.items()}
+        self._passes[variant] = results, found
+        joined = {of: joined_scores([scores[of] for _, scores in self._passes.values()]) for of in found}
+        if len(self._passes) == 1:
+            return results, joined
+        return joined_results({name: of_pass for name, (of_pass, _) in self._passes.items()}), joined
+
+    def _write(self, folder: Path, results: Results, found: dict[str, SetScores]) -> None:
+        if self.save_scores:
+            for scores in found.values():
+                write_scores(folder, scores)
+        write_results(folder, results)
+        Console().print(f"Results: {folder}", soft_wrap=True)
+
+
+def detector(module: LightningModule) -> AbstractDetector:
+    """Return the module as a detector, or say what the callback needs."""
+    if not isinstance(module, AbstractDetector):
+        raise MmoodError(f"OoDCallback evaluates an AbstractDetector; {type(module).__name__} is none.")
+    return module
+
+
+def data_module(trainer: Trainer) -> OoDDataModule:
+    """Return the trainer's data module, or say what the callback needs."""
+    module = getattr(trainer, "datamodule", None)
+    if not isinstance(module, OoDDataModule):
+        raise MmoodError("OoDCallback needs the sets of an OoDDataModule; pass one as `datamodule`.")
+    return module
+
+
+def _run_folder(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir)
+
+
+def _id_scores(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]) -> SetScores | None:
+    return next((found[name] for name, entry in sets.items() if entry.group == "id"), None)
+
+
+def _id_rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores], variant: str | None) -> list[IdRow]:
+    scores = _id_scores(sets, found)
+    if scores is None or not len(scores.key):
+        return []
+    right = accuracy(scores.label, scores.predicted)
+    return [IdRow(set=scores.set, n=len(scores.key), accuracy=right, variant=variant)]
+
+
+def _rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores], variant: str | None) -> list[ResultRow]:
+    id_scores = _id_scores(sets, found)
+    if id_scores is None or not len(id_scores.key):
+        return []
+    others = [(entry.group, found[name]) for name, entry in sets.items() if entry.group != "id"]
+    return [
+        ResultRow(
+            score=score,
+            variant=variant,
+            set=ood.set,
+            group=group,
+            metrics=ood_metrics(id_scores.of(score), ood.of(score)),
+        )
+        for score in id_scores.names
+        for group, ood in others
+        if len(ood.key)
+    ]
+
+
+def _logged(results: Results) -> dict[str, float]:
+    accuracies = {row.set: row.accuracy for row in results.id if row.accuracy is not None}
+    values = {f"id/{name}/accuracy": accuracy for name, accuracy in accuracies.items()}
+    # There is one ID set; under this name a checkpoint can be chosen whatever the set is called.
+    if accuracies:
+        values["id/accuracy"] = next(iter(accuracies.values()))
+    seeds: dict[str, list[Rates]] = {}
+    for row in results.rows:
+        seeds.setdefault(f"ood/{row.set}/{row.score}", []).append(row.metrics)
+    for name, rates in seeds.items():
+        values |= {f"{name}_{field.name}": getattr(mean_rates(rates), field.name) for field in fields(Rates)}
+    for mean in results.means:
+        values |= {
+            f"ood/mean_{mean.group}/{mean.score}_{field.name}": getattr(mean.rates, field.name)
+            for field in fields(Rates)
+        }
+    return values

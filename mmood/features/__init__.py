@@ -1,0 +1,1 @@
+"""Stored features: encoded once, read in place of images."""

@@ -1,0 +1,253 @@
+"""Encoding a set into a feature store: each rank its share of the missing parts, exactly once, resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from PIL.Image import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from mmood.encoders.base import AbstractEncoder, ImageTransform
+from mmood.errors import MmoodError
+from mmood.features.parts import PartFolder, PartPlan
+from mmood.features.store import (
+    DTYPES,
+    Dtype,
+    Manifest,
+    StoredFeatures,
+    is_complete,
+    open_store,
+    store_identity,
+    write_manifest,
+)
+from mmood.loading.batch import Batch
+from mmood.loading.loader import Decoder, EvalLoader
+from mmood.loading.plan import bounds
+from mmood.loading.settings import LoaderSettings
+from mmood.loading.train import seeded
+from mmood.shards.index import Keys, SetIndex
+from mmood.shards.sources import ShardSource
+
+PART = 1024
+"""Images per part, about: what a worker of a killed run loses at most."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that encode together.
+
+    Attributes:
+        rank: of this process, in [0, world).
+        world: number of processes.
+        barrier: waits for all of them.
+        autocast: the trainer's precision.
+        precision: its name.
+    """
+
+    rank: int
+    world: int
+    barrier: Callable[[], object]
+    autocast: Callable[[], AbstractContextManager[object]]
+    precision: str
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Ranks:
+        """Return the processes of a trainer."""
+        return cls(
+            trainer.global_rank,
+            trainer.world_size,
+            trainer.strategy.barrier,
+            trainer.precision_plugin.forward_context,
+            str(trainer.precision),
+        )
+
+
+@dataclass(frozen=True)
+class SeededByImage:
+    """A random transform whose draws depend on a seed and the pixels alone, not on worker, rank or order."""
+
+    transform: ImageTransform
+    seed: int
+
+    def __call__(self, image: Image) -> Tensor:
+        """Return the transformed image."""
+        with seeded(self.seed, zlib.crc32(image.tobytes())):
+            return self.transform(image)
+
+
+@dataclass(frozen=True)
+class SetEncoder:
+    """Makes stores with one encoder, whose weights stay as they are while this object lives.
+
+    Attributes:
+        encoder: the image tower, in eval mode and on its device.
+        ranks: the processes that share the work.
+        batch_size: images encoded at a time on a device.
+        loader: workers that decode; a broken image ends the run whatever `on_error` says, since a store is exact.
+        augment_seed: use the training transform with this seed; None for the eval transform.
+        quiet: show no progress.
+    """
+
+    encoder: AbstractEncoder
+    ranks: Ranks
+    batch_size: int
+    loader: LoaderSettings
+    augment_seed: int | None = None
+    quiet: bool = False
+
+    def identity(self, index: SetIndex) -> dict[str, object]:
+        """Return what the numbers of a store of this set depend on; the first call hashes the weights."""
+        crop = self.encoder.settings.crop
+        return store_identity(index, self._encoder_identity, self.ranks.precision, self.augment_seed, crop)
+
+    @cached_property
+    def _encoder_identity(self) -> dict[str, str | int | None]:
+        return self.encoder.identity()
+
+    def encode(self, index: SetIndex, folder: Path, dtype: Dtype = "fp32", part: int = PART) -> StoredFeatures:
+        """Return the store in `folder`, after making what is missing of it; every rank must call this.
+
+        Raises:
+            MmoodError: an image is broken, a feature is not finite (names set and key), or the folder cannot be
+                written.
+        """
+        if index.count == 0:
+            raise MmoodError(f"The set '{index.name}' has no image to encode.")
+        plan = PartPlan(index.count, -(-part // self.batch_size) * self.batch_size, self.batch_size)
+        parts = PartFolder(folder, plan)
+        if not is_complete(folder):
+            self._make(index, parts, dtype)
+            self.ranks.barrier()
+            if self.ranks.rank == 0:
+                identity, names = self.identity(index), self.encoder.settings
+                encoder: dict[str, object] = {"name": names.name, "pretrained": names.pretrained}
+                manifest = Manifest(identity, dtype, index.count, self.batch_size, encoder, parts.join())
+                write_manifest(folder, manifest)
+        if self.ranks.rank == 0:
+            parts.remove()
+        self.ranks.barrier()
+        return open_store(folder)
+
+    def _make(self, index: SetIndex, parts: PartFolder, dtype: Dtype) -> None:
+        if self.ranks.rank == 0:
+            parts.prepare()
+        self.ranks.barrier()
+        missing = parts.missing()
+        # No rank may write before all have seen the same list.
+        self.ranks.barrier()
+        own = _share(missing, self.ranks.rank, self.ranks.world)
+        with self._progress(index.name, parts.plan, own) as advance, torch.inference_mode():
+            for number, tensors in _by_part(self._encoded(index, parts.plan, own), parts.plan):
+                parts.write(number, _checked(tensors, dtype, index, parts.plan.bounds(number)[0]))
+                advance(len(tensors["label"]))
+
+    def _encoded(self, index: SetIndex, plan: PartPlan, own: list[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Yield (first key, tensors) of every batch of the plan."""
+        transform = self.encoder.transform(train=self.augment_seed is not None)
+        if self.augment_seed is not None:
+            transform = SeededByImage(transform, self.augment_seed)
+        settings, decoder = replace(self.loader, on_error="raise"), Decoder(transform, index.classes)
+        loader = EvalLoader(ShardSource(index), _keys(plan, own), decoder, plan.batch_size, settings)
+        for batch in _aligned(loader, plan):
+            yield int(batch["key"][0]), self._tensors(batch)
+
+    def _tensors(self, batch: Batch) -> dict[str, Tensor]:
+        device = next(self.encoder.parameters()).device
+        with self.ranks.autocast():
+            encoded = self.encoder.encode_image(batch["image"].to(device, non_blocking=True))
+        tensors = {"features": encoded.features, "label": batch["label"]}
+        if encoded.embedding is not None:
+            tensors["embedding"] = encoded.embedding
+        return {name: tensor.cpu() for name, tensor in tensors.items()}
+
+    @contextlib.contextmanager
+    def _progress(self, name: str, plan: PartPlan, own: list[int]) -> Iterator[Callable[[int], object]]:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        hidden = self.quiet or self.ranks.rank > 0
+        share = f" (rank 0 of {self.ranks.world})" if self.ranks.world > 1 else ""
+        with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
+            task = progress.add_task(f"encoding {name}{share}", total=len(_keys(plan, own)))
+            yield lambda amount: progress.advance(task, amount)
+
+
+def _share(parts: list[int], number: int, of: int) -> list[int]:
+    """Return the contiguous run of parts that belongs to one of several ranks or workers."""
+    start, stop = list(pairwise(bounds(len(parts), of)))[number]
+    return parts[start:stop]
+
+
+def _keys(plan: PartPlan, parts: list[int]) -> Keys:
+    runs = [np.arange(*plan.bounds(part), dtype=np.int64) for part in parts]
+    return np.concatenate([np.empty(0, dtype=np.int64), *runs])
+
+
+def _aligned(batches: Iterable[Batch], plan: PartPlan) -> Iterator[Batch]:
+    """Yield the images in the batches of the plan: those of the loader begin where the work of each worker begins."""
+    pieces: dict[int, list[Batch]] = {}
+    for batch in batches:
+        numbers = batch["key"] // plan.batch_size
+        for number in sorted(set(numbers.tolist())):
+            inside = numbers == number
+            # A loader may use the memory of its batch again: what waits for the rest is a copy.
+            collected = pieces.setdefault(number, [])
+            size = min(plan.batch_size, plan.count - number * plan.batch_size)
+            collected.append(batch if len(inside) == inside.sum() == size else _rows(batch, inside))
+            if sum(len(piece["key"]) for piece in collected) == size:
+                yield _sorted(pieces.pop(number))
+
+
+def _rows(batch: Batch, rows: Tensor) -> Batch:
+    return Batch(image=batch["image"][rows], label=batch["label"][rows], key=batch["key"][rows])
+
+
+def _sorted(pieces: list[Batch]) -> Batch:
+    if len(pieces) == 1:
+        return pieces[0]
+    keys = torch.cat([piece["key"] for piece in pieces])
+    images = torch.cat([piece["image"] for piece in pieces])
+    labels = torch.cat([piece["label"] for piece in pieces])
+    order = keys.argsort()
+    return Batch(image=images[order], label=labels[order], key=keys[order])
+
+
+def _by_part(
+    batches: Iterator[tuple[int, dict[str, Tensor]]], plan: PartPlan
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Yield every part when its last batch has come; several are open, for the workers take turns."""
+    open_parts: dict[int, list[dict[str, Tensor]]] = {}
+    for first, tensors in batches:
+        part = first // plan.size
+        collected = open_parts.setdefault(part, [])
+        collected.append(tensors)
+        start, stop = plan.bounds(part)
+        if sum(len(batch["label"]) for batch in collected) == stop - start:
+            del open_parts[part]
+            yield part, {name: torch.cat([batch[name] for batch in collected]) for name in tensors}
+
+
+def _checked(tensors: dict[str, Tensor], dtype: Dtype, index: SetIndex, first_key: int) -> dict[str, Tensor]:
+    """Return the tensors in the type on disk, if every value in it is finite."""
+    found = {"label": tensors["label"]}
+    for name in tensors.keys() - {"label"}:
+        found[name] = tensors[name].to(DTYPES[dtype])
+        finite = found[name].isfinite().all(dim=1)
+        if not finite.all():
+            key = first_key + int(finite.int().argmin())
+            overflow = bool(tensors[name].isfinite().all())
+            raise MmoodError(
+                f"The {name} of key {key} in the set '{index.name}' hold a value "
+                + (f"beyond the range of {dtype}; store fp32 or bf16." if overflow else "that is not finite.")
+            )
+    return found

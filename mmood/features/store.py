@@ -1,0 +1,171 @@
+"""The feature store on disk: one folder per set, encoder and precision, whole or not there.
+
+    <set>.<16 digits of the identity's hash>.<dtype>/
+        features.safetensors    features (N, F), embedding (N, D) if the encoder has one, label (N,): row i is key i
+        manifest.json           what the numbers depend on, written last: without it there is no store
+        parts/                  while it is made: plan.json and a safetensors file per run of keys
+
+Both are plain bytes: nothing is pickled. The tensors are memory-mapped, so a store may be larger than the memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from mmood.errors import MmoodError
+from mmood.files import parse_json, read_limited, write_atomically
+from mmood.shards.index import SetIndex
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+TENSORS = "features.safetensors"
+# Names of the encoder: two of them may mean the same weights.
+_NAMES = ("name", "pretrained")
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[Dtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""The types on disk, the most exact first."""
+
+Identity = Mapping[str, object]
+
+# What stands in a manifest besides the schema.
+_KINDS = {"identity": dict, "dtype": str, "count": int, "batch_size": int, "encoder": dict, "sha256": str}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a store says of itself.
+
+    Attributes:
+        identity: everything that decides the numbers (`store_identity`), but for the type on disk.
+        dtype: type of features and embeddings on disk.
+        count: N, number of images.
+        batch_size: images that were encoded at a time; the last bit of a feature depends on it.
+        encoder: the names that the encoder had, for the reader.
+        sha256: of the file of tensors.
+    """
+
+    identity: dict[str, object]
+    dtype: Dtype
+    count: int
+    batch_size: int
+    encoder: dict[str, object]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredFeatures:
+    """A whole store; the tensors are memory-mapped, row i is key i of the set.
+
+    Attributes:
+        features: (N, F) before the projection, in the type on disk.
+        embedding: (N, D) of unit norm up to the type's rounding, or None for an image-only encoder.
+        label: (N,) int64 as the shards give it, -1 in a set without labels.
+        manifest: where the numbers come from.
+    """
+
+    features: Float[Tensor, "images features"]
+    embedding: Float[Tensor, "images dim"] | None
+    label: Int[Tensor, " images"]
+    manifest: Manifest
+
+
+def store_identity(
+    index: SetIndex,
+    encoder: Identity,
+    precision: str,
+    augment_seed: int | None = None,
+    crop: tuple[float, float] | None = None,
+) -> dict[str, object]:
+    """Return what decides the numbers of a store.
+
+    Args:
+        index: the set; its content counts, not its name.
+        encoder: `AbstractEncoder.identity()`; weights and transform count, not the name.
+        precision: the trainer's, such as `bf16-mixed`.
+        augment_seed: seed of the training transform; None for the eval transform.
+        crop: shares of the area in crops of the training transform.
+    """
+    weights = {key: value for key, value in encoder.items() if key not in _NAMES}
+    augmented = {} if augment_seed is None or crop is None else {"crop": list(crop)}
+    return {**weights, "precision": precision, "augment_seed": augment_seed, **augmented, "index_sha256": index.hash}
+
+
+def store_name(index: SetIndex, identity: Identity, dtype: Dtype) -> str:
+    """Return the name of a store's folder."""
+    content = json.dumps({"schema": SCHEMA, **identity}, sort_keys=True)
+    return f"{index.name}.{hashlib.sha256(content.encode()).hexdigest()[:16]}.{dtype}"
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether the folder holds a whole store."""
+    return (folder / MANIFEST).is_file()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Declare the store whole."""
+    document = {"schema": SCHEMA, **asdict(manifest)}
+    write_atomically(folder / MANIFEST, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of a store.
+
+    Raises:
+        MmoodError: it cannot be read, or another mmood wrote it.
+    """
+    what = f"The manifest {folder / MANIFEST}"
+    document = parse_json(read_limited(folder / MANIFEST, what), what)
+    schema = document.pop("schema", None) if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise MmoodError(f"{what} has schema {schema!r:.40}, and this mmood reads schema {SCHEMA}.")
+    if document.keys() != _KINDS.keys():
+        raise MmoodError(f"{what} must have {', '.join(_KINDS)}, and has {', '.join(sorted(document))[:200]}.")
+    for name, kind in _KINDS.items():
+        if not isinstance(document[name], kind) or isinstance(document[name], bool):
+            raise MmoodError(f"{what} has {name} = {document[name]!r:.40}; it must be of type {kind.__name__}.")
+    if document["dtype"] not in DTYPES:
+        raise MmoodError(f"{what} has dtype {document['dtype']!r:.40}; it must be one of {', '.join(DTYPES)}.")
+    return Manifest(**document)
+
+
+def open_store(folder: Path) -> StoredFeatures:
+    """Return a whole store; its tensors are mapped, not read.
+
+    Raises:
+        MmoodError: the files cannot be read or contradict one another.
+    """
+    manifest = read_manifest(folder)
+    path = folder / TENSORS
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = set(file.keys())
+            embedding = file.get_tensor("embedding") if "embedding" in names else None
+            features, label = file.get_tensor("features"), file.get_tensor("label")
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        # Types of numbers that torch does not have end in one of the last four.
+        raise MmoodError(f"The feature store {path} cannot be read ({error}); delete it and encode anew.") from error
+    tables = {"features": features} if embedding is None else {"features": features, "embedding": embedding}
+    for name, tensor in tables.items():
+        if tensor.ndim != 2 or len(tensor) != manifest.count or tensor.dtype != DTYPES[manifest.dtype]:
+            raise _misfit(path, name, tensor, manifest, manifest.dtype)
+    if label.ndim != 1 or len(label) != manifest.count or label.dtype != torch.int64:
+        raise _misfit(path, "label", label, manifest, "int64")
+    return StoredFeatures(features, embedding, label, manifest)
+
+
+def _misfit(path: Path, name: str, tensor: Tensor, manifest: Manifest, dtype: str) -> MmoodError:
+    return MmoodError(
+        f"The feature store {path} has {name} of shape {tuple(tensor.shape)} and {tensor.dtype}, and its manifest says "
+        f"{manifest.count} rows of {dtype}; delete it and encode anew."
+    )

@@ -1,0 +1,1 @@
+"""From shards to batches: the exact split over ranks and workers, decoding, training order."""

@@ -1,0 +1,53 @@
+"""From a sample's bytes to its image and label."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from mmood.errors import MmoodError
+from mmood.shards.images import open_image, to_rgb
+from mmood.shards.reading import RawSample
+
+
+class SampleError(MmoodError):
+    """A sample that cannot be used.
+
+    Attributes:
+        sample: the sample.
+        reason: what is wrong with it, without the place.
+    """
+
+    def __init__(self, sample: RawSample, reason: str) -> None:
+        super().__init__(f"Shard {sample.shard}, key {sample.key} ('{sample.name}'): {reason}.")
+        self.sample = sample
+        self.reason = reason
+
+
+def decode_image(sample: RawSample) -> Image.Image:
+    """Return the image in RGB; SampleError if there is none, it is broken, or it has too many pixels."""
+    if sample.image is None:
+        raise SampleError(sample, "the sample has no image, or several")
+    try:
+        image = open_image(sample.image)
+        return to_rgb(image)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        # Pillow's decoders raise any of these on broken bytes.
+        reason = str(error).replace("\n", " ").rstrip(".") or type(error).__name__
+        raise SampleError(sample, f"the image cannot be decoded ({_without_address(reason)})") from error
+
+
+def decode_label(sample: RawSample, classes: int) -> int:
+    """Return the class index in [0, classes); SampleError if `cls` is missing, no integer, or out of range."""
+    if sample.cls is None:
+        raise SampleError(sample, "the label (`cls`) is missing")
+    text = sample.cls[:32].decode("ascii", errors="replace").strip()
+    if not text.isdecimal():
+        raise SampleError(sample, f"the label '{text}' is not a class index")
+    if int(text) >= classes:
+        raise SampleError(sample, f"the label {text} is not below the number of classes, {classes}")
+    return int(text)
+
+
+def _without_address(reason: str) -> str:
+    # "cannot identify image file <_io.BytesIO object at 0x7f...>" differs from run to run.
+    return reason.partition(" <_io")[0]

@@ -1,0 +1,198 @@
+"""The training loader: shuffled, exactly reproducible, resumable in the middle of an epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from mmood.errors import MmoodError
+from mmood.loading.batch import Batch
+from mmood.loading.buffers import Buffers, Failure, Parcel
+from mmood.loading.loader import Decoded, Decoder, collate, decode_or_skip, worker_loader
+from mmood.loading.plan import epoch_keys
+from mmood.loading.position import Position, TrainState
+from mmood.loading.settings import LoaderSettings
+from mmood.shards.hashes import digest
+from mmood.shards.index import Keys, SetIndex
+from mmood.shards.reading import RawSample, Skipped
+from mmood.shards.sources import ShardSource
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Seed the global generators of torch (CPU), Python and numpy by these numbers; afterwards they are as before.
+
+    Image transforms draw from these three and take no generator of their own.
+    """
+    seed = digest(*numbers)
+    before = torch.default_generator.get_state(), random.getstate(), np.random.get_state()  # noqa: NPY002
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before[0])
+        random.setstate(before[1])
+        np.random.set_state(before[2])  # noqa: NPY002
+
+
+class TrainShards(IterableDataset[Parcel | Failure]):
+    """The batches of one rank: its worker w yields those numbered w, w + W, w + 2W, ...
+
+    The epoch's keys stand shard after shard in an order drawn for the epoch, and are cut into one run of whole batches
+    per worker; each worker draws from a buffer of encoded samples, so that shuffling and fast-forward decode nothing.
+    """
+
+    def __init__(
+        self, source: ShardSource, keys: Keys, decoder: Decoder, batch_size: int, settings: LoaderSettings,
+        rank: int, world: int,
+    ) -> None:  # fmt: skip
+        self.source = source
+        self.keys = keys
+        self.decoder = decoder
+        self.batch_size = batch_size
+        self.settings = settings
+        self.rank = rank
+        self.world = world
+        self.steps = len(keys) // (world * batch_size)
+        self.buffers = Buffers(settings.workers, settings.prefetch)
+        with seeded(settings.seed):
+            self.empty_image = decoder.empty_image()
+        # Epoch and first batch of the next pass, in shared memory: persistent workers read them at every pass.
+        self.position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def __iter__(self) -> Iterator[Parcel | Failure]:
+        worker = get_worker_info()
+        number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        if worker is not None:
+            self.buffers.start(number)
+        epoch, start = self.position.tolist()
+        # torch's loader asks worker 0 first, so after a resume the worker whose turn it is must be number 0.
+        slot = (number + start) % workers
+        try:
+            yield from self._batches(epoch, start, slot, workers)
+        except MmoodError as error:
+            yield Failure(str(error))
+
+    def _batches(self, epoch: int, start: int, slot: int, workers: int) -> Iterator[Parcel]:
+        skip = self.settings.on_error == "skip"
+        samples = self._shuffled(self._slot_keys(epoch, slot, workers), epoch, slot, skip)
+        for step in range(slot, self.steps, workers):
+            chunk = list(islice(samples, self.batch_size))
+            if step < start:
+                continue
+            images, buffer = self.buffers.take((len(chunk), *self.empty_image.shape[1:]))
+            batch = collate((self._augmented(item, epoch, skip) for item in chunk), images, skip)
+            if len(batch["key"]) == 0:
+                raise MmoodError(f"No sample of training batch {step} could be read: {chunk[0]}.")
+            yield Parcel(batch, buffer)
+
+    def _slot_keys(self, epoch: int, slot: int, workers: int) -> Keys:
+        keys = epoch_keys(self.source.index, self.keys, self.settings.seed, epoch)
+        sizes = [len(range(worker, self.steps, workers)) * self.batch_size for worker in range(workers)]
+        first = self.rank * self.steps * self.batch_size + sum(sizes[:slot])
+        return keys[first : first + sizes[slot]]
+
+    def _shuffled(self, keys: Keys, epoch: int, slot: int, skip: bool) -> Iterator[RawSample | Skipped]:
+        generator = random.Random(digest(self.settings.seed, epoch, self.rank, slot))  # noqa: S311 - an order, no secret
+        buffer: list[RawSample | Skipped] = []
+        for item in self.source.read(keys, skip):
+            if len(buffer) < self.settings.shuffle_buffer:
+                buffer.append(item)
+                continue
+            place = int(generator.random() * len(buffer))
+            yield buffer[place]
+            buffer[place] = item
+        while buffer:
+            place = int(generator.random() * len(buffer))
+            buffer[place], buffer[-1] = buffer[-1], buffer[place]
+            yield buffer.pop()
+
+    def _augmented(self, item: RawSample | Skipped, epoch: int, skip: bool) -> Decoded | Skipped:
+        with seeded(self.settings.seed, epoch, item.key):
+            return decode_or_skip(self.decoder, item, skip)
+
+
+class TrainLoader:
+    """Yields the batches of one rank, the same number on every rank.
+
+    The order is a pure function of (seed, epoch, ranks, workers); augmentation of (seed, epoch, key). What does not
+    fill a batch on every rank is left out: fewer samples than one global batch, other ones in each epoch.
+
+    Lightning sets the epoch through `sampler`, and saves and loads the state.
+
+    Args:
+        index: the training set.
+        keys: which samples, ascending.
+        decoder: training transform and number of classes.
+        batch_size: samples per batch and rank.
+        settings: workers, seed, buffer, behaviour on errors.
+        rank: this process's rank in [0, world).
+        world: number of ranks.
+
+    Raises:
+        MmoodError: there are fewer samples than one global batch.
+    """
+
+    def __init__(
+        self,
+        index: SetIndex,
+        keys: Keys,
+        decoder: Decoder,
+        batch_size: int,
+        settings: LoaderSettings,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._shards = TrainShards(ShardSource(index), keys, decoder, batch_size, settings, rank, world)
+        self._steps = self._shards.steps
+        if self._steps == 0:
+            raise MmoodError(
+                f"The training set '{index.name}' has {len(keys)} samples, fewer than one batch of {batch_size} on "
+                f"each of {world} devices; lower `data.batch_size`."
+            )
+        if rank == 0 and (left_out := len(keys) - self._steps * batch_size * world):
+            _log.info("%s: %d of %d samples fill no batch and are left out, others in each epoch.",
+                      index.name, left_out, len(keys))  # fmt: skip
+        self._batches = worker_loader(self._shards, settings, settings.persistent and settings.workers > 0)
+        order: dict[str, int | str] = {
+            "index": index.hash,
+            "samples": len(keys),
+            "seed": settings.seed,
+            "ranks": world,
+            "workers": settings.workers,
+            "batch_size": batch_size,
+            "shuffle_buffer": settings.shuffle_buffer,
+        }
+        self.sampler = Position(self._steps, order)
+
+    def __len__(self) -> int:
+        """Return the number of steps of a whole epoch."""
+        return self._steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        start = self.sampler.begin()
+        self._shards.position.copy_(torch.tensor([self.sampler.epoch, start]))
+        if start >= self._steps:
+            return
+        for batch in self._shards.buffers.unpack(self._batches):
+            self.sampler.advance()
+            yield batch
+
+    def state_dict(self) -> TrainState:
+        """Return the position after the last batch that was consumed; the same on every rank."""
+        return self.sampler.state()
+
+    def load_state_dict(self, state: TrainState) -> None:
+        """Go on from a saved position; MmoodError if its order was made with other settings."""
+        self.sampler.load(state)

@@ -1,0 +1,1 @@
+"""The results of an evaluation as data, tables and files."""

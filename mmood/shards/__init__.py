@@ -1,0 +1,1 @@
+"""Shards: their index, reading and packing them, and other forms in which images come."""

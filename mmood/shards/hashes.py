@@ -1,0 +1,70 @@
+"""Hashes: of numbers, for draws that no library changes; of encoded images, to find those that two sets share."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmood.errors import MmoodError
+from mmood.files import write_atomically
+from mmood.shards.index import Keys, SetIndex
+from mmood.shards.reading import Skipped
+from mmood.shards.sources import ShardSource
+
+Hashes = NDArray[np.uint64]
+
+NO_IMAGE = np.uint64(0)
+"""In the place of the hash where a sample holds no image, or was left out under `on_error: skip`."""
+
+
+def digest(*numbers: int) -> int:
+    """Return 64 bits of the numbers' sha256: a hash that no release of a library changes."""
+    return int.from_bytes(hashlib.sha256(",".join(map(str, numbers)).encode()).digest()[:8], "big")
+
+
+def image_hashes(
+    index: SetIndex, keys: Keys, folder: Path, skip: bool, advance: Callable[[int], object] = lambda amount: None
+) -> Hashes:
+    """Return the first 64 bits of the sha256 of each image's encoded bytes, in the order of the keys.
+
+    Equal files have equal hashes; the same picture encoded anew has another. Two different files among a million and a
+    hundred thousand are taken for equal with a probability of 1 in 100 million. The hashes are kept in `folder`.
+
+    Args:
+        index: the set.
+        keys: which samples, ascending.
+        folder: where hashes are kept; the file's name holds the hash of the index and of the keys.
+        skip: leave out what cannot be read.
+        advance: called with the number of images that are done.
+
+    Raises:
+        MmoodError: a shard cannot be read, or the folder cannot be written.
+    """
+    of_keys = hashlib.sha256(f"{index.hash},".encode() + keys.astype("<i8").tobytes()).hexdigest()
+    path = folder / f"{index.name}.{of_keys[:16]}.images.npy"
+    if path.is_file():
+        return _read(path, len(keys))
+    found = np.full(len(keys), NO_IMAGE, dtype=np.uint64)
+    for position, sample in enumerate(ShardSource(index).read(keys, skip)):
+        if not isinstance(sample, Skipped) and sample.image is not None:
+            found[position] = int.from_bytes(hashlib.sha256(sample.image).digest()[:8], "big")
+        advance(1)
+    buffer = io.BytesIO()
+    np.save(buffer, found, allow_pickle=False)
+    write_atomically(path, buffer.getvalue())
+    return found
+
+
+def _read(path: Path, count: int) -> Hashes:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise MmoodError(f"The image hashes {path} cannot be read ({error}); delete the file.") from error
+    if found.dtype != np.uint64 or found.shape != (count,):
+        raise MmoodError(f"The image hashes {path} are not those of {count} images; delete the file.")
+    return np.asarray(found, dtype=np.uint64)

@@ -1,0 +1,225 @@
+"""Writing shards: the same input gives the same bytes, and a killed run goes on where it was.
+
+While a set is being written, a journal beside the shards keeps each finished shard's hash and rows; `index.json` comes
+last, so a set with an index is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmood.errors import MmoodError
+from mmood.files import parse_json, write_atomically
+from mmood.shards.hashes import digest
+from mmood.shards.images import open_image
+from mmood.shards.index import INDEX_FILE, SetIndex, ShardEntry, save_index
+from mmood.shards.inputs import InputSample, PackInput
+from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows
+
+JOURNAL_FILE = ".pack-journal.jsonl"
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """How a set is cut.
+
+    Attributes:
+        shard_size: samples per shard.
+        source: where the images come from, in words; kept in the index and with each sample.
+        shuffle: seed of a fixed random order, which a training set needs; None keeps the input's order.
+    """
+
+    shard_size: int = 5000
+    source: str = ""
+    shuffle: int | None = None
+
+
+@dataclass(frozen=True)
+class _Done:
+    entry: ShardEntry
+    rows: list[SampleRow]
+
+
+def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Progress) -> SetIndex:
+    """Write a set into a folder and return its index.
+
+    Args:
+        samples: the input.
+        folder: ROOT/NAME; new, or left by a killed run of the same input, whose finished shards are kept if their
+            hashes still hold.
+        settings: how the set is cut.
+        progress: called with the number of samples written (or kept) each time.
+
+    Raises:
+        MmoodError: the set is already there, the folder holds something else, or an image cannot be opened.
+    """
+    if settings.shard_size < 1:
+        raise MmoodError(f"`--shard-size` is {settings.shard_size}; it must be at least 1.")
+    order = _order(len(samples), settings.shuffle)
+    begin = {"input": samples.fingerprint, **asdict(settings)}
+    kept = _resume(folder, begin)
+    done: list[_Done] = []
+    for number, start in enumerate(range(0, len(order), settings.shard_size)):
+        part = order[start : start + settings.shard_size]
+        if number < len(kept):
+            done.append(kept[number])
+            progress(len(part))
+            continue
+        shard = _write_shard(samples, part, start, folder, number, settings.source, progress)
+        _append(folder / JOURNAL_FILE, {"shard": asdict(shard.entry), "rows": [asdict(row) for row in shard.rows]})
+        done.append(shard)
+    return _finish(samples, folder, settings, done)
+
+
+def shard_name(set_name: str, number: int) -> str:
+    """Return the file name of a shard."""
+    return f"{set_name}-{number:06d}.tar"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _finish(samples: PackInput, folder: Path, settings: PackSettings, done: list[_Done]) -> SetIndex:
+    rows = [row for shard in done for row in shard.rows]
+    labels = [row.label for row in rows if row.label is not None]
+    index = SetIndex(
+        name=folder.name,
+        shards=tuple(shard.entry for shard in done),
+        classes=(len(samples.class_names) or max(labels) + 1) if labels else None,
+        class_names=tuple(samples.class_names) if labels else (),
+        source=settings.source,
+        root=str(folder.parent),
+    )
+    write_atomically(folder / TABLE_FILE, dump_rows(rows))
+    save_index(index, folder)
+    (folder / JOURNAL_FILE).unlink()
+    return index
+
+
+def _order(count: int, seed: int | None) -> list[int]:
+    positions = list(range(count))
+    return positions if seed is None else sorted(positions, key=lambda position: (digest(seed, position), position))
+
+
+def _write_shard(
+    samples: PackInput, part: list[int], first_key: int, folder: Path, number: int, source: str, progress: Progress
+) -> _Done:
+    path = folder / shard_name(folder.name, number)
+    temporary = path.with_name(f".{path.name}.part")
+    rows = []
+    with _said(path), temporary.open("wb") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for key, position in enumerate(part, first_key):
+                sample = samples[position]
+                _check_image(sample, position)
+                rows.append(SampleRow(key, f"{key:09d}", sample.label, sample.name, source, sample.file))
+                _add_sample(tar, rows[-1], sample)
+                progress(1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return _Done(ShardEntry(path.name, len(part), sha256_of(path)), rows)
+
+
+@contextlib.contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file that cannot be written into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise MmoodError(
+            f"{path} cannot be written: {error.strerror or error}. The set is unfinished; the same command goes on."
+        ) from error
+
+
+def _add_sample(tar: tarfile.TarFile, row: SampleRow, sample: InputSample) -> None:
+    facts = {name: text for name in ("file", "name", "source") if (text := getattr(row, name))}
+    _add(tar, f"{row.sample}.{sample.extension}", sample.image)
+    _add(tar, f"{row.sample}.json", json.dumps(facts, ensure_ascii=False, sort_keys=True).encode())
+    if row.label is not None:
+        _add(tar, f"{row.sample}.cls", str(row.label).encode())
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    # A fresh TarInfo has time, owner and group 0, so nothing of this machine or hour gets into the bytes.
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _check_image(sample: InputSample, position: int) -> None:
+    try:
+        open_image(sample.image)
+    except (OSError, ValueError) as error:
+        what = sample.file or f"image {position}"
+        raise MmoodError(
+            f"{what} cannot be opened as an image, so it was not packed; the set is unfinished."
+        ) from error
+
+
+def _resume(folder: Path, begin: dict[str, object]) -> list[_Done]:
+    """Return the shards that an earlier run finished; start a journal if there was none."""
+    journal = folder / JOURNAL_FILE
+    if (folder / INDEX_FILE).exists():
+        raise MmoodError(f"The set {folder} is complete and is not overwritten; remove it or choose another `--out`.")
+    if not journal.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise MmoodError(
+                f"{folder} is not empty and was not begun by `mmood pack`; choose another `--out`, or index shards "
+                f"that exist with `mmood pack --index {folder}`."
+            )
+        with _said(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        _append(journal, begin)
+        return []
+    lines = _whole_lines(journal)
+    if lines[:1] != [begin]:
+        raise MmoodError(
+            f"{folder} was begun with another input or other settings; remove it or choose another `--out`."
+        )
+    return _still_valid(folder, lines[1:])
+
+
+def _still_valid(folder: Path, lines: list[Any]) -> list[_Done]:
+    kept: list[_Done] = []
+    for line in lines:
+        try:
+            done = _Done(ShardEntry(**line["shard"]), [SampleRow(**row) for row in line["rows"]])
+            path = folder / done.entry.url
+            if not path.exists() or sha256_of(path) != done.entry.sha256:
+                break
+        except (KeyError, TypeError, AttributeError, OSError):
+            # What the journal does not say plainly is packed anew.
+            break
+        kept.append(done)
+    return kept
+
+
+def _whole_lines(journal: Path) -> list[Any]:
+    """Return the journal's lines; one that a kill cut off is dropped from the file too."""
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomically(journal, whole)
+    return [parse_json(line, f"Line {number} of {journal}") for number, line in enumerate(whole.splitlines(), 1)]
+
+
+def _append(journal: Path, line: dict[str, object]) -> None:
+    with _said(journal), journal.open("ab") as file:
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

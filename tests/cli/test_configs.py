@@ -1,0 +1,51 @@
+"""Every config that comes with mmood runs: on toy sets and a tiny model in place of ImageNet and the config's own."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mmood.cli.main import main
+from mmood.configuration.config_files import installed_folder
+
+CONFIGS = sorted(path.name for path in installed_folder().glob("*.yaml"))
+MINED = {"NegLabel", "CSP", "AdaNeg", "TANL", "InterNeg", "CoEvo"}
+
+
+def model_of(name: str) -> dict:
+    model = yaml.safe_load((installed_folder() / name).read_text())["model"]
+    return model if isinstance(model, dict) else yaml.safe_load((installed_folder() / model).read_text())
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory) -> Path:
+    """A short list in place of WordNet, whose mining has tests of its own."""
+    path = tmp_path_factory.mktemp("words") / "words.txt"
+    path.write_text("\n".join(f"word {number}" for number in range(120)) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_runs_on_demo_shards(name, toy_flags, words, tmp_path):
+    model = model_of(name)
+    stage = "test" if model["class_path"] == "ZeroShot" else "fit"
+    flags = [*toy_flags, "--data.train", "toy-train", "--data.val", "{id: 0.25, ood: {val: [toy-val-ood]}}"]
+    flags += ["--data.batch_size", "16"]
+    for score, settings in model["init_args"]["scores"].items():
+        if settings["class_path"] in MINED:
+            flags += [f"--model.scores.{score}.init_args.negatives", str(words)]
+        if settings["class_path"] == "CoEvo":
+            flags += [f"--model.scores.{score}.init_args.mining.corpus.nouns", f"[{words}]"]
+    assert main([stage, "--config", name, *flags, "--trainer.fast_dev_run", "true", "--run_dir", str(tmp_path)]) == 0
+    assert not (tmp_path / "results.json").exists(), "one batch is no result"
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if not name.startswith("demo_")])
+def test_says_what_to_set_where_there_are_no_data(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stage = "test" if model_of(name)["class_path"] == "ZeroShot" else "fit"
+    assert main([stage, "--config", name]) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    assert "data.root" in error
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,110 @@
+"""The stream detector: saved at a batch, restored in a new process, the rest of the stream has the same scores."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mmood.detector.streams import StreamDetector
+from mmood.errors import MmoodError
+
+RUNNING = "{running: {class_path: running_mean.RunningMean, init_args: {update: after}}}"
+REST = """
+import json, sys
+from pathlib import Path
+import torch
+from PIL import Image
+from mmood.detector.streams import StreamDetector
+torch.set_num_threads(1)
+arguments, state, folder = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+stream = StreamDetector.from_settings(arguments)
+stream.load(state)
+images = [Image.open(path) for path in sorted(folder.iterdir())]
+torch.save([stream.step(images[start:start + 4]) for start in range(8, len(images), 4)], sys.argv[4])
+"""
+
+
+@pytest.fixture
+def settings(toy_flags):
+    return ["--config", "vitb16_zeroshot.yaml", *toy_flags, "--model.scores", RUNNING]
+
+
+@pytest.fixture
+def images(toy_root):
+    folder = toy_root.parent / "images" / "toy-near"
+    return folder, [Image.open(path) for path in sorted(folder.iterdir())]
+
+
+def steps(stream, images, start=0):
+    return [stream.step(images[at : at + 4]) for at in range(start, len(images), 4)]
+
+
+def test_a_restored_stream_goes_on_with_the_same_scores(settings, images, tmp_path):
+    folder, pictures = images
+    stream = StreamDetector.from_settings(settings)
+    stream.reset(seed=3)
+    whole = steps(stream, pictures)
+    stream.reset(seed=3)
+    for at in (0, 4):
+        stream.step(pictures[at : at + 4])
+    stream.save(tmp_path / "state.safetensors")
+    command = [sys.executable, "-c", REST, json.dumps(settings), str(tmp_path / "state.safetensors"), str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    subprocess.run([*command, str(tmp_path / "rest.pt")], env=environment, check=True, timeout=300)
+    rest = torch.load(tmp_path / "rest.pt")
+    assert len(rest) == len(whole) - 2
+    for restored, expected in zip(rest, whole[2:], strict=True):
+        assert torch.equal(restored, expected)
+    fresh = StreamDetector.from_settings(settings)
+    assert not torch.equal(fresh.step(pictures[8:12]), whole[2]), "the memory matters"
+
+
+def test_tensors_and_pictures_score_the_same(settings, images):
+    _, pictures = images
+    stream = StreamDetector.from_settings(settings)
+    first = steps(stream, pictures)
+    transform = stream.detector.image_transform(train=False)
+    stream.reset()
+    again = steps(stream, torch.stack([transform(picture.convert("RGB")) for picture in pictures]))
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert stream.step([]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (["--model.scores.running.init_args.noise", "0.5"], "settings.noise is 0.01, and here it is 0.5"),
+        (["--model.prompts", "the nice {}"], "prompts"),
+        (["--data.class_names", "[red, green, blue]"], "class names"),
+    ],
+)
+def test_a_state_of_another_detector_is_refused(other, said, settings, images, tmp_path):
+    stream = StreamDetector.from_settings(settings)
+    stream.step(images[1][:4])
+    stream.save(tmp_path / "state.safetensors")
+    with pytest.raises(MmoodError, match=said):
+        StreamDetector.from_settings([*settings, *other]).load(tmp_path / "state.safetensors")
+
+
+def test_what_is_no_state_is_refused(settings, tmp_path):
+    stream = StreamDetector.from_settings(settings)
+    with pytest.raises(MmoodError, match="no state of a stream"):
+        stream.load(tmp_path / "nothing.safetensors")
+    (tmp_path / "noise.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(MmoodError, match="is no state of a stream"):
+        stream.load(tmp_path / "noise.safetensors")
+
+
+def test_a_score_is_named_if_there_are_several_or_none(settings):
+    two = RUNNING[:-1] + ", other: {class_path: running_mean.RunningMean}}"
+    with pytest.raises(MmoodError, match="running, other; say which"):
+        StreamDetector.from_settings([*settings, "--model.scores", two])
+    with pytest.raises(MmoodError, match="no stream score 'mcm'"):
+        StreamDetector.from_settings([*settings], score="mcm")
+    with pytest.raises(MmoodError, match="none"):
+        StreamDetector.from_settings([*settings, "--model.scores", "{mcm: {class_path: MCM}}"])

@@ -1,0 +1,130 @@
+"""A checkpoint is enough: its settings, what wins over them, and what is refused."""
+
+import json
+import pickle
+
+import pytest
+import torch
+
+from mmood.cli.main import main
+from mmood.runs.checkpoints import KEY, read_config
+
+CONFIG = """
+model:
+  class_path: AlignmentFineTune
+  init_args:
+    encoder: {name: ViT-B-16/openai}
+    alignment: 0.001
+    scores: {max_logit: {class_path: MaxLogit}, mcm: {class_path: MCM, init_args: {temperature: 0.5}}}
+    optimizer: {class_path: torch.optim.AdamW, init_args: {lr: 0.001}}
+trainer: {max_epochs: 1, precision: 32-true, logger: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(toy_root, toy_model, tmp_path_factory):
+    """A checkpoint of one epoch on the toy sets."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "fit.yaml").write_text(CONFIG)
+    flags = [
+        *("--config", str(folder / "fit.yaml"), "--model.encoder.name", toy_model, "--data.root", str(toy_root)),
+        *("--data.id", "toy-test", "--data.ood", "{near: [toy-near]}", "--data.train", "toy-train"),
+        *("--data.val.id", "0.25", "--data.class_names", str(toy_root / "classes.txt"), "--data.batch_size", "8"),
+        *("--data.loader.workers", "0", "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+    ]
+    assert main(["fit", *flags, "--run_dir", str(folder / "run")]) == 0
+    return folder / "run" / "checkpoints" / "last.ckpt"
+
+
+def results(arguments, folder):
+    assert main([*arguments, "--run_dir", str(folder), "--trainer.accelerator", "cpu"]) == 0
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_checkpoint_alone_is_enough(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = results(["test", "--ckpt_path", str(trained)], tmp_path / "run")
+    assert [row["score"] for row in found["rows"]] == ["max_logit", "mcm"]
+    assert found["provenance"]["scores"]["mcm"] == {"temperature": 0.5}
+    assert found["provenance"]["settings"]["alignment"] == 0.001
+    assert found["provenance"]["class_names"]["count"] == 3
+
+
+def test_flags_and_configs_win_over_a_checkpoint(trained, tmp_path):
+    flags = ["--model.scores.mcm.temperature", "2", "--data.ood", "{far: [toy-far]}"]
+    found = results(["test", "--ckpt_path", str(trained), *flags], tmp_path / "a")
+    assert found["provenance"]["scores"]["mcm"] == {"temperature": 2.0}
+    assert {row["set"] for row in found["rows"]} == {"toy-far"}
+    (tmp_path / "more.yaml").write_text("data: {batch_size: 5}")
+    found = results(["test", f"--ckpt_path={trained}", "--config", str(tmp_path / "more.yaml")], tmp_path / "b")
+    assert found["provenance"]["batch_size"] == 5
+
+
+def test_the_trained_weights_are_the_ones_tested(trained, tmp_path):
+    found = results(["test", "--ckpt_path", str(trained)], tmp_path / "run")
+    checkpoint = torch.load(trained, weights_only=True)
+    assert found["provenance"]["encoder"]["weights_sha256"] == checkpoint["mmood_encoder"]["weights_sha256"]
+
+
+def test_the_stored_settings_are_plain_data_with_absolute_paths(trained, toy_root):
+    config = read_config(trained)
+    assert set(config) == {"model", "data"}
+    assert config["data"]["root"] == str(toy_root)
+    assert config["data"]["class_names"] == ["red square", "green square", "blue square"]
+    json.dumps(config)
+
+
+def edited(trained, folder, change):
+    checkpoint = torch.load(trained, weights_only=True)
+    change(checkpoint)
+    path = folder / "edited.ckpt"
+    torch.save(checkpoint, path)
+    return str(path)
+
+
+def drop_a_tensor(checkpoint):
+    del checkpoint["state_dict"]["encoder.model.logit_scale"]
+
+
+def add_a_tensor(checkpoint):
+    checkpoint["state_dict"]["encoder.surplus"] = torch.zeros(1)
+
+
+def drop_the_settings(checkpoint):
+    del checkpoint[KEY]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (drop_a_tensor, "misses ['encoder.model.logit_scale']"),
+        (add_a_tensor, "['encoder.surplus'] besides"),
+        (drop_the_settings, "was not written by mmood"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(trained, tmp_path, capsys, change, expected):
+    path = edited(trained, tmp_path, change)
+    assert main(["test", "--ckpt_path", path, "--run_dir", str(tmp_path / "run")]) == 2
+    assert expected in capsys.readouterr().err
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps(Evil())])
+def test_a_file_that_is_no_checkpoint_is_refused_and_not_executed(content, tmp_path, capsys):
+    path = tmp_path / "bad.ckpt"
+    path.write_bytes(content)
+    assert main(["test", "--ckpt_path", str(path)]) == 2
+    captured = capsys.readouterr()
+    assert "cannot be read as a checkpoint" in captured.err
+    assert "executed" not in captured.out
+
+
+def test_a_checkpoint_cut_short_is_refused(trained, tmp_path, capsys):
+    path = tmp_path / "short.ckpt"
+    path.write_bytes(trained.read_bytes()[:1000])
+    assert main(["test", "--ckpt_path", str(path)]) == 2
+    assert "cannot be read as a checkpoint" in capsys.readouterr().err

@@ -1,0 +1,359 @@
+"""TANL against a slow, literal form: lists and loops, one softmax for each number of words, in float64."""
+
+import doctest
+import math
+
+import numpy
+import pytest
+import torch
+from toy_words import batches, embedded
+
+from mmood.encoders import EncoderSettings, build_encoder
+from mmood.errors import MmoodError
+from mmood.modules.reference import TextReference
+from mmood.scores import TANL, NegLabel
+from mmood.scores.base import Embedded
+from mmood.scores.test_time import functional_tanl as functional
+from mmood.scores.test_time import noise
+from mmood.scores.test_time.tanl import Activation, OtsuGate
+from mmood.words.miner import ADANEG
+
+
+def best_split(values):
+    """Otsu by its other definition: the split of the least variance within."""
+    ordered = sorted(values)
+    found = (math.inf, 0.5)
+    for k in range(1, len(ordered)):
+        if ordered[k - 1] == ordered[k]:
+            continue
+        low, high = ordered[:k], ordered[k:]
+        within = sum(len(part) * numpy.var(part) for part in (low, high))
+        if within < found[0] - 1e-12:
+            found = (within, (ordered[k - 1] + ordered[k]) / 2)
+    return found[1]
+
+
+class Literal:
+    """The specification on lists and loops."""
+
+    def __init__(self, names, words, noise, temperature, activation, gate, step, update="before", seed=0):
+        self.names, self.words, self.s = names.double(), words.double(), 1 / temperature
+        self.activation, self.gate, self.every, self.update = activation, gate, step, update
+        drawn = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[: activation.length]
+        self.id_queue = [(self.softmax(self.names[i]), None) for i in drawn]
+        self.ood_queue = [(self.softmax(image.double()), None) for image in noise][: activation.length]
+        self.past, self.seen, self.gated = [], 0, [0, 0]
+        self.rank([], [])
+
+    def softmax(self, image):
+        logits = (self.s * torch.cat([self.names, self.words]) @ image).tolist()
+        logits = logits[len(self.names) :] if self.activation.over == "words" else logits
+        mass = [math.exp(z - max(logits)) for z in logits]
+        return [m / sum(mass) for m in mass][-len(self.words) :]
+
+    def mean(self, queue, batch, word):
+        a, b = ([row[word] for row in rows] for rows in ([q for q, _ in queue], batch))
+        if a and b:
+            return self.activation.alpha * sum(a) / len(a) + (1 - self.activation.alpha) * sum(b) / len(b)
+        return sum(a or b) / max(1, len(a or b))
+
+    def rank(self, new_id, new_ood):
+        differences = [
+            self.mean(self.ood_queue, new_ood, w) - self.mean(self.id_queue, new_id, w) for w in range(len(self.words))
+        ]
+        self.leading = sorted(range(len(self.words)), key=lambda w: -differences[w])[: self.activation.words]
+
+    def share(self, image, leading, every):
+        positive = (self.s * self.names @ image).tolist()
+        negative = (self.s * self.words[list(leading)] @ image).tolist()
+        top = max(positive + negative)
+        mass = sum(math.exp(z - top) for z in positive)
+        sizes = range(every, len(leading) + 1, every) if every else [len(leading)]
+        inside = outside = 0.0
+        for m in sizes:
+            against = sum(math.exp(z - top) for z in negative[:m])
+            inside += mass / (mass + against) / len(sizes)
+            outside += against / (mass + against) / len(sizes)
+        return inside, outside
+
+    def learn(self, images):
+        for image in images:
+            if self.gate.score == "all":
+                self.past.append(self.share(image, range(len(self.words)), 0)[0])
+            else:
+                self.past.append(self.share(image, self.leading, self.every)[0])
+        shares = self.past[len(self.past) - len(images) :]
+        self.past = self.past[-self.gate.history :]
+        t = best_split(self.past)
+        new = [[], []]
+        for i, (image, share) in enumerate(zip(images, shares, strict=True)):
+            if share > t + self.gate.gap * (1 - t):
+                new[0].append((self.softmax(image), self.seen + i))
+            elif share < t - self.gate.gap * t:
+                new[1].append((self.softmax(image), self.seen + i))
+        self.gated = [self.gated[0] + len(new[0]), self.gated[1] + len(new[1])]
+        pushed = [
+            (queue + fresh)[-self.activation.length :]
+            for queue, fresh in zip((self.id_queue, self.ood_queue), new, strict=True)
+        ]
+        if self.activation.with_batch:
+            self.id_queue, self.ood_queue = pushed
+        self.rank(*([row for row, _ in fresh] for fresh in new))
+        self.id_queue, self.ood_queue = pushed
+
+    def step(self, images):
+        images = images.double()
+        shares = [self.share(image, self.leading, self.every) for image in images]
+        self.learn(images)
+        if self.update == "before":
+            shares = [self.share(image, self.leading, self.every) for image in images]
+        self.seen += len(images)
+        return torch.tensor([math.log(a) - math.log(b) for a, b in shares], dtype=torch.float64)
+
+
+SMALL = {"words": 6, "length": 9, "noise_side": 3}
+CASES = {
+    "paper": {},
+    "steps of two": {"step": 2},
+    "steps that leave a rest": {"step": 4},
+    "plain": {"step": 0},
+    "after": {"update": "after"},
+    "batch alone": {"activation": {"alpha": 0.0}},
+    "queues alone": {"activation": {"alpha": 1.0}},
+    "with batch": {"activation": {"with_batch": True, "alpha": 0.6}},
+    "words alone": {"activation": {"over": "words"}},
+    "no noise": {"activation": {"noise": 0}},
+    "more room than words": {"activation": {"words": 50, "length": 500}},
+    "one in a queue": {"activation": {"length": 1}},
+    "all words gate": {"gate": OtsuGate(score="all")},
+    "short history": {"gate": OtsuGate(history=10)},
+    "all confident": {"gate": OtsuGate(gap=0.0)},
+    "none confident": {"gate": OtsuGate(gap=1.0)},
+}
+SIZES = (7, 0, 1, 12, 30, 5, 16)
+
+
+def build(reference, path, temperature=0.1, reference_behaviour=False, **settings):
+    activation = Activation(**{**SMALL, **settings.pop("activation", {})})
+    return TANL(
+        temperature=temperature, negatives=path, activation=activation, reference_behaviour=reference_behaviour,
+        **settings,
+    ).fit(reference)  # fmt: skip
+
+
+def literal(score, reference, names, words, seed=0):
+    images = noise.noise_images(score.activation.noise, score.activation.noise_side, 0)
+    noise_rows = reference.encode_images(images) if images else []
+    return Literal(
+        names, words, noise_rows, score.temperature, score.activation, score.gate, score.words_per_step,
+        score.update, seed,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.3])
+@pytest.mark.parametrize("ood", [0.1, 0.9])
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_literal_form(case, ood, temperature, setup):
+    reference, path, names, words = setup()
+    score = build(reference, path, temperature, **CASES[case])
+    oracle = literal(score, reference, names, words, seed=5)
+    score.reset(5)
+    for images in batches(names, words, SIZES, ood=ood):
+        found, truth = score.step(embedded(images)), oracle.step(images)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), truth, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(found.double().sigmoid(), truth.sigmoid(), atol=1e-5, rtol=0)
+        assert score.leading().tolist() == oracle.leading
+    counts, members = score.counts(), score.members()
+    assert (counts["seen"], counts["gated_id"], counts["gated_ood"]) == (sum(SIZES), *oracle.gated)
+    for side, queue in (("id", oracle.id_queue), ("ood", oracle.ood_queue)):
+        assert members[side].tolist() == [place for _, place in queue if place is not None]
+        assert counts[f"queue_{side}"] == len(members[side])
+    assert (case == "none confident") == (sum(oracle.gated) == 0)
+
+
+def test_the_released_values_are_set(setup):
+    reference, path, names, words = setup()
+    score = build(reference, path, reference_behaviour=True)
+    assert (score.gate.gap, score.activation.alpha) == (0.5, 0.0)
+    oracle = literal(score, reference, names, words)
+    for images in batches(names, words, SIZES):
+        torch.testing.assert_close(score.step(embedded(images)).double(), oracle.step(images), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("classes", "words"), [(1, 5), (1, 1), (6, 30)])
+def test_few_and_single_texts(classes, words, setup):
+    reference, path, names, negatives = setup(classes, words)
+    score = build(reference, path)
+    oracle = literal(score, reference, names, negatives)
+    for images in batches(names, negatives, (9, 1, 20, 14)):
+        found = score.step(embedded(images, classes)).double()
+        torch.testing.assert_close(found, oracle.step(images), atol=1e-4, rtol=1e-5)
+
+
+def test_plain_score_on_all_words_is_neglabel(setup):
+    reference, path, names, words = setup()
+    (images,) = batches(names, words, (25,))
+    score = build(reference, path, step=0, activation={"words": 100})
+    neglabel = NegLabel(groups=1, temperature=0.1, negatives=path, mining=ADANEG).fit(reference)
+    torch.testing.assert_close(score.step(embedded(images)), neglabel(embedded(images)), atol=1e-4, rtol=1e-5)
+
+
+def test_forward_learns_nothing_and_its_blocks_do_not_show(setup, monkeypatch):
+    reference, path, names, words = setup()
+    score = build(reference, path)
+    for images in batches(names, words, SIZES):
+        score.step(embedded(images))
+    (images,) = batches(names, words, (33,), seed=2)
+    before, whole = score.state(), score(embedded(images))
+    monkeypatch.setattr("mmood.scores.test_time.tanl.ROWS", 10)
+    torch.testing.assert_close(score(embedded(images)), whole)
+    assert all(torch.equal(score.state()[name], tensor) for name, tensor in before.items())
+    assert score(embedded(images[:0])).shape == (0,)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 5])
+def test_a_saved_state_goes_on_as_if_never_stopped(cut, setup, tmp_path):
+    reference, path, names, words = setup()
+    settings = {"activation": {"with_batch": True}, "gate": OtsuGate(history=40)}
+    stream = [embedded(images) for images in batches(names, words, SIZES)]
+    score = build(reference, path, **settings)
+    score.reset(3)
+    for batch in stream[:cut]:
+        score.step(batch)
+    torch.save(score.state(), tmp_path / "state.pt")
+    rest = [score.step(batch) for batch in stream[cut:]]
+    other = build(reference, path, **settings)
+    other.step(stream[-1])  # something to forget
+    other.load_state(torch.load(tmp_path / "state.pt"))
+    for batch, expected in zip(stream[cut:], rest, strict=True):
+        torch.testing.assert_close(other.step(batch), expected, atol=0, rtol=0)
+    assert other.counts() == score.counts()
+    assert all(torch.equal(other.state()[name], tensor) for name, tensor in score.state().items())
+
+
+def test_reset_forgets_draws_names_and_leaves_the_global_generator(setup):
+    reference, path, names, words = setup(classes=12)
+    score = build(reference, path, activation={"length": 5})
+    stream = [embedded(images, 12) for images in batches(names, words, SIZES)]
+    random = torch.get_rng_state()
+    runs = []
+    for seed in (3, 3, 4):
+        score.reset(seed)
+        start = score.state()["id_activation"]
+        runs.append((start, torch.cat([score.step(batch) for batch in stream])))
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert torch.equal(runs[0][1], runs[1][1])
+    assert not torch.equal(runs[0][0], runs[2][0])
+    assert not torch.equal(runs[0][1][:7], score.step(stream[0]))  # carried over: the queues know the stream
+    assert torch.equal(random, torch.get_rng_state())
+
+
+def test_works_across_inference_mode(setup):
+    reference, path, names, words = setup()
+    first, second = (embedded(images) for images in batches(names, words, (20, 20)))
+    with torch.inference_mode():
+        score = build(reference, path)
+        score.step(first)
+        state = score.state()
+    score.step(second)
+    with torch.inference_mode():
+        score.load_state(state)
+    score.step(second)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_otsu_is_the_split_of_the_least_variance_within(seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.rand(int(torch.randint(1, 40, (1,), generator=generator)), generator=generator)
+    values = (values * 12).round() / 12 if seed % 2 else values  # with ties
+    assert functional.otsu(values) == pytest.approx(best_split(values.tolist()), abs=1e-9)
+
+
+def test_otsu_parts_two_kinds_and_has_no_opinion_on_one():
+    values = torch.cat([torch.linspace(0.0, 0.2, 900), torch.linspace(0.9, 1.0, 50)])
+    assert functional.otsu(values) == pytest.approx(0.55, abs=1e-6)
+    assert functional.otsu(torch.full((9,), 0.25)) == 0.5
+    assert functional.otsu(torch.empty(0), otherwise=0.3) == 0.3
+
+
+def test_saturated_scores_do_not_tie():
+    gaps = torch.linspace(20, 60, 200).unsqueeze(1)
+    ranked = torch.tensor([[1.0, 0.0]]).expand(200, 2)
+    assert functional.tanl(gaps, ranked).unique().numel() < 20
+    assert functional.tanl_log_odds(gaps, ranked).unique().numel() == 200
+
+
+def test_noise_is_of_five_kinds_and_repeatable():
+    images = noise.noise_images(2, side=64, seed=1)
+    pixels = torch.stack([torch.from_numpy(numpy.array(image)) for image in images]).double() / 255
+    assert pixels.shape == (10, 64, 64, 3)
+    again = torch.stack([torch.from_numpy(numpy.array(image)) for image in noise.noise_images(2, 64, 1)])
+    assert torch.equal(again.double() / 255, pixels)
+    gaussian, uniform, poisson, gamma, pepper = pixels.view(5, -1, 3)
+    assert gaussian.std() == pytest.approx(0.24, abs=0.01)  # 0.25, a little less for what was cut
+    assert uniform.std() == pytest.approx(12**-0.5, abs=0.01)
+    assert len(poisson.unique()) == 9  # 0 to 8 of 8
+    assert poisson.var() == pytest.approx(4 / 64, abs=0.01)
+    assert gamma.mean() == pytest.approx(0.5 - 0.25 * 6 * math.exp(-4), abs=0.01)  # E min(X, 1), shape 2, scale 1/4
+    assert set(pepper.unique().tolist()) == {0.0, 1.0}
+    assert (pepper == pepper[:, :1]).all()
+
+
+def test_noise_passes_the_image_tower_as_test_images_do(toy_model):
+    encoder = build_encoder(EncoderSettings(toy_model)).eval()
+    images = noise.noise_images(1, side=40, seed=0)
+    found = TextReference(("cat",), torch.zeros(1, 1), encoder).encode_images(images)
+    transform = encoder.transform()
+    expected = torch.cat([encoder.encode_image(transform(image)[None]).embedding for image in images])
+    torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=0)
+    assert not found.requires_grad
+    assert (found @ found.T).fill_diagonal_(0).max() < 0.9999
+
+
+def test_examples():
+    assert not doctest.testmod(functional).failed
+    assert not doctest.testmod(noise).failed
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TANL(temperature=0.0), "TANL.temperature is 0.0"),
+        (lambda: TANL(step=1001), "TANL.step is 1001"),
+        (lambda: Activation(words=0), "activation.words is 0"),
+        (lambda: Activation(alpha=1.5), "activation.alpha is 1.5"),
+        (lambda: Activation(over="names"), "activation.over is 'names'"),
+        (lambda: OtsuGate(gap=-0.1), "gate.gap is -0.1"),
+        (lambda: OtsuGate(history=0), "gate.history is 0"),
+        (lambda: OtsuGate(score="none"), "gate.score is 'none'"),
+    ],
+)
+def test_impossible_settings_are_named(make, message):
+    with pytest.raises(MmoodError, match=message):
+        make()
+
+
+def test_wrong_states_lists_and_early_calls_are_named(setup, tmp_path):
+    reference, path, _, _ = setup()
+    with pytest.raises(MmoodError, match=r"call TANL\.fit"):
+        TANL().reset()
+    with pytest.raises(MmoodError, match="step is 20, but the list has only 13 words"):
+        build(reference, path, step=20, activation={"words": 30})
+    score = build(reference, path)
+    with pytest.raises(MmoodError, match="vision-language model"):
+        score(Embedded(torch.empty(2, 3), torch.empty(2, 4)))
+    with pytest.raises(MmoodError, match="A state of TANL holds"):
+        score.load_state({"bank": torch.zeros(1)})
+    (tmp_path / "few.txt").write_text("one\ntwo\n")
+    with pytest.raises(MmoodError, match="'id_activation' is"):
+        build(reference, str(tmp_path / "few.txt")).load_state(score.state())
+
+
+def test_settings_name_all_that_counts(setup):
+    reference, path, _, _ = setup()
+    settings = build(reference, path).settings()
+    assert settings["activation"]["alpha"] == 0.95
+    assert settings["gate"] == {"gap": 0.2, "history": 20_000, "score": "ranked"}
+    assert (settings["step"], settings["negatives"], settings["temperature"]) == (1, 13, 0.1)
+    assert "groups" not in settings
