@@ -12,8 +12,8 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mmood import __version__
-from mmood.runs.checkpoints import KEY
 from mmood.files import write_atomically
+from mmood.runs.checkpoints import KEY
 from mmood.runs.requeue import job_id
 
 

@@ -17,6 +17,14 @@ def model_of(name: str) -> dict:
     return model if isinstance(model, dict) else yaml.safe_load((installed_folder() / model).read_text())
 
 
+def test_every_part_serves_several_configs():
+    texts = [(installed_folder() / name).read_text() for name in CONFIGS]
+    parts = [str(path.relative_to(installed_folder())) for path in installed_folder().glob("*/*.yaml")]
+    assert {
+        part: sum(part in text for text in texts) for part in parts if sum(part in text for text in texts) < 2
+    } == {}
+
+
 @pytest.fixture(scope="module")
 def words(tmp_path_factory) -> Path:
     """A short list in place of WordNet, whose mining has tests of its own."""
