@@ -56,6 +56,18 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def user_path(path: str | Path) -> Path:
+    """Return a path as a user means it: `~` and `~name` stand for home folders, where a shell did not expand them.
+
+    Raises:
+        MmoodError: there is no such user, or the user has no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise MmoodError(f"The path '{path}' begins with a home folder that cannot be found.") from error
+
+
 def is_file(path: Path) -> bool:
     """Return whether there is such a file; a text that cannot be a path at all is none."""
     try:

@@ -7,11 +7,11 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
+from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import check_count
 from mmood.data.catalog import ID_GROUP, Catalog, EvaluationSet, Member, check_classes, members
 from mmood.data.predict import PredictSet, find_predict_set
 from mmood.data.settings import DataPlan, ValSettings, check_distinct, resolve
-from mmood.encoders import load_class_names
 from mmood.encoders.base import ImageTransform
 from mmood.errors import MmoodError
 from mmood.features.access import FeatureAccess, ReadsFeatures, TrainsOnFeatures

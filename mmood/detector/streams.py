@@ -12,8 +12,8 @@ from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor
 
+from mmood.classes.names import class_names_hash
 from mmood.detector.state_file import read_state, write_state
-from mmood.encoders import class_names_hash
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector

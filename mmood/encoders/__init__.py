@@ -2,7 +2,6 @@
 
 from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
 from mmood.encoders.build import build_encoder, check_settings
-from mmood.encoders.class_names import class_names_hash, load_class_names
 from mmood.encoders.prompts import load_templates
 
 __all__ = [
@@ -12,7 +11,5 @@ __all__ = [
     "ImageTransform",
     "build_encoder",
     "check_settings",
-    "class_names_hash",
-    "load_class_names",
     "load_templates",
 ]

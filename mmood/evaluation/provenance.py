@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch import Trainer
 
 from mmood import __version__
+from mmood.classes.names import class_names_hash
 from mmood.data.datamodule import EvaluationSet
-from mmood.encoders import class_names_hash
 from mmood.evaluation.tuned import tuned_settings
 from mmood.features.loader import FeatureLoader
 from mmood.modules import AbstractDetector

@@ -12,7 +12,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build_encoder, load_class_names
+from mmood.classes.names import load_class_names
+from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build_encoder
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.modules.interpolation import WeightInterpolation

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import BENCHMARKS
-from mmood.encoders.class_names import load_class_names
 from mmood.errors import MmoodError
 from mmood.loading.decoding import SampleError, decode_image
 from mmood.report.runs import Run

@@ -15,7 +15,8 @@ import torch
 from open_clip import CLIP
 from torch import Tensor
 
-from mmood.encoders import EncoderSettings, load_class_names
+from mmood.classes.names import load_class_names
+from mmood.encoders import EncoderSettings
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.words.miner import CSP
 

@@ -14,10 +14,10 @@ from mutation import Damage, damaged_bytes, damaged_json, damaged_lines, damaged
 from PIL import Image
 from safetensors.torch import save
 
+from mmood.classes.names import load_class_names
 from mmood.cli.report import write_report
 from mmood.configuration.lightning import parsed
 from mmood.encoders.base import EncoderSettings
-from mmood.encoders.class_names import load_class_names
 from mmood.encoders.loading import check_open_clip
 from mmood.features.store import Manifest, open_store, read_manifest, write_manifest
 from mmood.files import parse_yaml

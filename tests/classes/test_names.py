@@ -1,15 +1,11 @@
-"""Class-name lists and prompt templates."""
+"""Class-name lists."""
 
-import doctest
 from collections import Counter
 
 import pytest
 from torchvision.models._meta import _IMAGENET_CATEGORIES
 
-import mmood.encoders.prompts
-import mmood.encoders.transforms
-import mmood.encoders.weights
-from mmood.encoders import class_names_hash, load_class_names, load_templates
+from mmood.classes.names import class_names_hash, load_class_names
 from mmood.errors import MmoodError
 
 
@@ -50,7 +46,23 @@ def test_text_file(tmp_path):
     assert class_names_hash(names) != class_names_hash(names[::-1])
 
 
-@pytest.mark.parametrize(("content", "sentence"), [("", "empty"), ("a\n\nb\n", "line 2"), ("a\nb\n\n", "line 3")])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n \n"])
+@pytest.mark.parametrize("begin", ["", "\ufeff"])
+def test_byte_order_mark_and_blank_lines_at_the_end_are_no_names(tmp_path, begin, end):
+    path = tmp_path / "names.txt"
+    path.write_text(f"{begin}great white shark \r\n\ttench{end}", encoding="utf-8")
+    assert load_class_names(str(path)) == ("great white shark", "tench")
+
+
+def test_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "names.txt").write_text("cat\n")
+    assert load_class_names("~/names.txt") == ("cat",)
+    with pytest.raises(MmoodError, match="home folder that cannot be found"):
+        load_class_names("~nobody-of-this-name/names.txt")
+
+
+@pytest.mark.parametrize(("content", "sentence"), [("", "empty"), ("\n\n", "empty"), ("a\n\nb\n", "line 2")])
 def test_text_files_that_are_wrong(tmp_path, content, sentence):
     path = tmp_path / "names.txt"
     path.write_text(content)
@@ -70,34 +82,3 @@ def test_unknown_lists(source, sentence):
 def test_hash_is_that_of_the_lines():
     # printf 'a\nb\n' | sha256sum
     assert class_names_hash(["a", "b"]) == "911169ddaaf146aff539f58c26c489af3b892dff0fe283c1c264c65ae5aa59a2"
-
-
-def test_named_templates():
-    assert load_templates("mcm") == ("a photo of a {}",)
-    assert load_templates("the-nice") == ("The nice {}",)
-    assert len(load_templates("plp")) == 5
-    assert all(template.endswith("{}.") for template in load_templates("plp"))
-    eighty = load_templates("openai-80")
-    assert (len(eighty), len(set(eighty)), eighty[0]) == (80, 80, "a bad photo of a {}.")
-    assert len(load_templates("simple")) == 7
-    assert set(load_templates("simple")) <= set(eighty)
-
-
-def test_given_templates():
-    assert load_templates("a {} on {}") == ("a {} on {}",)
-    assert load_templates(["a {}", "b {}"]) == ("a {}", "b {}")
-
-
-@pytest.mark.parametrize(
-    ("source", "sentence"), [("mmc", "did you mean 'mcm'"), (["a {}", "b"], "'b' has no"), ([], "at least one")]
-)
-def test_wrong_templates(source, sentence):
-    with pytest.raises(MmoodError, match=sentence):
-        load_templates(source)
-
-
-@pytest.mark.parametrize("module", [mmood.encoders.prompts, mmood.encoders.transforms, mmood.encoders.weights])
-def test_examples_of_the_docstrings(module):
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from mmood.classes import imagenet
 from mmood.errors import MmoodError, unknown
-from mmood.files import is_file, read_text
+from mmood.files import is_file, read_text, user_path
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -30,15 +30,17 @@ def load_class_names(source: str | Sequence[str]) -> tuple[str, ...]:
 
     Named lists: `imagenet-openai` (curated by OpenAI, 998 different names of 1000), `imagenet-first-synonym` (first
     word of the WordNet synset, 998 different names too, but others), `cifar10`, `cifar100`. Results of the two
-    ImageNet lists cannot be compared. Raises MmoodError for an unknown name, a blank line or an empty list.
+    ImageNet lists cannot be compared. A file may begin with a byte-order mark and end in blank lines. Raises MmoodError
+    for an unknown name, a blank line before the last name or an empty list.
     """
     if not isinstance(source, str):
         return _checked(source, "The list of class names")
     if source in LISTS:
         return LISTS[source]()
-    path, what = Path(source), f"The class-name file '{source}'"
+    path, what = user_path(source), f"The class-name file '{source}'"
     if is_file(path):
-        return _checked(read_text(path, what).splitlines(), what)
+        # Editors and shells end a file with blank lines; they are no classes.
+        return _checked(read_text(path, what).rstrip().splitlines(), what)
     if path.suffix or len(path.parts) > 1:
         raise MmoodError(f"There is no class-name file '{source}'.")
     raise unknown("class-name list or file", source, LISTS)
@@ -59,22 +61,9 @@ def _checked(names: Sequence[str], what: str) -> tuple[str, ...]:
     return stripped
 
 
-def _imagenet_openai() -> tuple[str, ...]:
-    from open_clip import IMAGENET_CLASSNAMES
-
-    return tuple(IMAGENET_CLASSNAMES)
-
-
-def _imagenet_first_synonym() -> tuple[str, ...]:
-    from timm.data import ImageNetInfo
-
-    # timm keeps the words of each synset in WordNet's order, "tench, Tinca tinca".
-    return tuple(words.partition(",")[0] for words in ImageNetInfo().label_descriptions(as_dict=False))
-
-
 LISTS: dict[str, Callable[[], tuple[str, ...]]] = {
-    "imagenet-openai": _imagenet_openai,
-    "imagenet-first-synonym": _imagenet_first_synonym,
+    "imagenet-openai": imagenet.openai_names,
+    "imagenet-first-synonym": lambda: tuple(spoken[0] for spoken in imagenet.words()),
     "cifar10": lambda: CIFAR10,
     "cifar100": lambda: CIFAR100,
 }

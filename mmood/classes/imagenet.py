@@ -1,0 +1,46 @@
+"""ImageNet-1k: its synsets in the order of the labels, and what each is called."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+
+_SYNSET = re.compile(r"n[0-9]{8}")
+
+
+def is_synset(name: str) -> bool:
+    """Return whether a name has the form of a WordNet noun in ImageNet, such as n01440764."""
+    return _SYNSET.fullmatch(name) is not None
+
+
+@functools.cache
+def synsets() -> tuple[str, ...]:
+    """Return the 1,000 synsets in the order of the labels."""
+    from timm.data import ImageNetInfo
+
+    return tuple(ImageNetInfo().label_names())
+
+
+@functools.cache
+def openai_names() -> tuple[str, ...]:
+    """Return the names that OpenAI curated, in the order of the labels."""
+    from open_clip import IMAGENET_CLASSNAMES
+
+    return tuple(IMAGENET_CLASSNAMES)
+
+
+@functools.cache
+def words() -> tuple[tuple[str, ...], ...]:
+    """Return the words of each synset in WordNet's order, such as ("tench", "Tinca tinca"), by label."""
+    from timm.data import ImageNetInfo
+
+    return tuple(tuple(text.split(", ")) for text in ImageNetInfo().label_descriptions(as_dict=False))
+
+
+@functools.cache
+def names_of_synsets() -> Mapping[str, tuple[str, ...]]:
+    """Return everything that each synset is called: WordNet's words, then OpenAI's name."""
+    return {
+        synset: (*spoken, curated) for synset, spoken, curated in zip(synsets(), words(), openai_names(), strict=True)
+    }
