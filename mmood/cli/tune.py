@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,7 +26,7 @@ from mmood.shards.hashes import Hashes, image_hashes
 from mmood.tuning.criteria import CRITERIA, HELD_OUT_CLASSES
 from mmood.tuning.grid import ScoreGrid, parse_grid
 from mmood.tuning.leaks import TuningSets, refuse_shared_classes, refuse_shared_images, refuse_test_sets, tuning_sets
-from mmood.tuning.recorder import Recorder, Recording
+from mmood.tuning.recorder import Recording
 from mmood.tuning.tables import show
 from mmood.tuning.tuner import Choice, Tuner
 from mmood.tuning.written import write_config
@@ -63,7 +62,7 @@ def main(argv: list[str]) -> int:
     data = cli.data_module()
     sets = tuning_sets(data, needs_ood)
     notes = _checked(sets, data, options.quiet)
-    detector = _with_recorder(cli, grids)
+    detector = _without_scores(cli, grids)
     tuner = Tuner(grids, options.criterion, _learned(checkpoint))
     recording = Recording([entry.name for entry in (sets.id, *sets.ood)], tuner.work)
     _trainer(cli, recording, options).validate(detector, datamodule=data, ckpt_path=checkpoint, verbose=False)
@@ -139,13 +138,10 @@ def _progress(title: str, total: int, quiet: bool) -> Iterator[Callable[[int], o
         yield lambda amount: progress.advance(task, amount)
 
 
-def _with_recorder(cli: DetectorCLI, grids: list[ScoreGrid]) -> AbstractDetector:
-    """Return the detector with a recorder in place of its scores."""
-    parts = sorted({part for grid in grids for part in grid.build(grid.first()).needs})
-    class_path = f"{Recorder.__module__}.{Recorder.__qualname__}"
-    settings = Namespace({"class_path": class_path, "init_args": Namespace({"parts": parts})})  # type: ignore[no-untyped-call]
-    cli.config.model.init_args.scores = {"recorder": settings}
-    detector = cli.detector()
+def _without_scores(cli: DetectorCLI, grids: list[ScoreGrid]) -> AbstractDetector:
+    """Return the detector without scores; its steps return what those of the grids read."""
+    parts = {part for grid in grids for part in grid.build(grid.first()).needs}
+    detector = cli.detector().without_scores(parts)
     if detector.interpolation is not None and len(detector.interpolation.alphas) > 1:
         raise MmoodError(
             f"`model.weight_interpolation` is {list(detector.interpolation.alphas)}; tune for one of these weights."

@@ -24,7 +24,8 @@ from mmood.evaluation.streams.spill import Spill
 from mmood.loading.batch import Batch
 from mmood.metrics.functional import Rates, accuracy, mean_rates, ood_metrics
 from mmood.metrics.gather import gathered_objects
-from mmood.modules.base import AbstractDetector, Scored, limited
+from mmood.modules.base import AbstractDetector, limited
+from mmood.modules.evaluated import Evaluated
 from mmood.results.blocks import label
 from mmood.results.model import IdRow, ResultRow, Results, build_results, joined_results
 from mmood.results.serialisation import write_results
@@ -113,7 +114,7 @@ class OoDCallback(Callback):
         """Store the scores of a batch."""
         self._add(outputs, batch, dataloader_idx)
         if self._spill is not None:
-            self._spill.add(outputs["key"], outputs["features"], outputs.get("embedding"))
+            self._spill.add(outputs.scored.key, outputs.embedded.features, outputs.embedded.embedding)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics; `mmood validate` also writes them."""
@@ -141,13 +142,13 @@ class OoDCallback(Callback):
         self._sets, self._skipped = sets, []
         self._stores = {name: ScoreStore(name, names).to(module.device) for name in sets}
 
-    def _add(self, scored: Scored, batch: Batch, dataloader_idx: int) -> None:
+    def _add(self, evaluated: Evaluated, batch: Batch, dataloader_idx: int) -> None:
         name = list(self._stores)[dataloader_idx]
-        store = self._stores[name]
-        store.update(scored["key"], scored["label"], scored["predicted"], scored["scores"])
+        store, scored = self._stores[name], evaluated.scored
+        store.update(scored.key, scored.label, scored.predicted, scored.scores)
         for sample in batch.get("skipped", []):
             self._skipped.append((name, sample))
-            store.skip(scored["key"].new_tensor([sample.key]))
+            store.skip(scored.key.new_tensor([sample.key]))
 
     def _gather(self, partial: bool) -> dict[str, SetScores]:
         # Every rank enters every gather, in the order of the sets.

@@ -6,13 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
-from mmood.errors import MmoodError
 from mmood.losses import alignment, modality_gap, uniformity
 from mmood.metrics.gather import gathered
-from mmood.scores.base import AbstractScore, Embedded
 
 
 @runtime_checkable
@@ -27,9 +24,6 @@ class AlignsTowers(Protocol):
     def logit_scale(self) -> Tensor:
         """The factor of the cosines, already exponentiated."""
 
-    def static_scores(self) -> list[tuple[str, AbstractScore]]:
-        """Return the scores of single images with their names."""
-
 
 class AlignmentMonitor(Callback):
     """Logs the logit scale of each step, and the geometry of the embeddings of ID validation images.
@@ -43,10 +37,8 @@ class AlignmentMonitor(Callback):
 
     def __init__(self, images: int = 4096) -> None:
         self.images = images
-        self._batch: Embedded | None = None
         self._embeddings: list[Tensor] = []
         self._labels: list[Tensor] = []
-        self._hook: RemovableHandle | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -55,13 +47,8 @@ class AlignmentMonitor(Callback):
         pl_module.log("train/logit_scale", _module(pl_module).logit_scale.detach())
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch what the first score is given: scores are modules, and all read the same embeddings."""
+        """Begin anew."""
         self._embeddings, self._labels = [], []
-        scores = _module(pl_module).static_scores()
-        if not scores:
-            raise MmoodError("AlignmentMonitor watches a static score, and model.scores has none; add one such as MCM.")
-        _, first = scores[0]
-        self._hook = first.register_forward_pre_hook(self._keep)
 
     def on_validation_batch_end(
         self,
@@ -73,17 +60,15 @@ class AlignmentMonitor(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the embeddings of labelled images."""
-        assert self._batch is not None
-        assert self._batch.embedding is not None
+        embedding = outputs.embedded.embedding
+        assert embedding is not None, "an encoder with a text tower has embeddings"
         room = self.images - sum(map(len, self._labels))
         labelled = (batch["label"] >= 0).nonzero().squeeze(1)[: max(0, room)]
-        self._embeddings.append(self._batch.embedding[labelled])
+        self._embeddings.append(embedding[labelled])
         self._labels.append(batch["label"][labelled])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the geometry."""
-        if self._hook is not None:
-            self._hook.remove()
         prototypes = _module(pl_module).prototypes
         device = pl_module.device
         embeddings = gathered(self._embeddings, prototypes.new_empty(0, prototypes.shape[1]), device).to(device)
@@ -97,9 +82,6 @@ class AlignmentMonitor(Callback):
             "val/modality_gap": modality_gap(embeddings, prototypes),
         }
         pl_module.log_dict(values, add_dataloader_idx=False, rank_zero_only=False)
-
-    def _keep(self, score: nn.Module, arguments: tuple[Any, ...]) -> None:
-        self._batch = arguments[0]
 
 
 def _module(module: object) -> AlignsTowers:

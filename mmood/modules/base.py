@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -16,31 +16,13 @@ from mmood.classes.names import load_class_names
 from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build_encoder
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
+from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.interpolation import WeightInterpolation
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
 from mmood.scores.test_time.base import AbstractStreamScore
 
 # Names of other arrays in `scores/<set>.npz`, and of arguments of the function that writes it.
 _RESERVED = frozenset({"key", "label", "predicted", "file", "allow_pickle"})
-
-
-class Scored(TypedDict):
-    """What an evaluation step returns for a batch.
-
-    Keys:
-        key: (B,) int64, as in the batch.
-        label: (B,) int64, -1 for OoD.
-        predicted: (B,) int64, the class with the largest logit.
-        scores: (B, S) float32, a column per score in the order of `AbstractDetector.score_names`.
-        features, embedding: as in `Embedded`; only of predictions that a stream score is still to see.
-    """
-
-    key: Int[Tensor, " batch"]
-    label: Int[Tensor, " batch"]
-    predicted: Int[Tensor, " batch"]
-    scores: Float[Tensor, "batch scores"]
-    features: NotRequired[Float[Tensor, "batch features"]]
-    embedding: NotRequired[Float[Tensor, "batch dim"]]
 
 
 class AbstractDetector(LightningModule, ABC):
@@ -54,6 +36,9 @@ class AbstractDetector(LightningModule, ABC):
         encoder: which encoder to build.
         class_names: ID classes: the name of a list, a text file with one name a line, or the names.
         scores: name in the results -> score.
+
+    Attributes:
+        reference_: what the scores were fitted on most recently; None until `fit_scores`.
     """
 
     def __init__(
@@ -66,6 +51,8 @@ class AbstractDetector(LightningModule, ABC):
         self.encoder = build_encoder(encoder)
         self.scores = nn.ModuleDict(_checked(scores))
         self.interpolation: WeightInterpolation | None = None
+        self.reference_: Reference | None = None
+        self._wanted: frozenset[Part] = frozenset()
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -74,8 +61,8 @@ class AbstractDetector(LightningModule, ABC):
 
     @property
     def parts(self) -> frozenset[Part]:
-        """The parts of `Embedded` that at least one static score reads."""
-        return frozenset().union(*(score.needs for _, score in self.static_scores()))
+        """The parts of `Embedded` that steps return: those that at least one static score reads."""
+        return self._wanted.union(*(score.needs for _, score in self.static_scores()))
 
     @property
     def variant(self) -> str | None:
@@ -120,6 +107,15 @@ class AbstractDetector(LightningModule, ABC):
         }
         return self._trainer.state.fn in limits and not limited(limits[self._trainer.state.fn])
 
+    def without_scores(self, parts: Iterable[Part]) -> Self:
+        """Drop all scores, so that steps return images as scores would read them, and no score. Returns self.
+
+        Args:
+            parts: what to return of each image; features, embedding and logits come in any case.
+        """
+        self.scores, self._wanted = nn.ModuleDict(), frozenset(parts)
+        return self
+
     def image_transform(self, train: bool) -> ImageTransform:
         """Return the transform that the data module applies to an RGB image."""
         return self.encoder.transform(train)
@@ -137,10 +133,10 @@ class AbstractDetector(LightningModule, ABC):
             )
         # Lightning tests in inference mode; a stream score may have to differentiate what it learned here.
         with torch.inference_mode(False), torch.no_grad():
-            reference = self.reference()
+            self.reference_ = self.reference()
             for _, score in self.named_scores():
                 if not (self._fitting() and isinstance(score, AbstractStreamScore) and score.learned()):
-                    score.fit(reference)
+                    score.fit(self.reference_)
 
     def embed(self, batch: Batch) -> Embedded:
         """Return what the scores read of a batch, float32 whatever the precision of the trainer."""
@@ -159,19 +155,18 @@ class AbstractDetector(LightningModule, ABC):
         """Return whether the run trains the encoder."""
         return self._fitting() and _trains_encoder(self)
 
-    def score(self, batch: Batch) -> Scored:
-        """Return the static scores of a batch, computed in float32 outside autocast."""
-        return self._scored(batch, self.embed(batch))
-
-    def _scored(self, batch: Batch, embedded: Embedded) -> Scored:
+    def evaluate(self, batch: Batch) -> Evaluated:
+        """Return a batch with its static scores, which are computed in float32 outside autocast."""
+        embedded = self.embed(batch)
         with torch.autocast(self.device.type, enabled=False):
             columns = [score(embedded).float() for _, score in self.static_scores()]
-        return Scored(
+        scored = Scored(
             key=batch["key"],
             label=batch["label"],
             predicted=embedded.logits.argmax(dim=-1),
             scores=torch.stack(columns, dim=-1) if columns else embedded.logits.new_empty(len(embedded.logits), 0),
         )
+        return Evaluated(scored, embedded)
 
     def on_validation_start(self) -> None:
         """Fit the scores with the weights of this moment."""
@@ -185,23 +180,22 @@ class AbstractDetector(LightningModule, ABC):
         """Fit the scores with the weights of this moment."""
         self.fit_scores()
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scored:
-        """Return the scores of a batch of a validation set."""
-        return self.score(batch)
+    # Lightning hands on whatever a step returns, though its types know tensors and mappings alone.
+    def validation_step(  # type: ignore[override]
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Evaluated:
+        """Return a batch of a validation set with its scores."""
+        return self.evaluate(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scored:
-        """Return the scores of a batch of a test set."""
-        return self.score(batch)
+    def test_step(  # type: ignore[override]
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> Evaluated:
+        """Return a batch of a test set with its scores."""
+        return self.evaluate(batch)
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scored:
-        """Return the scores of a batch of images without labels."""
-        embedded = self.embed(batch)
-        scored = self._scored(batch, embedded)
-        if self.stream_scores():
-            scored["features"] = embedded.features
-            if embedded.embedding is not None:
-                scored["embedding"] = embedded.embedding
-        return scored
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Evaluated:
+        """Return a batch of images without labels with its scores."""
+        return self.evaluate(batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what was trained: frozen towers are named, not stored."""

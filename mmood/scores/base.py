@@ -33,6 +33,15 @@ class Embedded:
     embedding: Float[Tensor, "batch dim"] | None = None
     patches: Float[Tensor, "batch patches dim"] | None = None
 
+    def to(self, device: torch.device) -> Embedded:
+        """Return the batch on a device."""
+
+        def moved(part: Tensor | None) -> Tensor | None:
+            return None if part is None else part.to(device)
+
+        features, logits = self.features.to(device), self.logits.to(device)
+        return Embedded(features, logits, moved(self.embedding), moved(self.patches))
+
 
 @dataclass(frozen=True)
 class Bank:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +101,7 @@ def scored(score: AbstractScore, batches: Iterable[Embedded], device: torch.devi
     Raises:
         MmoodError: a score is NaN.
     """
-    found = torch.cat([score(_on(batch, device)).float().cpu() for batch in batches]).numpy()
+    found = torch.cat([score(batch.to(device)).float().cpu() for batch in batches]).numpy()
     if np.isnan(found).any():
         raise MmoodError(f"{type(score).__name__} with {score.settings()} gives a NaN on a validation image.")
     return found
@@ -127,8 +126,3 @@ def negative_log_likelihood(
     0.693147
     """
     return float(torch.nn.functional.cross_entropy(logits.double() / temperature, labels))
-
-
-def _on(batch: Embedded, device: torch.device) -> Embedded:
-    parts: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in vars(batch).items()}
-    return Embedded(**parts)
