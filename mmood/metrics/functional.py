@@ -104,16 +104,18 @@ def ood_metrics(id_scores: Num[np.ndarray, " id"], ood_scores: Num[np.ndarray, "
     """Return all metrics of one score on one OoD set, from a single sort.
 
     Raises:
-        MmoodError: a side is empty or holds NaN.
+        MmoodError: a side is empty, holds NaN or masked entries, or is no array of real numbers in one dimension, such
+            as one of shape (N, 1) or a tensor that numpy cannot take.
 
     >>> ood_metrics(np.array([2.0, 3.0, 5.0, 6.0]), np.array([0.0, 1.0, 4.0])).fpr95_id_pos == 1 / 3
     True
     """
-    rejecting = _rejecting(_checked(id_scores, "ID"), _checked(ood_scores, "OoD"))
+    id_sorted, ood_sorted = _checked(id_scores, "ID"), _checked(ood_scores, "OoD")
+    rejecting = _rejecting(id_sorted, ood_sorted)
     accepting = _accepting(rejecting)
     return OoDMetrics(
-        n_id=len(id_scores),
-        n_ood=len(ood_scores),
+        n_id=len(id_sorted),
+        n_ood=len(ood_sorted),
         auroc=_auroc(rejecting),
         aupr_id=_average_precision(accepting),
         aupr_ood=_average_precision(rejecting),
@@ -126,11 +128,14 @@ def accuracy(label: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"]) -> 
     """Return the share of ID images whose predicted class is their label.
 
     Raises:
-        MmoodError: there are no images.
+        MmoodError: there are no images, or labels and predictions are not two arrays of the same length.
 
     >>> accuracy(np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2]))
     0.75
     """
+    label, predicted = _numbers(label, "labels"), _numbers(predicted, "predicted classes")
+    if len(label) != len(predicted):
+        raise MmoodError(f"There are {len(label)} labels and {len(predicted)} predicted classes; each image has both.")
     if not len(label):
         raise MmoodError("There are no images to compute an accuracy from; it needs at least one.")
     return int(np.count_nonzero(label == predicted)) / len(label)
@@ -182,12 +187,40 @@ def group_means(rows: Iterable[tuple[str, str, Rates]]) -> dict[str, Rates]:
 
 def _checked(scores: Num[np.ndarray, " n"], side: str) -> Num[np.ndarray, " n"]:
     """Return the sorted scores; sorting each side by itself is what makes the merge in `_rejecting` linear."""
+    scores = _numbers(scores, f"{side} scores")
     if not len(scores):
         raise MmoodError(f"There are no {side} scores; a metric needs at least one on each side.")
     scores = np.sort(scores)
     if np.isnan(scores[-1]):  # NaN sorts last
         raise MmoodError(f"{np.isnan(scores).sum()} of the {len(scores)} {side} scores are NaN; they cannot be ranked.")
     return scores
+
+
+def _numbers(values: object, what: str) -> Num[np.ndarray, " n"]:
+    """Return what a caller gave as a plain array of one dimension, or say why it is none."""
+    if isinstance(values, np.ma.MaskedArray) and (masked := int(np.ma.getmaskarray(values).sum())):
+        raise MmoodError(
+            f"{masked} of the {values.size} {what} are masked, and a masked entry cannot be ranked; leave these images "
+            "out, or give them a score."
+        )
+    try:
+        array: Num[np.ndarray, " n"] = np.asarray(values)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # a tensor on a GPU, in bfloat16 or with gradient; a ragged list
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise MmoodError(
+            f"The {what} cannot be read as a numpy array ({reason}); of a tensor, pass "
+            "`.detach().float().cpu().numpy()`."
+        ) from error
+    if array.ndim != 1 or array.dtype.kind not in "biuf":
+        raise MmoodError(
+            f"The {what} have the shape {array.shape} and the type {array.dtype}; they must be real numbers in one "
+            "dimension, one per image."
+        )
+    return array
 
 
 def _rejecting(id_sorted: Num[np.ndarray, " id"], ood_sorted: Num[np.ndarray, " ood"]) -> _Accepted:

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -255,3 +256,50 @@ def test_documented_examples() -> None:
 def test_starts_without_torch() -> None:
     check = "import sys, mmood.metrics.functional; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, np.bool_])
+def test_every_type_of_real_number_is_ranked_by_its_value(dtype: type) -> None:
+    id_scores, ood_scores = np.array([1, 1, 0], dtype), np.array([0, 0, 1], dtype)
+    assert astuple(ood_metrics(id_scores, ood_scores)) == astuple(
+        ood_metrics(id_scores.astype(np.float64), ood_scores.astype(np.float64))
+    )
+
+
+def test_masked_entries_are_refused_and_a_mask_without_any_changes_nothing() -> None:
+    scores, others = np.array([3.0, np.nan, 2.0]), np.array([1.0, 2.0])
+    with pytest.raises(MmoodError, match="1 of the 3 ID scores are masked"):
+        ood_metrics(np.ma.masked_invalid(scores), others)
+    with pytest.raises(MmoodError, match="1 of the 3 OoD scores are masked"):
+        auroc(others, np.ma.masked_invalid(scores))
+    assert auroc(np.ma.masked_invalid(np.array([3.0, 2.0])), others) == 0.875
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    {
+        "a column": (np.ones((3, 1)), r"shape \(3, 1\)"),
+        "a number": (np.float64(1), r"shape \(\)"),
+        "texts": (np.array(["1", "2"]), "type <U1"),
+        "complex numbers": (np.ones(2, complex), "type complex128"),
+        "a ragged list": ([[1.0], [1.0, 2.0]], "cannot be read as a numpy array"),
+        "bfloat16": (torch.ones(3, dtype=torch.bfloat16), "BFloat16"),
+        "a gradient": (torch.ones(3, requires_grad=True), "requires grad"),
+    }.values(),
+)
+def test_what_is_no_row_of_numbers_is_refused_in_a_sentence(scores: np.ndarray, said: str) -> None:
+    for sides in ((scores, np.ones(2)), (np.ones(2), scores)):
+        for metric in (ood_metrics, auroc, average_precision, fpr_at_recall):
+            with pytest.raises(MmoodError, match=said):
+                metric(*sides)
+    with pytest.raises(MmoodError, match=said):
+        accuracy(scores, np.ones(3, dtype=np.int64))
+
+
+def test_a_plain_tensor_counts_as_its_numbers() -> None:
+    assert auroc(torch.tensor([3.0, 2.0]), torch.tensor([1.0, 2.0])) == 0.875
+
+
+def test_labels_and_predictions_of_another_length_are_refused() -> None:
+    with pytest.raises(MmoodError, match="There are 3 labels and 1 predicted classes"):
+        accuracy(np.array([0, 1, 2]), np.array([1]))
