@@ -45,6 +45,8 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
         return f"A config names '{file[1]}', which is neither a file beside it nor the import path of a class."
     if missing := re.search(r"Expected a dot import path string: (\S+)", last):
         return f"{path} names the class '{missing[1]}', which does not exist{_nearest(missing[1], _class_names())}"
+    if number := re.fullmatch(r"Expected a (?:<class ')?str(?:'>)?\. Got value: ([\d.eE_+-]+)", " ".join(last.split())):
+        return f"{path} is {number[1]}, which YAML reads as a number; if it is a name, put it in quotes: '{number[1]}'."
     text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(last.split()))
     text = re.sub(r"\b(?:fit|validate|test|predict)\.(?=data|model)", "", text)
     return f"{path}: {text}" if path and path not in text else text

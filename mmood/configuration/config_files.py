@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from mmood.configuration.yaml_checks import check_config
 from mmood.errors import MmoodError, unknown
 from mmood.files import is_file, parse_yaml, read_text
 
 _PACKAGE = Path(__file__).parent.parent
 _FLAGS = ("--config", "-c")
+_ENDINGS = (".yaml", ".yml")
 
 
 def installed_folder() -> Path:
@@ -44,13 +47,17 @@ def find(name: str) -> Path:
 
 
 def with_found_configs(arguments: list[str]) -> list[str]:
-    """Return the arguments with the value of each `--config` replaced by the file that it means."""
+    """Return the arguments with the value of each `--config` replaced by the file that it means.
+
+    Raises:
+        MmoodError: there is no such config, or it (or a part that it names) is no YAML that means what it says.
+    """
     found = list(arguments)
     for position, argument in enumerate(arguments):
         flag, joined, value = argument.partition("=")
         if flag not in _FLAGS:
-            continue
-        if joined:
+            _check_part(Path(), value if joined else argument)
+        elif joined:
             found[position] = f"{flag}={_readable(find(value))}"
         elif position + 1 < len(arguments):
             found[position + 1] = str(_readable(find(arguments[position + 1])))
@@ -59,6 +66,25 @@ def with_found_configs(arguments: list[str]) -> list[str]:
     return found
 
 
-def _readable(path: Path) -> Path:
-    parse_yaml(read_text(path, str(path)), str(path))
+def _readable(path: Path, above: tuple[Path, ...] = ()) -> Path:
+    """Return the path of a config after it was checked with all parts that it names."""
+    text = read_text(path, str(path))
+    document = parse_yaml(text, str(path))
+    check_config(text, str(path))
+    for value in _texts(document):
+        _check_part(path.parent, value, (*above, path))
     return path
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _check_part(folder: Path, value: str, above: tuple[Path, ...] = ()) -> None:
+    part = folder / value
+    if value.endswith(_ENDINGS) and part not in above and is_file(part):
+        _readable(part, above)

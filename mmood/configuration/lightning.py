@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
 from mmood.configuration.config_errors import own_error, sentence
 from mmood.configuration.config_files import with_found_configs
+from mmood.configuration.yaml_loader import use_checked_yaml
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.evaluation.callback import OoDCallback
@@ -217,6 +218,7 @@ def _parsed(arguments: list[str], build: bool) -> DetectorCLI:
 def _cli(arguments: list[str], run: bool, build: bool = True) -> DetectorCLI:
     """Return the CLI after it did its work; a MmoodError that jsonargparse wrapped comes out bare."""
     _quiet()
+    use_checked_yaml()
     try:
         return DetectorCLI(arguments, run=run, build=build)
     except (TypeError, ValueError) as error:
