@@ -2,11 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import ForkServer
 from PIL import Image
 from safetensors.torch import save_model
 
@@ -29,6 +31,14 @@ MODEL = {
 def own_cache(tmp_path_factory) -> None:
     """Feature stores of the tests, apart from the user's."""
     os.environ["MMOOD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def forked(tmp_path_factory) -> Iterator[ForkServer]:
+    """Processes that cost little to start; see CONTRIBUTING.md."""
+    server = ForkServer(tmp_path_factory.mktemp("forked"))
+    yield server
+    server.end()
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,5 @@
 """The stream detector: saved at a batch, restored in a new process, the rest of the stream has the same scores."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from PIL import Image
@@ -14,19 +8,14 @@ from mmood.detector.streams import StreamDetector
 from mmood.errors import MmoodError
 
 RUNNING = "{running: {class_path: running_mean.RunningMean, init_args: {update: after}}}"
-REST = """
-import json, sys
-from pathlib import Path
-import torch
-from PIL import Image
-from mmood.detector.streams import StreamDetector
-torch.set_num_threads(1)
-arguments, state, folder = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-stream = StreamDetector.from_settings(arguments)
-stream.load(state)
-images = [Image.open(path) for path in sorted(folder.iterdir())]
-torch.save([stream.step(images[start:start + 4]) for start in range(8, len(images), 4)], sys.argv[4])
-"""
+
+
+def rest_of_the_stream(settings, state, folder, path):
+    """Score the images from the eighth on with a restored stream."""
+    stream = StreamDetector.from_settings(settings)
+    stream.load(state)
+    images = [Image.open(path) for path in sorted(folder.iterdir())]
+    torch.save([stream.step(images[start : start + 4]) for start in range(8, len(images), 4)], path)
 
 
 @pytest.fixture
@@ -44,7 +33,7 @@ def steps(stream, images, start=0):
     return [stream.step(images[at : at + 4]) for at in range(start, len(images), 4)]
 
 
-def test_a_restored_stream_goes_on_with_the_same_scores(settings, images, tmp_path):
+def test_a_restored_stream_goes_on_with_the_same_scores(settings, images, tmp_path, forked):
     folder, pictures = images
     stream = StreamDetector.from_settings(settings)
     stream.reset(seed=3)
@@ -53,9 +42,8 @@ def test_a_restored_stream_goes_on_with_the_same_scores(settings, images, tmp_pa
     for at in (0, 4):
         stream.step(pictures[at : at + 4])
     stream.save(tmp_path / "state.safetensors")
-    command = [sys.executable, "-c", REST, json.dumps(settings), str(tmp_path / "state.safetensors"), str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    subprocess.run([*command, str(tmp_path / "rest.pt")], env=environment, check=True, timeout=300)
+    ended = forked.call(rest_of_the_stream, settings, tmp_path / "state.safetensors", folder, tmp_path / "rest.pt")
+    assert ended.code == 0, ended.err
     rest = torch.load(tmp_path / "rest.pt")
     assert len(rest) == len(whole) - 2
     for restored, expected in zip(rest, whole[2:], strict=True):

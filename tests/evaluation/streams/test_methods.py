@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from stream_runs import start
+from stream_runs import run
 
-from mmood.cli.main import main
 from mmood.detector.streams import StreamDetector
 
 METHODS = {"adaneg": "AdaNeg", "tanl": "TANL", "coevo": "CoEvo", "interneg": "InterNeg"}
@@ -39,11 +38,11 @@ def flags(toy_flags, tmp_path):
 
 
 @pytest.mark.ddp
-def test_all_methods_run_and_give_the_same_bits_on_two_ranks(flags, tmp_path):
-    assert main(["test", *flags, "--run_dir", str(tmp_path / "one")]) == 0
-    finished = start(["test", *flags, "--trainer.devices", "2", "--trainer.strategy", "ddp"], tmp_path / "two")
-    assert finished.returncode == 0, finished.stderr
-    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
+def test_all_methods_run_and_give_the_same_bits_on_two_ranks(flags, tmp_path, forked):
+    one = run(["test", *flags], tmp_path / "one")
+    finished = forked.ranks(["test", *flags, "--run_dir", str(tmp_path / "two")])
+    assert finished.code == 0, finished.err
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
     assert {row["score"] for row in one["rows"]} == set(METHODS)
     assert len(one["rows"]) == 4 * 2 * 2
     assert one["rows"] == two["rows"]

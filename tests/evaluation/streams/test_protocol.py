@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from stream_runs import run, start
+from stream_runs import run
 
 from mmood.cli.main import main
 from mmood.configuration.lightning import built
@@ -189,11 +189,11 @@ def test_a_run_of_stream_scores_alone(flags, tmp_path):
 
 @pytest.mark.ddp
 @pytest.mark.parametrize("more", [[], ["--data.features", "off"], ["--evaluation.stream.carry", "true"]])
-def test_two_ranks_give_the_same_bits(more, flags, tmp_path):
-    assert start(["test", *flags, *more], tmp_path / "one").returncode == 0
-    finished = start(["test", *flags, *more, "--trainer.devices", "2", "--trainer.strategy", "ddp"], tmp_path / "two")
-    assert finished.returncode == 0, finished.stderr
-    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
+def test_two_ranks_give_the_same_bits(more, flags, tmp_path, forked):
+    one = run(["test", *flags, *more], tmp_path / "one")
+    finished = forked.ranks(["test", *flags, *more, "--run_dir", str(tmp_path / "two")])
+    assert finished.code == 0, finished.err
+    two = json.loads((tmp_path / "two" / "results.json").read_text())
     assert two["provenance"]["world_size"] == 2
     assert stream_rows(one) == stream_rows(two)
     assert one["provenance"]["streams"] == two["provenance"]["streams"]
@@ -205,13 +205,13 @@ def test_two_ranks_give_the_same_bits(more, flags, tmp_path):
 
 
 @pytest.mark.ddp
-def test_nan_on_one_rank_ends_all(flags, tmp_path):
+def test_nan_on_one_rank_ends_all(flags, tmp_path, forked):
     scores = "{late: {class_path: running_mean.RunningMean, init_args: {nan_at: 58}}}"
     more = ["--model.scores", scores, "--data.ood", "{near: [toy-near, toy-far]}", "--evaluation.stream.carry", "true"]
-    more += ["--evaluation.stream.seeds", "[0]", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    finished = start(["test", *flags, *more], tmp_path)
-    assert finished.returncode == 2
-    assert finished.stderr.count("is NaN on the stream of 'toy-far' with seed 0") == 2
+    more += ["--evaluation.stream.seeds", "[0]"]
+    finished = forked.ranks(["test", *flags, *more, "--run_dir", str(tmp_path)])
+    assert finished.code == 2
+    assert finished.err.count("is NaN on the stream of 'toy-far' with seed 0") == 2
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -230,9 +230,8 @@ def test_predicted_images_are_one_stream_in_their_order(workers, flags, toy_root
 
 
 @pytest.mark.ddp
-def test_predicting_a_stream_needs_one_process(flags, toy_root, tmp_path):
+def test_predicting_a_stream_needs_one_process(flags, toy_root, tmp_path, forked):
     images = toy_root.parent / "images" / "toy-near"
-    more = ["--data.predict", str(images), "--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    finished = start(["predict", *flags, *more], tmp_path)
-    assert finished.returncode == 2
-    assert "running, late, to which all images are one stream" in finished.stderr
+    finished = forked.ranks(["predict", *flags, "--data.predict", str(images), "--run_dir", str(tmp_path)])
+    assert finished.code == 2
+    assert "running, late, to which all images are one stream" in finished.err
