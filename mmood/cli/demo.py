@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from mmood.configuration.tools import ToolParser
+from mmood.console import console
 from mmood.demo import pretrain, world
 from mmood.demo.pretrain import Recipe
 from mmood.errors import MmoodError
@@ -106,24 +107,24 @@ def main(argv: list[str], run: Callable[[list[str]], int]) -> int:
             f"`--size` is {options.size}; it must be at least {_LEAST}, two training images of each class."
         )
     start = time.monotonic()
-    console = Console(highlight=False)
+    screen = console()
     build(options.out, options.size, Recipe(seed=options.seed, steps=options.steps))
     for stage in STAGES:
-        if code := _run(run, console, stage.title, stage.arguments(options.out)):
+        if code := _run(run, screen, stage.title, stage.arguments(options.out)):
             return code
     runs = [str(options.out / "runs" / name) for name in TESTED]
     report = ["report", *runs, "--out", str(options.out / "report.html")]
-    if code := _run(run, console, "All of them side by side", report):
+    if code := _run(run, screen, "All of them side by side", report):
         return code
-    console.print()
-    console.print(_table(options.out / "runs"))
+    screen.print()
+    screen.print(_table(options.out / "runs"))
     print(f"\nDone in {time.monotonic() - start:.0f} s. Everything lies in {options.out}.\n{_NEXT}", end="")
     return 0
 
 
-def _run(run: Callable[[list[str]], int], console: Console, title: str, arguments: list[str]) -> int:
-    console.print(f"\n[bold]{title}[/bold]")
-    console.print(f"$ {shlex.join(['mmood', *arguments])}", style="green", markup=False, soft_wrap=True)
+def _run(run: Callable[[list[str]], int], screen: Console, title: str, arguments: list[str]) -> int:
+    screen.print(f"\n{title}", style="bold")
+    screen.print(f"$ {shlex.join(['mmood', *arguments])}", style="green", soft_wrap=True)
     return run(arguments)
 
 
@@ -159,7 +160,7 @@ def build(folder: Path, size: int, recipe: Recipe) -> None:
 def _bars() -> Iterator[world.Progress]:
     """Yield a progress that opens a bar for everything new that is being done."""
     columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
         def progress(what: str, done: int, total: int) -> None:

@@ -11,12 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mmood import __version__
+from mmood.console import console
 from mmood.errors import MmoodError
+from mmood.escaping import visible
+from mmood.output import say
 
 if TYPE_CHECKING:
     from mmood.shards.index import SetIndex
@@ -38,20 +40,19 @@ def main(arguments: list[str]) -> int:
     if set(arguments) & {"--help", "-h"}:
         print("usage: mmood doctor [--config NAME ...] [settings as for `mmood test`]")
         return 0
-    console = Console()
     table = Table(title=f"mmood {__version__} doctor", title_justify="left", show_lines=False)
     for column in ("what", "status", "detail"):
         table.add_column(column, overflow="fold")
     failed = 0
     for finding in _findings(arguments):
-        colour = _COLOURS[finding.status]
-        table.add_row(escape(finding.what), f"[{colour}]{finding.status}[/{colour}]", escape(finding.detail))
+        status = Text(finding.status, _COLOURS[finding.status])
+        table.add_row(visible(finding.what), status, visible(finding.detail))
         failed += finding.status == "fail"
-    console.print(table)
+    console().print(table)
     if failed:
-        console.print(f"{failed} shortfall{'s' if failed > 1 else ''}; see the lines marked [red]fail[/red].")
+        say(f"{failed} shortfall{'s' if failed > 1 else ''}; see the lines marked fail.")
     elif arguments:
-        console.print("The config would run.")
+        say("The config would run.")
     return 1 if failed else 0
 
 

@@ -17,6 +17,7 @@ from mmood.features.access import MOST_IMAGES
 from mmood.features.encoding import PART, Ranks, SetEncoder
 from mmood.features.store import DTYPES, Dtype
 from mmood.features.stores import OFF, FeatureStores
+from mmood.output import say
 from mmood.shards.index import SetIndex
 
 _EXAMPLES = """\
@@ -83,7 +84,7 @@ class _Encoding(LightningModule):
             folder = stores.folder(index, encoder.identity(index), self.job.dtype)
             store = encoder.encode(index, folder, self.job.dtype, self.job.part)
             if self.trainer.is_global_zero:
-                print(f"{name}: {len(store.label)} images, {self.job.dtype}, {folder}")
+                say(f"{name}: {len(store.label)} images, {self.job.dtype}, {folder}")
 
     def predict_dataloader(self) -> DataLoader[int]:
         """Return one thing to predict: without any, the loop would not start."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from mmood import __version__
 from mmood.errors import MmoodError, unknown
+from mmood.output import complain, lasting_output, say
 from mmood.runs.launched import follow_parent, lost_peer
 from mmood.runs.requeue import listen
 
@@ -43,26 +44,37 @@ the ones before it. First number, no download:  mmood demo
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mmood` with these arguments (`sys.argv` by default) and return the exit code.
 
-    0: done; 1: `doctor` found a shortfall; 2: bad input, said in one sentence; 130: interrupted.
+    0: done; 1: `doctor` found a shortfall; 2: bad input, or an output that cannot be written, said in one sentence;
+    130: interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with lasting_output() as output:
+        code = _answered(arguments)
+        output.flush()
+        if output.fault is None or output.fault.errno == errno.EPIPE:
+            return code
+        complain(f"The output cannot be written: {output.fault.strerror}. Files of the run are not affected.")
+        return code or 2
+
+
+def _answered(arguments: list[str]) -> int:
     try:
         return _dispatch(arguments)
     except MmoodError as error:
-        print(f"mmood: {error}", file=sys.stderr)
+        complain(str(error))
         return 2
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        print(f"mmood: {error.filename or 'A file'} cannot be written: {error.strerror}.", file=sys.stderr)
+        complain(f"{error.filename or 'A file'} cannot be written: {error.strerror}.")
         return 2
     except RuntimeError as error:
         if not lost_peer(error):
             raise
-        print("mmood: Another process of this run ended early; what it said stands above.", file=sys.stderr)
+        complain("Another process of this run ended early; what it said stands above.")
         return 2
     except KeyboardInterrupt:
-        print("mmood: interrupted.", file=sys.stderr)
+        complain("interrupted.")
         return 130
 
 
@@ -133,7 +145,7 @@ def _configs(arguments: list[str]) -> int:
     from mmood.configuration.config_files import available
 
     for name, first_line in available():
-        print(f"{name:28} {first_line}")
+        say(f"{name:28} {first_line}")
     return 0
 
 

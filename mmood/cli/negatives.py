@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from mmood.configuration.tools import ToolParser
+from mmood.console import console
 from mmood.errors import MmoodError, unknown
+from mmood.escaping import visible
+from mmood.output import say
 from mmood.words.lists import NegativeList, NegativePart
 
 
@@ -20,10 +22,10 @@ def main(arguments: list[str]) -> int:
         raise MmoodError(f"--out {options.out} exists and is not overwritten; remove it or name another file.")
     found = _mined(rest, options.score)
     found.save(options.out)
-    console = Console()
+    screen = console()
     for part in found.parts:
-        console.print(_table(part, options.show))
-    console.print(f"{len(found)} negative labels, sha256 {found.content_hash[:16]}: {options.out}", soft_wrap=True)
+        screen.print(_table(part, options.show))
+    say(f"{len(found)} negative labels, sha256 {found.content_hash[:16]}: {options.out}")
     return 0
 
 
@@ -61,7 +63,7 @@ def _table(part: NegativePart, count: int) -> Table:
     for column in ("farthest from the ID classes", "", "nearest that were kept", ""):
         table.add_column(column, justify="right" if not column else "left")
     similarity = [f"{value:.3f}" for value in part.similarity] or [""] * len(part.words)
-    rows = list(zip(part.words, similarity, strict=True))
+    rows = list(zip(map(visible, part.words), similarity, strict=True))
     for far, near in zip(rows[:count], reversed(rows[-count:]), strict=True):
         table.add_row(*far, *near)
     return table

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
 from mmood.configuration.tools import ToolParser
+from mmood.console import progress_bar
 from mmood.errors import MmoodError
+from mmood.output import say
 from mmood.shards.index import SetIndex
 from mmood.shards.indexing import index_folder, verify_folder
 from mmood.shards.inputs import PackInput, from_folder, from_list, from_torchvision
 from mmood.shards.locations import check_set_name
 from mmood.shards.packing import PackSettings, pack
-from mmood.shards.packing import Progress as Advance
 
 _EXAMPLES = """\
 examples:
@@ -48,8 +44,8 @@ def main(argv: list[str]) -> int:
     check_set_name(out.name)
     samples = _input(options)
     settings = PackSettings(options.shard_size, options.source, options.shuffle)
-    with _bar(f"packing {out.name}", len(samples), options.quiet) as advance:
-        index = pack(samples, out, settings, advance)
+    with progress_bar(f"packing {out.name}", len(samples), options.quiet) as bar:
+        index = pack(samples, out, settings, bar.advance)
     _report(index, options.out)
     return 0
 
@@ -92,10 +88,10 @@ def _input(options: argparse.Namespace) -> PackInput:
 
 def _index_or_verify(folder: Path, options: argparse.Namespace) -> SetIndex:
     size = sum(shard.stat().st_size for shard in folder.glob("*.tar"))
-    with _bar(f"{'indexing' if options.index else 'verifying'} {folder.name}", size, options.quiet) as advance:
+    with progress_bar(f"{'indexing' if options.index else 'verifying'} {folder.name}", size, options.quiet) as bar:
         if options.verify:
-            return verify_folder(folder, advance)
-        return index_folder(folder, _class_names(options.classes), options.source, advance)
+            return verify_folder(folder, bar.advance)
+        return index_folder(folder, _class_names(options.classes), options.source, bar.advance)
 
 
 def _class_names(file: Path | None) -> list[str]:
@@ -107,14 +103,6 @@ def _class_names(file: Path | None) -> list[str]:
         raise MmoodError(f"The class file {file} cannot be read: {error}.") from error
 
 
-@contextmanager
-def _bar(title: str, total: int, quiet: bool) -> Iterator[Advance]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda amount: progress.advance(task, amount)
-
-
 def _report(index: SetIndex, folder: str) -> None:
     labels = "no labels" if index.classes is None else f"{index.classes} classes"
-    print(f"{folder}: {index.count} samples in {len(index.shards)} shards, {labels}, index {index.hash[:16]}")
+    say(f"{folder}: {index.count} samples in {len(index.shards)} shards, {labels}, index {index.hash[:16]}")

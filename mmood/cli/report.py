@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
+from mmood.output import say
 from mmood.report.files import report_csv, report_latex, report_markdown
 from mmood.report.page.document import to_html
 from mmood.report.runs import load_runs
@@ -26,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     """Run `mmood report` with the arguments after the command's name; return the exit code."""
     options = _parser().parse_args(argv)
     for path in write_report(options.run, options.out or options.run[0] / "report.html", options.resamples):
-        print(path)
+        say(str(path))
     return 0
 
 

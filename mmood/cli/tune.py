@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mmood.configuration.lightning import DetectorCLI, parsed
 from mmood.configuration.tools import ToolParser
+from mmood.console import progress_bar
 from mmood.data.catalog import EvaluationSet
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.features.stores import FeatureStores
 from mmood.modules.base import AbstractDetector
+from mmood.output import say
 from mmood.runs.checkpoints import read_checkpoint, stored_config
 from mmood.shards.hashes import Hashes, image_hashes
 from mmood.tuning.criteria import CRITERIA, HELD_OUT_CLASSES
@@ -122,20 +120,12 @@ def _checked(sets: TuningSets, data: OoDDataModule, quiet: bool) -> list[str]:
         key = entry.index.hash, entry.count
         if key not in found:
             skip = data.loader.on_error == "skip"
-            with _progress(f"comparing images of {entry.index.name}", entry.count, quiet) as advance:
-                found[key] = image_hashes(entry.index, entry.keys, folder, skip, advance)
+            with progress_bar(f"comparing images of {entry.index.name}", entry.count, quiet, transient=True) as bar:
+                found[key] = image_hashes(entry.index, entry.keys, folder, skip, bar.advance)
         return found[key]
 
     refuse_shared_images(sets, hashes)
     return notes
-
-
-@contextmanager
-def _progress(title: str, total: int, quiet: bool) -> Iterator[Callable[[int], object]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as progress:
-        task = progress.add_task(title, total=total)
-        yield lambda amount: progress.advance(task, amount)
 
 
 def _without_scores(cli: DetectorCLI, grids: list[ScoreGrid]) -> AbstractDetector:
@@ -174,12 +164,11 @@ def _trainer(cli: DetectorCLI, recording: Recording, options: argparse.Namespace
 
 
 def _report(choices: list[Choice], sets: TuningSets, notes: list[str], read_images: bool, out: Path) -> None:
-    console = Console()
-    show(choices, console)
+    show(choices)
     on = ", ".join(f"'{entry.name}'" for entry in (sets.id, *sets.ood))
-    console.print(f"Tuned on {on}; the test sets stay unseen.", soft_wrap=True)
+    say(f"Tuned on {on}; the test sets stay unseen.")
     for note in notes:
-        console.print(f"Note: {note}", soft_wrap=True)
+        say(f"Note: {note}")
     if read_images:
-        console.print("Images were read: after `mmood embed` the next tuning reads features.", soft_wrap=True)
-    console.print(f"Settings: {out} (mmood test ... --config {out})", soft_wrap=True)
+        say("Images were read: after `mmood embed` the next tuning reads features.")
+    say(f"Settings: {out} (mmood test ... --config {out})")

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 
+from mmood.console import console
 from mmood.data.datamodule import EvaluationSet, OoDDataModule
 from mmood.errors import MmoodError
 from mmood.evaluation.figures import log_figures
@@ -26,6 +26,7 @@ from mmood.metrics.functional import Rates, accuracy, mean_rates, ood_metrics
 from mmood.metrics.gather import gathered_objects
 from mmood.modules.base import AbstractDetector, limited
 from mmood.modules.evaluated import Evaluated
+from mmood.output import say
 from mmood.results.blocks import label
 from mmood.results.model import IdRow, ResultRow, Results, build_results, joined_results
 from mmood.results.serialisation import write_results
@@ -135,7 +136,7 @@ class OoDCallback(Callback):
             self._spill.remove()
         if trainer.is_global_zero:
             path = write_predictions(_run_folder(trainer), scores, names, detector(pl_module).class_names)
-            Console().print(f"Predictions: {path}", soft_wrap=True)
+            say(f"Predictions: {path}")
 
     def _open(self, module: LightningModule, sets: dict[str, EvaluationSet]) -> None:
         names = detector(module).score_names
@@ -171,12 +172,15 @@ class OoDCallback(Callback):
         module.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
+        joined, of_all = self._with_earlier(module, results, found)
+        written = stage != "fit" and not partial
+        if written:
+            self._write(_run_folder(trainer), joined, of_all)
         log_figures(trainer.loggers, results, found, trainer.global_step)
-        results, found = self._with_earlier(module, results, found)
-        if self.show and results.rows and (module.interpolation is None or module.interpolation.last):
-            Console().print(to_rich(results))
-        if stage != "fit" and not partial:
-            self._write(_run_folder(trainer), results, found)
+        if self.show and joined.rows and (module.interpolation is None or module.interpolation.last):
+            console().print(to_rich(joined))
+        if written:
+            say(f"Results: {_run_folder(trainer)}")
 
     def _streams(self, trainer: Trainer, module: AbstractDetector, stage: str) -> Streams:
         if not module.runs_streams():
@@ -225,7 +229,6 @@ class OoDCallback(Callback):
             for scores in found.values():
                 write_scores(folder, scores)
         write_results(folder, results)
-        Console().print(f"Results: {folder}", soft_wrap=True)
 
 
 def detector(module: LightningModule) -> AbstractDetector:

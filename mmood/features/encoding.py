@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -15,10 +14,9 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 from PIL.Image import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from mmood.console import Bar, progress_bar
 from mmood.encoders.base import AbstractEncoder, ImageTransform
 from mmood.errors import MmoodError
 from mmood.features.parts import PartFolder, PartPlan
@@ -148,10 +146,10 @@ class SetEncoder:
         # No rank may write before all have seen the same list.
         self.ranks.barrier()
         own = _share(missing, self.ranks.rank, self.ranks.world)
-        with self._progress(index.name, parts.plan, own) as advance, torch.inference_mode():
+        with self._progress(index.name, parts.plan, own) as bar, torch.inference_mode():
             for number, tensors in _by_part(self._encoded(index, parts.plan, own), parts.plan):
                 parts.write(number, _checked(tensors, dtype, index, parts.plan.bounds(number)[0]))
-                advance(len(tensors["label"]))
+                bar.advance(len(tensors["label"]))
 
     def _encoded(self, index: SetIndex, plan: PartPlan, own: list[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Yield (first key, tensors) of every batch of the plan."""
@@ -172,14 +170,10 @@ class SetEncoder:
             tensors["embedding"] = encoded.embedding
         return {name: tensor.cpu() for name, tensor in tensors.items()}
 
-    @contextlib.contextmanager
-    def _progress(self, name: str, plan: PartPlan, own: list[int]) -> Iterator[Callable[[int], object]]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    def _progress(self, name: str, plan: PartPlan, own: list[int]) -> AbstractContextManager[Bar]:
         hidden = self.quiet or self.ranks.rank > 0
         share = f" (rank 0 of {self.ranks.world})" if self.ranks.world > 1 else ""
-        with Progress(*columns, console=Console(stderr=True), disable=hidden) as progress:
-            task = progress.add_task(f"encoding {name}{share}", total=len(_keys(plan, own)))
-            yield lambda amount: progress.advance(task, amount)
+        return progress_bar(f"encoding {name}{share}", len(_keys(plan, own)), hidden)
 
 
 def _share(parts: list[int], number: int, of: int) -> list[int]:

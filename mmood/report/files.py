@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
+from mmood.escaping import csv_text, for_latex, for_markdown
 from mmood.report.summary import Estimate, Line, Place, Summary, ranked
 from mmood.report.uncertainty import METRICS
 from mmood.results.blocks import AUROC, FPR95_ID_POS, FPR95_OOD_POS, MEANING, PROTOCOLS, Column, percent
-from mmood.results.tables import escape_latex, escape_markdown
 
 _SHOWN = (AUROC, FPR95_ID_POS, FPR95_OOD_POS)
 _RATES = ("auroc", "aupr_id", "aupr_ood", "fpr95_id_pos", "fpr95_ood_pos")
@@ -23,17 +21,15 @@ def report_markdown(summary: Summary, resamples: int, protocols: Sequence[str] =
         resamples: of the bootstrap.
         protocols: sentences on what test-time adaptive scores saw.
     """
-    lines = ["# OoD detection", "", f"- {_legend(resamples)}", *(f"- {escape_markdown(said)}" for said in protocols)]
+    lines = ["# OoD detection", "", f"- {_legend(resamples)}", *(f"- {for_markdown(said)}" for said in protocols)]
     for place in summary.places:
-        lines += ["", f"## {escape_markdown(place.name)}", "", f"{escape_markdown(place.note)}.", ""]
+        lines += ["", f"## {for_markdown(place.name)}", "", f"{for_markdown(place.note)}.", ""]
         lines.append(f"| Run | Score | {' | '.join(_head(column) for column in _SHOWN)} |")
         lines.append("|:--|:--|--:|--:|--:|")
         for line in ranked(summary, place):
             if place.name in line.estimates:
                 cells = [_cell(summary, line, place, column) for column in _SHOWN]
-                lines.append(
-                    f"| {escape_markdown(line.run)} | {escape_markdown(_marked(line))} | {' | '.join(cells)} |"
-                )
+                lines.append(f"| {for_markdown(line.run)} | {for_markdown(_marked(line))} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -41,17 +37,17 @@ def report_latex(summary: Summary) -> str:
     """Return a booktabs table: a line for each run and score, FPR95 ID-pos and AUROC for each set and mean."""
     places = summary.places
     spans = "".join(rf"\cmidrule(lr){{{2 * i + 3}-{2 * i + 4}}}" for i in range(len(places)))
-    heads = " & ".join(["", "", *(rf"\multicolumn{{2}}{{c}}{{{escape_latex(place.name)}}}" for place in places)])
+    heads = " & ".join(["", "", *(rf"\multicolumn{{2}}{{c}}{{{for_latex(place.name)}}}" for place in places)])
     names = " & ".join(["Run", "Score", *([r"FPR95$\downarrow$", r"AUROC$\uparrow$"] * len(places))])
     body = [
-        " & ".join([escape_latex(line.run), escape_latex(_marked(line)), *_latex_cells(summary, line)]) + r" \\"
+        " & ".join([for_latex(line.run), for_latex(_marked(line)), *_latex_cells(summary, line)]) + r" \\"
         for line in ranked(summary, summary.main_place)
     ]
     return (
         "\n".join(
             [
                 *(r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering"),
-                rf"\caption{{OoD detection, in per cent. {escape_latex(MEANING[FPR95_ID_POS])} "
+                rf"\caption{{OoD detection, in per cent. {for_latex(MEANING[FPR95_ID_POS])} "
                 r"$\pm$ is the sample standard deviation over seeds.}",
                 *(rf"\begin{{tabular}}{{ll{'rr' * len(places)}}}", r"\toprule", heads + r" \\", spans, names + r" \\"),
                 *(r"\midrule", *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"),
@@ -67,15 +63,14 @@ def _marked(line: Line) -> str:
 
 def report_csv(summary: Summary) -> str:
     """Return a row for each run, score and place in full precision, in [0, 1]; empty where there is no such number."""
-    text = io.StringIO()
     bounds = [f"{metric}_{end}" for metric in METRICS for end in ("low", "high")]
     heads = ["run", "score", "protocol", "place", "n_seeds", *_RATES, *(f"{name}_sd" for name in _RATES), *bounds]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heads)
-    for line in summary.lines:
-        for place, estimate in line.estimates.items():
-            writer.writerow([line.run, line.score, line.protocol, place, estimate.seeds, *_raw(estimate)])
-    return text.getvalue()
+    rows = [
+        [line.run, line.score, line.protocol, place, estimate.seeds, *_raw(estimate)]
+        for line in summary.lines
+        for place, estimate in line.estimates.items()
+    ]
+    return csv_text([heads, *rows])
 
 
 def _legend(resamples: int) -> str:
@@ -116,7 +111,7 @@ def _latex_cells(summary: Summary, line: Line) -> list[str]:
     return cells
 
 
-def _raw(estimate: Estimate) -> list[object]:
+def _raw(estimate: Estimate) -> list[str | float]:
     spread = ["" if estimate.spread is None else getattr(estimate.spread, name) for name in _RATES]
     bounds = [end for metric in METRICS for end in (estimate.intervals[metric] if estimate.intervals else ("", ""))]
     return [*(getattr(estimate.rates, name) for name in _RATES), *spread, *bounds]

@@ -6,14 +6,11 @@ keep test-time adaptive scores apart, and say which FPR95 they show.
 
 from __future__ import annotations
 
-import csv
-import io
-import re
-
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from mmood.escaping import csv_text, for_latex, for_markdown, visible
 from mmood.results.blocks import (
     AUROC,
     COLUMNS,
@@ -30,15 +27,12 @@ from mmood.results.blocks import (
 from mmood.results.model import ROW_FIELDS, Results
 from mmood.results.protocol import protocol_sentences
 
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {character: "\\" + character for character in "&%$#_{}"}
-
 
 def to_rich(results: Results) -> Table:
     """Return the table for a terminal of 80 columns or more: the scores side by side, set by set."""
     table = Table(
         title=_title(results),
-        caption=Text("\n".join(_legend(results, with_protocol=True))),
+        caption=Text("\n".join(map(visible, _legend(results, with_protocol=True)))),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
     )
@@ -52,9 +46,9 @@ def to_rich(results: Results) -> Table:
             table.add_row(Text(name.upper(), "bold"))
         for block in found:
             table.add_section()
-            table.add_row(Text.assemble((block.name, "bold cyan"), "\n", (block.note, "dim")))
+            table.add_row(Text.assemble((visible(block.name), "bold cyan"), "\n", (visible(block.note), "dim")))
             for label, cells in block.lines.items():
-                table.add_row(Text(f"  {label}"), *map(_screen_cell, cells))
+                table.add_row(Text(f"  {visible(label)}"), *map(_screen_cell, cells))
     return table
 
 
@@ -66,15 +60,16 @@ def _screen_cell(cell: Cell) -> Text:
 def to_markdown(results: Results) -> str:
     """Return a page with a table for the static scores, and one for the test-time adaptive scores if there are any."""
     heads = ("Set", "Score", *(f"{c.head} {c.below}".strip() + f" {_arrow(c)}" for c in COLUMNS))
-    lines = [f"# {_title(results)}", "", *(f"- {said}" for said in _legend(results, with_protocol=False))]
+    lines = [f"# {_title(results)}", "", *(f"- {for_markdown(said)}" for said in _legend(results, with_protocol=False))]
     for protocol, name in PROTOCOLS.items():
         found = blocks(results, protocol)
         if not found:
             continue
         if protocol != "static":
-            lines += ["", f"## {name.capitalize()}", "", *(f"- {said}" for said in protocol_sentences(results))]
+            said = [f"- {for_markdown(sentence)}" for sentence in protocol_sentences(results)]
+            lines += ["", f"## {name.capitalize()}", "", *said]
         lines += ["", *_markdown_table(heads, found)]
-        lines += ["", *(f"- {escape_markdown(block.name)}: {escape_markdown(block.note)}" for block in found)]
+        lines += ["", *(f"- {for_markdown(block.name)}: {for_markdown(block.note)}" for block in found)]
     return "\n".join(lines) + "\n"
 
 
@@ -94,10 +89,10 @@ def to_latex(results: Results, fpr: Column = FPR95_ID_POS) -> str:
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\caption{{{for_latex(caption)}}}",
         rf"\begin{{tabular}}{{l{'rr' * len(names)}}}",
         r"\toprule",
-        " & ".join(["", *(rf"\multicolumn{{2}}{{c}}{{{escape_latex(name)}}}" for name in names)]) + r" \\",
+        " & ".join(["", *(rf"\multicolumn{{2}}{{c}}{{{for_latex(name)}}}" for name in names)]) + r" \\",
         spans,
         " & ".join(["Score", *([r"FPR95$\downarrow$", r"AUROC$\uparrow$"] * len(names))]) + r" \\",
     ]
@@ -112,11 +107,7 @@ def to_latex(results: Results, fpr: Column = FPR95_ID_POS) -> str:
 
 def to_csv(results: Results) -> str:
     """Return every row with its raw numbers in full precision; an empty field is a variant or seed it does not have."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=ROW_FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.as_dict() for row in results.rows)
-    return text.getvalue()
+    return csv_text([ROW_FIELDS, *([*row.as_dict().values()] for row in results.rows)])
 
 
 def _title(results: Results) -> str:
@@ -142,7 +133,7 @@ def _arrow(column: Column) -> str:
 
 def _markdown_table(heads: tuple[str, ...], found: list[Block]) -> list[str]:
     rows = [
-        (escape_markdown(block.name), escape_markdown(label), *map(_markdown_cell, cells))
+        (for_markdown(block.name), for_markdown(label), *map(_markdown_cell, cells))
         for block in found
         for label, cells in block.lines.items()
     ]
@@ -155,11 +146,6 @@ def _markdown_table(heads: tuple[str, ...], found: list[Block]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]]]
 
 
-def escape_markdown(name: str) -> str:
-    """Return a name as text of Markdown, whatever it holds."""
-    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", name)
-
-
 def _latex_lines(found: dict[str, Block], names: list[str], fpr: Column) -> list[str]:
     labels = dict.fromkeys(label for block in found.values() for label in block.lines)
     shown = COLUMNS.index(fpr), COLUMNS.index(AUROC)
@@ -167,7 +153,7 @@ def _latex_lines(found: dict[str, Block], names: list[str], fpr: Column) -> list
     for label in labels:
         of_label = [found[name].lines.get(label) if name in found else None for name in names]
         numbers = [_latex_cell(cells[i]) if cells else "--" for cells in of_label for i in shown]
-        lines.append(" & ".join([escape_latex(label), *numbers]) + r" \\")
+        lines.append(" & ".join([for_latex(label), *numbers]) + r" \\")
     return lines
 
 
@@ -179,8 +165,3 @@ def _markdown_cell(cell: Cell) -> str:
 def _latex_cell(cell: Cell) -> str:
     text = rf"\textbf{{{cell.text}}}" if cell.best else cell.text
     return text if cell.spread is None else rf"{text}\,$\pm$\,{cell.spread}"
-
-
-def escape_latex(text: str) -> str:
-    """Return a text as LaTeX, whatever it holds."""
-    return "".join(_LATEX.get(character, character) for character in text)

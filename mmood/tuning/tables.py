@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 
+from mmood.console import console
+from mmood.escaping import visible
 from mmood.tuning.tuner import NLL, Choice
 
 
-def show(choices: Iterable[Choice], console: Console) -> None:
+def show(choices: Iterable[Choice]) -> None:
     """Print a table for each score, with every combination; the chosen one is marked."""
+    screen = console()
     for choice in choices:
-        console.print(_table(choice))
+        screen.print(_table(choice))
 
 
 def _table(choice: Choice) -> Table:
@@ -27,6 +29,10 @@ def _table(choice: Choice) -> Table:
     for number, (option, value) in enumerate(zip(choice.options, choice.values, strict=True)):
         chosen = number == choice.chosen
         shown = f"{100 * value:.2f}" if rate else f"{value:.4f}"
-        settings = [f"{option[key]:.6g}" if isinstance(option[key], float) else str(option[key]) for key in keys]
+        settings = [_setting(option[key]) for key in keys]
         table.add_row(*settings, shown, "chosen" if chosen else "", style="bold" if chosen else None)
     return table
+
+
+def _setting(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else visible(str(value))

@@ -8,11 +8,11 @@ from typing import Protocol
 import torch
 from jaxtyping import Float
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mmood.console import console
 from mmood.encoders.prompts import fill
 
 # From this many prompts on, encoding shows how far it is.
@@ -52,7 +52,7 @@ def embed_words(
     blocks = []
     title = f"encoding {len(words)} words x {len(templates)} prompts"
     silent = getattr(rank_zero_only, "rank", 0) != 0 or len(words) * len(templates) < LONG
-    for start in track(range(0, len(words), step), title, console=Console(stderr=True), disable=silent):
+    for start in track(range(0, len(words), step), title, console=console(stderr=True), disable=silent):
         part = words[start : start + step]
         prompts = [fill(template, word) for word in part for template in templates]
         texts = encode_text(prompts) if normalise_first else encode_text(prompts, normalise=False)

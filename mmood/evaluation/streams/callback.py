@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from mmood.console import progress_bar
 from mmood.data.catalog import EvaluationSet
 from mmood.evaluation.store import SetScores
-from mmood.evaluation.streams.evaluation import StreamResult, StreamRuns, StreamSet, stream_progress
+from mmood.evaluation.streams.evaluation import StreamResult, StreamRuns, StreamSet
 from mmood.evaluation.streams.files import write_stream
 from mmood.evaluation.streams.order import StreamOrder
 from mmood.evaluation.streams.runner import StreamName, StreamScores, run_stream
@@ -87,9 +87,8 @@ def predict_streams(
     for name, score in module.stream_scores():
         stream = StreamName(name, "predict", settings.seeds[0])
         score.reset(stream.seed)
-        with stream_progress(f"stream {name}", len(order), quiet) as progress:
-            done = partial(progress, f"stream {name}")
-            columns.append(run_stream(score, stream, source, order, settings.batch_size, done).score)
+        with progress_bar(f"stream {name}", len(order), quiet) as bar:
+            columns.append(run_stream(score, stream, source, order, settings.batch_size, bar.advance).score)
     names = (*scores.names, *(name for name, _ in module.stream_scores()))
     return replace(scores, names=names, scores=np.column_stack([scores.scores, *columns]))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
 from jaxtyping import Int64
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmood.console import Bar, progress_bar
 from mmood.errors import MmoodError
 from mmood.evaluation.streams.order import StreamOrder, stream_order, subsample
 from mmood.evaluation.streams.purity import SIDES, purity
@@ -22,8 +20,6 @@ from mmood.metrics.functional import OoDMetrics, ood_metrics
 from mmood.metrics.gather import gathered_objects
 from mmood.scores.test_time.base import AbstractStreamScore
 from mmood.shards.index import Keys
-
-Advance = Callable[[str, int], object]
 
 
 @dataclass(frozen=True)
@@ -98,10 +94,10 @@ class StreamRuns:
         own_units = self._units()[rank::world]
         images = sum(sum(entry.sizes(self.settings)) for _, _, sets in own_units for entry in sets)
         share = f" (rank 0 of {world})" if world > 1 else ""
-        with stream_progress(f"streams{share}", images, quiet or rank > 0) as advance:
+        with progress_bar(f"streams{share}", images, quiet or rank > 0) as bar:
             try:
                 for score, seed, sets in own_units:
-                    own += self._run(score, seed, sets, advance)
+                    own += self._run(score, seed, sets, bar)
             except MmoodError as error:
                 # The other ranks wait in the gather below: all of them end with the same sentence.
                 fault = str(error)
@@ -117,14 +113,14 @@ class StreamRuns:
         chains = [self.sets] if self.settings.carry else [[entry] for entry in self.sets]
         return [(score, seed, chain) for score in self.scores for seed in self.settings.seeds for chain in chains]
 
-    def _run(self, name: str, seed: int, sets: Sequence[StreamSet], advance: Advance) -> list[StreamResult]:
+    def _run(self, name: str, seed: int, sets: Sequence[StreamSet], bar: Bar) -> list[StreamResult]:
         score = self.scores[name]
         score.reset(seed)
         results = []
         seen = [np.empty(0, dtype=np.bool_)]
         for entry in sets:
             stream, order = StreamName(name, entry.name, seed), self._order(entry, seed)
-            done = partial(advance, f"stream {stream}")
+            done = partial(bar.advance, title=f"stream {stream}")
             scores = run_stream(score, stream, entry.source, order, self.settings.batch_size, done)
             check_complete(stream, scores.order, entry.sizes(self.settings))
             self.keep(scores, entry)
@@ -137,12 +133,3 @@ class StreamRuns:
 
     def _order(self, entry: StreamSet, seed: int) -> StreamOrder:
         return stream_order(*entry.keys, seed, self.settings.order, self.settings.ratio)
-
-
-@contextmanager
-def stream_progress(start: str, images: int, quiet: bool) -> Iterator[Advance]:
-    """Yield what is told of each step: the stream under way, and the number of images that it took."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        task = progress.add_task(start, total=images)
-        yield lambda stream, n: progress.update(task, description=stream, advance=n)

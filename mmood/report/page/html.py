@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from mmood.escaping import for_html
 
 NOTHING = "\u2013"  # stands where there is no value
 _VOID = frozenset({"meta", "img", "br"})
@@ -22,14 +23,14 @@ def element(name: str, children: str | Iterable[str] = (), attributes: Mapping[s
     >>> element("b", "<x>", {"title": '"'})
     '<b title="&quot;">&lt;x&gt;</b>'
     """
-    written = "".join(f' {key}="{html.escape(value)}"' for key, value in (attributes or {}).items())
+    written = "".join(f' {key}="{for_html(value)}"' for key, value in (attributes or {}).items())
     content = join([children] if isinstance(children, str) else children)
     return Html(f"<{name}{written}>" if name in _VOID else f"<{name}{written}>{content}</{name}>")
 
 
 def join(parts: Iterable[str]) -> Html:
     """Return the parts after one another, each escaped unless it is markup."""
-    return Html("".join(part if isinstance(part, Html) else html.escape(part, quote=False) for part in parts))
+    return Html("".join(part if isinstance(part, Html) else for_html(part) for part in parts))
 
 
 def div(css: str, children: str | Iterable[str]) -> Html:

@@ -1,0 +1,48 @@
+"""Tables and progress on the screen."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TextIO, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mmood.escaping import visible
+from mmood.output import lasting
+
+
+def console(stderr: bool = False) -> Console:
+    """Return a console for tables and progress, to which a text is only a text: no markup, no emoji codes."""
+    stream = lasting(sys.stderr if stderr else sys.stdout)
+    return Console(file=cast("TextIO", stream), markup=False, emoji=False, highlight=False)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A line of progress under way."""
+
+    progress: Progress
+    task: TaskID
+
+    def advance(self, amount: int, title: str | None = None) -> None:
+        """Go on by an amount; with a title, say what is worked on now."""
+        self.progress.update(self.task, advance=amount, description=None if title is None else visible(title))
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, total: int, quiet: bool = False, transient: bool = False) -> Iterator[Bar]:
+    """Yield a line of progress on standard error.
+
+    Args:
+        title: what is worked on.
+        total: when it is done.
+        quiet: show nothing.
+        transient: take the line away at the end.
+    """
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=transient) as progress:
+        yield Bar(progress, progress.add_task(visible(title), total=total))
