@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mmood.cli.commands import run
 from mmood.configuration.tools import ToolParser
 from mmood.console import console
 from mmood.demo import pretrain, world
@@ -94,13 +95,8 @@ TESTED = ("zeroshot", "plp", "linear", "align")
 """The runs of the last table and of the report; the first is what the others are compared with."""
 
 
-def main(argv: list[str], run: Callable[[list[str]], int]) -> int:
-    """Run `mmood demo`; return the exit code of the first command that fails.
-
-    Args:
-        argv: the arguments after the command's name.
-        run: runs `mmood` with its arguments.
-    """
+def main(argv: list[str]) -> int:
+    """Run `mmood demo` with the arguments after the command's name; return the exit code of the first that fails."""
     options = _parser().parse_args(argv)
     if options.size < _LEAST:
         raise MmoodError(
@@ -110,11 +106,11 @@ def main(argv: list[str], run: Callable[[list[str]], int]) -> int:
     screen = console()
     build(options.out, options.size, Recipe(seed=options.seed, steps=options.steps))
     for stage in STAGES:
-        if code := _run(run, screen, stage.title, stage.arguments(options.out)):
+        if code := _run(screen, stage.title, stage.arguments(options.out)):
             return code
     runs = [str(options.out / "runs" / name) for name in TESTED]
     report = ["report", *runs, "--out", str(options.out / "report.html")]
-    if code := _run(run, screen, "All of them side by side", report):
+    if code := _run(screen, "All of them side by side", report):
         return code
     screen.print()
     screen.print(_table(options.out / "runs"))
@@ -122,7 +118,7 @@ def main(argv: list[str], run: Callable[[list[str]], int]) -> int:
     return 0
 
 
-def _run(run: Callable[[list[str]], int], screen: Console, title: str, arguments: list[str]) -> int:
+def _run(screen: Console, title: str, arguments: list[str]) -> int:
     screen.print(f"\n{title}", style="bold")
     screen.print(f"$ {shlex.join(['mmood', *arguments])}", style="green", soft_wrap=True)
     return run(arguments)
@@ -173,8 +169,8 @@ def _bars() -> Iterator[world.Progress]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
-        prog="mmood demo",
-        description="The whole loop on an embedded world, without a download: renders sets of images, pre-trains a "
+        "demo",
+        "The whole loop on an embedded world, without a download: renders sets of images, pre-trains a "
         "tiny CLIP on captions of them, and runs the commands that a user would type. What is there already is kept.",
     )
     parser.add_argument(

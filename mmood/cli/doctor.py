@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmood import __version__
+from mmood.configuration.tools import ToolParser
 from mmood.console import console
 from mmood.errors import MmoodError
 from mmood.escaping import visible
@@ -38,7 +39,8 @@ class Finding(NamedTuple):
 def main(arguments: list[str]) -> int:
     """Print the report; returns 0 if everything that was asked for would run, else 1."""
     if set(arguments) & {"--help", "-h"}:
-        print("usage: mmood doctor [--config NAME ...] [settings as for `mmood test`]")
+        about = "Say what works here and, with a config, whether it would run. Exit code 1: it would not."
+        ToolParser("doctor", about, usage="[--config NAME] [flags of mmood test]").print_help()
         return 0
     table = Table(title=f"mmood {__version__} doctor", title_justify="left", show_lines=False)
     for column in ("what", "status", "detail"):

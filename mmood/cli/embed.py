@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from mmood.configuration.lightning import DetectorCLI, parsed
+from mmood.configuration.tools import ToolParser
 from mmood.data.datamodule import OoDDataModule
 from mmood.encoders import AbstractEncoder
 from mmood.errors import MmoodError, unknown
@@ -96,13 +97,11 @@ class _Encoding(LightningModule):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mmood embed",
-        usage="mmood embed --config NAME [--sets NAME ...] [--dtype TYPE] [flags of mmood test]",
-        description="Encode every set of a config once: later runs of test, validate and fit read features, no images.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = ToolParser(
+        "embed",
+        "Encode every set of a config once: later runs of test, validate and fit read features, no images.",
+        usage="--config NAME [--sets NAME ...] [--dtype TYPE] [flags of mmood test]",
+        examples=_EXAMPLES,
     )
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="only these sets of the config")
     parser.add_argument("--dtype", choices=list(DTYPES), default="fp32", help="type on disk (default: %(default)s)")

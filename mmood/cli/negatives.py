@@ -31,10 +31,9 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
-        prog="mmood negatives",
-        description="Mine the negative labels of a score in a config: `mmood negatives --config NAME --out FILE ...`. "
+        "negatives",
+        "Mine the negative labels of a score in a config: `mmood negatives --config NAME --out FILE ...`. "
         "All other settings are those of `mmood test`.",
-        allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file to write")
     parser.add_argument("--score", metavar="NAME", help="which of model.scores (default: the first that mines)")

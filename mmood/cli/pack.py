@@ -52,10 +52,9 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
-        prog="mmood pack",
-        description="Make sets of shards (tar files with an index.json), index shards that exist, verify them.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "pack",
+        "Make sets of shards (tar files with an index.json), index shards that exist, verify them.",
+        examples=_EXAMPLES,
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--folder", type=Path, help="pack the images of a folder; its subfolders are the classes")
@@ -70,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--download", action="store_true", help="let torchvision fetch its files first")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line, by label")
     parser.add_argument("--source", default="", help="where the images come from, in words; kept in the index")
-    parser.add_argument("--shard-size", type=int, default=5000, help="samples per shard (default: %(default)s)")
+    parser.add_argument(
+        "--shard_size", "--shard-size", type=int, default=5000, help="samples per shard (default: %(default)s)"
+    )
     parser.add_argument("--shuffle", type=int, metavar="SEED", help="pack in a random order fixed by the seed; a "
                         "training set needs it, since training shuffles only within a buffer")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

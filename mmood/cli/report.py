@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmood.configuration.tools import ToolParser
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
 from mmood.output import say
@@ -64,12 +65,11 @@ def write_report(folders: Sequence[Path], out: Path, resamples: int = 1000) -> l
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="mmood report",
-        description="One page for several runs: numbers with intervals, paired comparisons, curves, the hardest "
+    parser = ToolParser(
+        "report",
+        "One page for several runs: numbers with intervals, paired comparisons, curves, the hardest "
         "images, settings side by side. The page is one file that loads nothing; .md, .tex and .csv stand beside it.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=_EXAMPLE,
     )
     parser.add_argument("run", nargs="+", type=Path, help="run folder; the first is what the others are compared with")
     parser.add_argument("--out", type=Path, help="file of the page (default: report.html in the first run folder)")

@@ -72,12 +72,10 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
-        prog="mmood tune",
-        usage="mmood tune --config NAME --grid '{SCORE: {SETTING: [VALUE, ...]}}' [flags of mmood test]",
-        description="Choose settings of scores on validation sets, and write them as a config for `mmood test`.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "tune",
+        "Choose settings of scores on validation sets, and write them as a config for `mmood test`.",
+        usage="--config NAME --grid '{SCORE: {SETTING: [VALUE, ...]}}' [flags of mmood test]",
+        examples=_EXAMPLES,
     )
     parser.add_argument("--grid", required=True, metavar="YAML", help="what to try: score -> setting -> values; every "
                         "combination within a score; `temperature: fitted` is the one of least negative log-likelihood "

@@ -1,4 +1,4 @@
-"""The argument parser of the tools beside LightningCLI."""
+"""The argument parser of the commands beside LightningCLI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,24 @@ from mmood.errors import MmoodError
 
 
 class ToolParser(argparse.ArgumentParser):
-    """An ArgumentParser that answers bad arguments in a sentence, without its usage."""
+    """An ArgumentParser that answers bad arguments in a sentence, without its usage.
+
+    Args:
+        command: the name of the command.
+        description: what it does.
+        usage: what to type behind the command's name, where argparse's own usage would leave something out.
+        examples: shown below the flags as they are.
+    """
+
+    def __init__(self, command: str, description: str, usage: str | None = None, examples: str | None = None) -> None:
+        super().__init__(
+            prog=f"mmood {command}",
+            usage=None if usage is None else f"mmood {command} {usage}",
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as MmoodError."""

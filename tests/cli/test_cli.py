@@ -1,14 +1,19 @@
 """The command line as a user meets it: help without weight, sentences instead of tracebacks, exit codes."""
 
+import contextlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mmood.cli.commands import COMMANDS
 from mmood.cli.main import main
+from mmood.cli.stages import settings
 from mmood.configuration.config_files import available, installed_folder
 from mmood.configuration.lightning import parsed
+from mmood.modules import AbstractDetector
 
 
 def answer(arguments, capsys) -> tuple[int, str]:
@@ -32,9 +37,43 @@ def test_help_and_version_answer_without_torch():
     assert "vitb16_zeroshot.yaml" in finished.stdout
 
 
-def test_help_of_a_command_names_its_settings(capsys):
+SCREEN = 50
+
+
+@pytest.fixture(scope="module")
+def known() -> set[str]:
+    """Every key of a config, and what stands beside one."""
+    cli = parsed(["--config", "vitb16_zeroshot.yaml", "--data.root", "x"])
+    return {*cli.parser.get_defaults().keys(), "config", "ckpt_path"}
+
+
+@pytest.mark.parametrize("stage", ["test", "fit", "validate", "predict"])
+def test_help_of_a_stage_is_one_screen_and_names_flags_that_exist(stage, known, capsys):
+    assert main([stage, "--config", "x", "--help"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) < SCREEN
+    assert max(map(len, shown)) <= 120
+    flags = [row.flags.split()[0].lstrip("-") for rows in settings(stage).values() for row in rows]
+    assert [flag for flag in flags if not flag.startswith("model") and flag not in known] == []
+    models = AbstractDetector.__subclasses__()
+    accepted = {name for model in models for name in inspect.signature(model).parameters}
+    assert [flag for flag in flags if flag.startswith("model.") and flag.split(".")[1] not in accepted] == []
+
+
+@pytest.mark.parametrize(
+    "command", [name for name, command in COMMANDS.items() if command.module != COMMANDS["test"].module]
+)
+def test_help_of_a_tool_is_one_screen(command, capsys):
+    with contextlib.suppress(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert f"usage: mmood {command}" in shown
+    assert len(shown.splitlines()) < SCREEN
+
+
+def test_all_settings_of_a_command_are_listed_on_request(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["test", "--help"])
+        main(["test", "--help", "all"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     for key in ("--data.root", "--data.batch_size", "--trainer.devices", "--run_dir", "--evaluation.save_scores"):

@@ -1,0 +1,67 @@
+"""The commands of `mmood`: what each is for, and where it is; a command is imported when it is run."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+from mmood.errors import unknown
+
+_STAGES = "mmood.cli.stages"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command.
+
+    Attributes:
+        arguments: the least that a user types behind its name.
+        purpose: what it does, in a line.
+        module: the module whose `main` takes the arguments behind the name and returns the exit code; that of the
+            stages takes their name too.
+    """
+
+    arguments: str
+    purpose: str
+    module: str = _STAGES
+
+
+GROUPS: dict[str, dict[str, Command]] = {
+    "Score and test": {
+        "test": Command("--config NAME", "score the test sets; report AUROC, AUPR and both FPR95"),
+        "predict": Command("--config NAME --data.predict PATH", "score images without labels, a row each"),
+        "validate": Command("--config NAME", "score the validation sets"),
+    },
+    "Train": {
+        "fit": Command("--config NAME", "train a probe or fine-tune both towers"),
+        "tune": Command("--config NAME --grid GRID", "choose settings of scores on validation sets", "mmood.cli.tune"),
+    },
+    "Data": {
+        "pack": Command("--out SET --folder IMAGES", "make, index and verify WebDataset shards", "mmood.cli.pack"),
+        "embed": Command("--config NAME", "encode every set once; later runs read features", "mmood.cli.embed"),
+        "negatives": Command("--config NAME --out FILE", "mine negative labels into a file", "mmood.cli.negatives"),
+    },
+    "Compare": {
+        "report": Command("RUN [RUN ...]", "put runs side by side in one page", "mmood.cli.report"),
+    },
+    "Look around": {
+        "demo": Command("", "everything, on a small world of its own; no download", "mmood.cli.demo"),
+        "doctor": Command("[--config NAME]", "what works here, and whether a config would run", "mmood.cli.doctor"),
+        "configs": Command("", "the configs that come with mmood", "mmood.cli.configs"),
+    },
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command with its arguments, the command's name first; return the exit code.
+
+    Raises:
+        MmoodError: there is no such command, or bad input.
+    """
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise unknown("command", name, COMMANDS)
+    module = COMMANDS[name].module
+    code: int = importlib.import_module(module).main(arguments if module == _STAGES else rest)
+    return code

@@ -1,0 +1,109 @@
+"""`mmood test`, `fit`, `validate` and `predict`: their help on one screen, and the way to LightningCLI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmood.cli.commands import COMMANDS
+
+EVALUATES = frozenset({"test", "validate", "predict"})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A line of the help.
+
+    Attributes:
+        flags: as a user types them, with a word for the value.
+        meaning: in a line.
+        only: the stages that it matters for.
+    """
+
+    flags: str
+    meaning: str
+    only: frozenset[str] = EVALUATES | {"fit"}
+
+
+_TESTS = frozenset({"test", "validate"})
+
+SECTIONS: dict[str, list[Setting]] = {
+    "What to run": [
+        Setting("--config NAME", "a path, a file in ./configs, or one of `mmood configs`; flags win over it"),
+        Setting("--ckpt_path FILE", "a checkpoint; it knows its settings and needs no config", EVALUATES),
+        Setting("--ckpt_path FILE", "go on training from this checkpoint", frozenset({"fit"})),
+    ],
+    "Data": [
+        Setting("--data.root FOLDER", "where the sets lie"),
+        Setting("--data.benchmark NAME", "imagenet-mos, imagenet-openood, cifar10 or cifar100", _TESTS),
+        Setting("--data.id SET", "the ID test set", frozenset({"test"})),
+        Setting("--data.ood '{far: [SET]}'", "the OoD test sets, by group", frozenset({"test"})),
+        Setting("--data.predict PATH", "a folder of images, one image, or a set", frozenset({"predict"})),
+        Setting("--data.train SET", "the training set", frozenset({"fit"})),
+        Setting(
+            "--data.val.id SET",
+            "the ID validation set, or a fraction of train such as 0.01",
+            frozenset({"fit", "validate"}),
+        ),
+        Setting("--data.class_names FILE", "one class a line, or the name of a list"),
+        Setting("--data.batch_size N", "images per batch and device"),
+        Setting("--data.features MODE", "auto, off, or a folder of features from `mmood embed`"),
+        Setting("--data.loader.workers N", "processes that decode images"),
+        Setting("--data.loader.on_error skip", "leave out broken images, and list them"),
+    ],
+    "Model": [
+        Setting("--model CLASS", "ZeroShot, LinearProbe, PseudoLabelProbe, AlignmentFineTune, CrossEntropyFineTune"),
+        Setting("--model.encoder.name NAME", "such as ViT-L-14/openai, local-dir:FOLDER, hf-hub:OWNER/MODEL"),
+        Setting("--model.prompts TEMPLATES", "such as 'a photo of a {}', or openai-80"),
+        Setting("--model.scores.NAME CLASS", "one more score; its settings: --model.scores.NAME.SETTING VALUE"),
+        Setting("--model.weight_interpolation '[0, 1]'", "WiSE-FT, of fine-tuned weights", _TESTS),
+        Setting("--model.optimizer.lr RATE", "of the optimiser, whose class the config names", frozenset({"fit"})),
+    ],
+    "Evaluation": [
+        Setting("--evaluation.save_scores false", "keep no scores of single images", _TESTS),
+        Setting("--evaluation.stream.order ORDER", "of test-time streams: shuffled, id-first, ood-first", _TESTS),
+        Setting("--evaluation.stream.seeds '[0, 1, 2]'", "of test-time streams; each runs once for every seed", _TESTS),
+    ],
+    "Run": [
+        Setting("--name NAME", "of the run: it writes to runs/NAME/VERSION"),
+        Setting("--run_dir FOLDER", "the folder of the run, in place of runs/NAME/VERSION"),
+        Setting("--seed_everything N", "of whatever is random"),
+        Setting("--trainer.max_epochs N", "epochs to train", frozenset({"fit"})),
+        Setting("--trainer.devices N", "processes, one for each device; a strategy: --trainer.strategy ddp"),
+        Setting("--trainer.precision TYPE", "32-true, bf16-mixed or 16-mixed; scores stay float32"),
+    ],
+}
+
+_MORE = """\
+More
+  mmood {stage} --help all             every setting, those of Lightning's trainer included
+  mmood {stage} --model.help CLASS     the settings of a model
+  mmood {stage} ... --print_config     all settings as a config, resolved
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run a stage with its arguments, the stage's name first; return the exit code."""
+    stage, *rest = arguments
+    asked = next((place for place, word in enumerate(rest) if word in ("--help", "-h")), None)
+    if asked is not None:
+        if rest[asked + 1 : asked + 2] != ["all"]:
+            print(_help(stage), end="")
+            return 0
+        arguments = [stage, "--help"]
+    from mmood.configuration.lightning import run
+
+    return run(arguments)
+
+
+def settings(stage: str) -> dict[str, list[Setting]]:
+    """Return the sections of a stage's help."""
+    chosen = {title: [row for row in rows if stage in row.only] for title, rows in SECTIONS.items()}
+    return {title: rows for title, rows in chosen.items() if rows}
+
+
+def _help(stage: str) -> str:
+    command = COMMANDS[stage]
+    lines = [f"mmood {stage} {command.arguments} ...", "", f"  {command.purpose}", ""]
+    for title, rows in settings(stage).items():
+        lines += [title, *(f"  {row.flags:37} {row.meaning}" for row in rows), ""]
+    return "\n".join(lines) + _MORE.format(stage=stage)
