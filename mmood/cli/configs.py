@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmood.configuration.config_files import available
 from mmood.configuration.tools import ToolParser
-from mmood.output import say
+from mmood.output.printing import say
 
 
 def main(arguments: list[str]) -> int:

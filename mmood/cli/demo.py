@@ -17,10 +17,10 @@ from rich.table import Table
 
 from mmood.cli.commands import run
 from mmood.configuration.tools import ToolParser
-from mmood.console import console
 from mmood.demo import pretrain, world
 from mmood.demo.pretrain import Recipe
 from mmood.errors import MmoodError
+from mmood.output.console import console
 from mmood.results.model import Results
 from mmood.results.serialisation import read_results
 

@@ -16,10 +16,10 @@ from rich.text import Text
 
 from mmood import __version__
 from mmood.configuration.tools import ToolParser
-from mmood.console import console
 from mmood.errors import MmoodError
-from mmood.escaping import visible
-from mmood.output import say
+from mmood.output.console import console
+from mmood.output.escaping import visible
+from mmood.output.printing import say
 
 if TYPE_CHECKING:
     from mmood.shards.index import SetIndex

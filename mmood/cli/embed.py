@@ -18,7 +18,7 @@ from mmood.features.access import MOST_IMAGES
 from mmood.features.encoding import PART, Ranks, SetEncoder
 from mmood.features.store import DTYPES, Dtype
 from mmood.features.stores import OFF, FeatureStores
-from mmood.output import say
+from mmood.output.printing import say
 from mmood.shards.index import SetIndex
 
 _EXAMPLES = """\

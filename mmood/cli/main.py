@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from mmood import __version__
 from mmood.cli.commands import GROUPS, run
 from mmood.errors import MmoodError
-from mmood.output import complain, lasting_output
+from mmood.output.printing import complain, lasting_output
 from mmood.runs.launched import follow_parent, lost_peer
 from mmood.runs.requeue import listen
 

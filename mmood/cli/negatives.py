@@ -8,10 +8,10 @@ from pathlib import Path
 from rich.table import Table
 
 from mmood.configuration.tools import ToolParser
-from mmood.console import console
 from mmood.errors import MmoodError, unknown
-from mmood.escaping import visible
-from mmood.output import say
+from mmood.output.console import console
+from mmood.output.escaping import visible
+from mmood.output.printing import say
 from mmood.words.lists import NegativeList, NegativePart
 
 

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from mmood.configuration.tools import ToolParser
-from mmood.console import progress_bar
 from mmood.errors import MmoodError
-from mmood.output import say
+from mmood.output.console import progress_bar
+from mmood.output.printing import say
 from mmood.shards.index import SetIndex
 from mmood.shards.indexing import index_folder, verify_folder
 from mmood.shards.inputs import PackInput, from_folder, from_list, from_torchvision

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmood.configuration.tools import ToolParser
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
-from mmood.output import say
+from mmood.output.printing import say
 from mmood.report.files import report_csv, report_latex, report_markdown
 from mmood.report.page.document import to_html
 from mmood.report.runs import load_runs

@@ -12,13 +12,13 @@ from lightning.pytorch import Trainer
 
 from mmood.configuration.lightning import DetectorCLI, parsed
 from mmood.configuration.tools import ToolParser
-from mmood.console import progress_bar
 from mmood.data.catalog import EvaluationSet
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.features.stores import FeatureStores
 from mmood.modules.base import AbstractDetector
-from mmood.output import say
+from mmood.output.console import progress_bar
+from mmood.output.printing import say
 from mmood.runs.checkpoints import read_checkpoint, stored_config
 from mmood.shards.hashes import Hashes, image_hashes
 from mmood.tuning.criteria import CRITERIA, HELD_OUT_CLASSES

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mmood.console import console
 from mmood.data.datamodule import EvaluationSet, OoDDataModule
 from mmood.errors import MmoodError
 from mmood.evaluation.figures import log_figures
@@ -26,7 +25,8 @@ from mmood.metrics.functional import Rates, accuracy, mean_rates, ood_metrics
 from mmood.metrics.gather import gathered_objects
 from mmood.modules.base import AbstractDetector, limited
 from mmood.modules.evaluated import Evaluated
-from mmood.output import say
+from mmood.output.console import console
+from mmood.output.printing import say
 from mmood.results.blocks import label
 from mmood.results.model import IdRow, ResultRow, Results, build_results, joined_results
 from mmood.results.serialisation import write_results

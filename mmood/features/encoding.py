@@ -16,7 +16,6 @@ from lightning.pytorch import Trainer
 from PIL.Image import Image
 from torch import Tensor
 
-from mmood.console import Bar, progress_bar
 from mmood.encoders.base import AbstractEncoder, ImageTransform
 from mmood.errors import MmoodError
 from mmood.features.parts import PartFolder, PartPlan
@@ -35,6 +34,7 @@ from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.plan import bounds
 from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import seeded
+from mmood.output.console import Bar, progress_bar
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.sources import ShardSource
 

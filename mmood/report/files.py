@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmood.escaping import csv_text, for_latex, for_markdown
+from mmood.output.escaping import csv_text, for_latex, for_markdown
 from mmood.report.summary import Estimate, Line, Place, Summary, ranked
 from mmood.report.uncertainty import METRICS
 from mmood.results.blocks import AUROC, FPR95_ID_POS, FPR95_OOD_POS, MEANING, PROTOCOLS, Column, percent

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mmood.escaping import csv_text, for_latex, for_markdown, visible
+from mmood.output.escaping import csv_text, for_latex, for_markdown, visible
 from mmood.results.blocks import (
     AUROC,
     COLUMNS,

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from mmood.console import console
-from mmood.escaping import visible
+from mmood.output.console import console
+from mmood.output.escaping import visible
 from mmood.tuning.tuner import NLL, Choice
 
 

@@ -12,8 +12,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mmood.console import console
 from mmood.encoders.prompts import fill
+from mmood.output.console import console
 
 # From this many prompts on, encoding shows how far it is.
 LONG = 5000

@@ -10,7 +10,6 @@ import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from mmood.console import progress_bar
 from mmood.data.catalog import EvaluationSet
 from mmood.evaluation.store import SetScores
 from mmood.evaluation.streams.evaluation import StreamResult, StreamRuns, StreamSet
@@ -22,6 +21,7 @@ from mmood.evaluation.streams.source import Rows, StreamSource
 from mmood.evaluation.streams.spill import Spill
 from mmood.features.store import StoredFeatures
 from mmood.modules.base import AbstractDetector
+from mmood.output.console import progress_bar
 from mmood.results.blocks import label
 from mmood.results.model import ResultRow
 

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int64
 
-from mmood.console import Bar, progress_bar
 from mmood.errors import MmoodError
 from mmood.evaluation.streams.order import StreamOrder, stream_order, subsample
 from mmood.evaluation.streams.purity import SIDES, purity
@@ -18,6 +17,7 @@ from mmood.evaluation.streams.settings import StreamSettings
 from mmood.evaluation.streams.source import StreamSource
 from mmood.metrics.functional import OoDMetrics, ood_metrics
 from mmood.metrics.gather import gathered_objects
+from mmood.output.console import Bar, progress_bar
 from mmood.scores.test_time.base import AbstractStreamScore
 from mmood.shards.index import Keys
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mmood.escaping import for_html
+from mmood.output.escaping import for_html
 
 NOTHING = "\u2013"  # stands where there is no value
 _VOID = frozenset({"meta", "img", "br"})

@@ -13,8 +13,8 @@ import pytest
 from rich.table import Table
 
 from mmood.cli.main import main
-from mmood.console import console, progress_bar
-from mmood.output import LastingOutput, complain, lasting_output, say
+from mmood.output.console import console, progress_bar
+from mmood.output.printing import LastingOutput, complain, lasting_output, say
 
 FULL = Path("/dev/full")
 

@@ -11,8 +11,8 @@ from typing import TextIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mmood.escaping import visible
-from mmood.output import lasting
+from mmood.output.escaping import visible
+from mmood.output.printing import lasting
 
 
 def console(stderr: bool = False) -> Console:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from mmood.escaping import csv_text, for_csv, for_html, for_latex, for_markdown, visible
+from mmood.output.escaping import csv_text, for_csv, for_html, for_latex, for_markdown, visible
 
 HOSTILE = ["\x1b[31mred", "a\nb", "\x9b2J", "\u202egpj.exe", "caf\udce9", "\x00", "\r", "\u2028", "\x7f", "\ufeffname"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast, final
 
-from mmood.escaping import visible
+from mmood.output.escaping import visible
 
 
 @final
