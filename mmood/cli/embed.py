@@ -14,8 +14,8 @@ from mmood.configuration.tools import ToolParser
 from mmood.data.datamodule import OoDDataModule
 from mmood.encoders import AbstractEncoder
 from mmood.errors import MmoodError, unknown
-from mmood.features.access import MOST_IMAGES
 from mmood.features.encoding import PART, Ranks, SetEncoder
+from mmood.features.provider import MOST_IMAGES
 from mmood.features.store import DTYPES, Dtype
 from mmood.features.stores import OFF, FeatureStores
 from mmood.output.printing import say

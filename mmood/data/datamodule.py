@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Literal, Protocol
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -14,9 +15,10 @@ from mmood.data.predict import PredictSet, find_predict_set
 from mmood.data.settings import DataPlan, ValSettings, check_distinct, resolve
 from mmood.encoders.base import ImageTransform
 from mmood.errors import MmoodError
-from mmood.features.access import FeatureAccess, ReadsFeatures, TrainsOnFeatures
-from mmood.features.loader import FeatureLoader, FeatureTrainLoader
+from mmood.features.loader import FeatureLoader, FeatureTrainLoader, TrainingRows
+from mmood.features.provider import Encoding, FeatureProvider, LabelledSet
 from mmood.features.store import StoredFeatures
+from mmood.features.stores import FeatureStores
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.plan import held_out
 from mmood.loading.position import TrainState
@@ -25,7 +27,7 @@ from mmood.loading.train import TrainLoader
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.sources import SampleSource, ShardSource
 
-__all__ = ["EvaluationSet", "EvaluationStage", "OoDDataModule", "TransformSource"]
+__all__ = ["Consumer", "EvaluationSet", "EvaluationStage", "OoDDataModule"]
 
 EvaluationStage = Literal["validate", "test"]
 EvaluationLoader = EvalLoader | FeatureLoader
@@ -34,12 +36,17 @@ _LOADER = LoaderSettings()
 _NO_VAL = ValSettings()
 
 
-@runtime_checkable
-class TransformSource(Protocol):
-    """A module that knows how images become its input."""
+class Consumer(Protocol):
+    """What data must know of the model that they are for."""
 
     def image_transform(self, train: bool) -> ImageTransform:
         """Return the evaluation transform, or the training transform."""
+
+    def stored_features(self, indices: Mapping[str, SetIndex]) -> dict[str, StoredFeatures]:
+        """Return the features to read in place of the images of sets under evaluation; every rank must call this."""
+
+    def training_rows(self) -> TrainingRows | None:
+        """Return the stored features to train on, with their targets; None to train on images."""
 
 
 class OoDDataModule(LightningDataModule):
@@ -92,11 +99,20 @@ class OoDDataModule(LightningDataModule):
         self.plan: DataPlan = resolve(benchmark, id, ood, class_names)
         self.features = features
         self.catalog = Catalog(root, loader.pipes)
-        self._features = FeatureAccess(features, batch_size, loader)
-        # What scores were fitted on, for the provenance: shots and transform -> identity.
-        self.banks: dict[tuple[int | None, str], dict[str, object]] = {}
+        self._consumer: Consumer | None = None
         self._train_loader: TrainLoader | FeatureTrainLoader | None = None
         self._resume_at: TrainState | None = None
+
+    def connect(self, consumer: Consumer) -> None:
+        """Read the data for this model from now on; a detector in a Trainer does this by itself."""
+        self._consumer = consumer
+
+    def provider(self, encoding: Encoding) -> FeatureProvider:
+        """Return what gives the features of these sets to a run; sets are found and checked when they are asked for."""
+        stores = FeatureStores(self.features)
+        return FeatureProvider(
+            encoding, stores, self.batch_size, self.loader, self._labelled_train, self._labelled_validation
+        )
 
     def setup(self, stage: str) -> None:
         """Find every set that the stage (fit, validate, test, predict) reads, and check it; no image is read."""
@@ -156,9 +172,9 @@ class OoDDataModule(LightningDataModule):
         return loader
 
     def _new_train_loader(self) -> TrainLoader | FeatureTrainLoader:
-        module: object = None if self.trainer is None else self.trainer.lightning_module
-        if isinstance(module, TrainsOnFeatures):
-            return FeatureTrainLoader(module.training_rows(), self.loader.seed, *self._rank_and_world())
+        rows = None if self._consumer is None else self._consumer.training_rows()
+        if rows is not None:
+            return FeatureTrainLoader(rows, self.loader.seed, *self._rank_and_world())
         index = self.catalog.index(self._train_name())
         decoder = Decoder(self._transform(train=True), self._classes(index))
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
@@ -177,42 +193,6 @@ class OoDDataModule(LightningDataModule):
             self._resume_at = state_dict.get("train")
         elif "train" in state_dict:
             self._train_loader.load_state_dict(state_dict["train"])
-
-    def train_features(self, augment: bool = False) -> StoredFeatures:
-        """Return the stored features of all of `train`; encoded now, by all ranks, if no store has them.
-
-        Args:
-            augment: of images under the training transform, seeded by `loader.seed`.
-        """
-        index = self.catalog.index(self._train_name())
-        self._classes(index)
-        return self._features.encoded(index, self.trainer, self.loader.seed if augment else None)
-
-    def validation_features(self) -> tuple[StoredFeatures, Keys]:
-        """Return the stored features of the ID validation set and the keys that are meant, encoded now if need be.
-
-        Raises:
-            MmoodError: `val.id` is not set.
-        """
-        if self.val.id is None:
-            raise MmoodError("`data.val.id` is not set; name a set or a fraction of `data.train` to choose on.")
-        (entry,) = self.catalog.evaluation_sets(members(self.val.id, {}, self.train)).values()
-        self._classes(entry.index)
-        return self._features.encoded(entry.index, self.trainer), entry.keys
-
-    def evaluation_features(self, stage: EvaluationStage) -> dict[str, StoredFeatures]:
-        """Return the stored features of each set of a stage by name, empty sets left out; every rank must call this.
-
-        Row i is key i of the set, whichever keys are evaluated. They are encoded now, by all ranks, if no store has
-        them; under `features: off` they lie in the run folder until `discard_features`.
-        """
-        entries = self.evaluation_sets(stage)
-        return self._features.on_disk({name: e.index for name, e in entries.items() if e.index.count}, self.trainer)
-
-    def discard_features(self) -> None:
-        """Delete the features that were stored for this evaluation alone; every rank must call this."""
-        if self.trainer is not None:
-            self._features.discard(self.trainer)
 
     def reference_dataloader(self, keys: Keys | None = None, augment: bool = False) -> EvalLoader:
         """Return a loader that reads training samples once, in order, with labels: for banks of features.
@@ -245,12 +225,8 @@ class OoDDataModule(LightningDataModule):
         transform = self._transform(train=False)
         loaders: dict[str, EvaluationLoader] = {}
         entries = self.evaluation_sets(stage)
-        module: object = None if self.trainer is None else self.trainer.lightning_module
-        if isinstance(module, ReadsFeatures) and module.runs_streams():
-            # So that no image is read twice: these stores serve the steps as well, unless a score needs patches.
-            stores = self.evaluation_features(stage) if module.reads_stored_features() else {}
-        else:
-            stores = self._features.stored({name: entry.index for name, entry in entries.items()}, self.trainer)
+        indices = {name: entry.index for name, entry in entries.items()}
+        stores = {} if self._consumer is None else self._consumer.stored_features(indices)
         for name, entry in entries.items():
             classes = self._classes(entry.index) if entry.group == ID_GROUP else None
             if name in stores:
@@ -295,14 +271,26 @@ class OoDDataModule(LightningDataModule):
         assert index.classes is not None, "checked above"
         return index.classes if class_names is None else len(class_names)
 
+    def _labelled_train(self) -> LabelledSet:
+        name = self._train_name()
+        index = self.catalog.index(name)
+        self._classes(index)
+        return LabelledSet(name, index, self.train_keys())
+
+    def _labelled_validation(self) -> LabelledSet:
+        if self.val.id is None:
+            raise MmoodError("`data.val.id` is not set; name a set or a fraction of `data.train` to choose on.")
+        (entry,) = self.catalog.evaluation_sets(members(self.val.id, {}, self.train)).values()
+        self._classes(entry.index)
+        return LabelledSet(entry.name, entry.index, entry.keys)
+
     def _transform(self, train: bool) -> ImageTransform:
-        module: object = None if self.trainer is None else self.trainer.lightning_module
-        if not isinstance(module, TransformSource):
+        if self._consumer is None:
             raise MmoodError(
-                f"{type(module).__name__} has no `image_transform(train)`, so the data do not know how to prepare "
-                "images; derive the module from mmood's base module."
+                "OoDDataModule has no `image_transform` to prepare images with; run it in a Trainer with a detector of "
+                "mmood's, or name the model with `connect`."
             )
-        return module.image_transform(train)
+        return self._consumer.image_transform(train)
 
     def _rank_and_world(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -15,6 +15,7 @@ from torch import Tensor
 from mmood.classes.names import class_names_hash
 from mmood.detector.state_file import read_state, write_state
 from mmood.errors import MmoodError
+from mmood.features.encoding import Ranks
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.runs.checkpoints import read_checkpoint, stored_config
@@ -63,14 +64,12 @@ class StreamDetector:
         with tempfile.TemporaryDirectory() as folder:
             cli = built([*stored, *arguments, "--run_dir", folder])
             detector, trainer = cli.model, cli.trainer
-            # Scores find the ID training images through the trainer of the module.
-            trainer.strategy.connect(detector)
-            trainer.datamodule = cli.datamodule  # type: ignore[attr-defined]
-            detector.trainer = cli.datamodule.trainer = trainer
             if checkpoint is not None:
                 content = dict(read_checkpoint(Path(checkpoint), "The checkpoint"))
                 detector.on_load_checkpoint(content)
                 detector.load_state_dict(content["state_dict"], strict=detector.strict_loading)
+            ranks = Ranks.alone(str(trainer.precision), trainer.precision_plugin.forward_context)
+            detector.join(cli.datamodule, ranks, Path(folder))
             return cls(detector.to(trainer.strategy.root_device), score)
 
     def reset(self, seed: int = 0) -> None:

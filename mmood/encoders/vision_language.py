@@ -207,6 +207,20 @@ class VisionLanguageEncoder(AbstractEncoder):
         return EncodedImages(none.reshape(0, self.feature_dim), none.reshape(0, self.embedding_dim), local)
 
 
+def with_texts(encoder: AbstractEncoder) -> VisionLanguageEncoder:
+    """Return the encoder as one that has a text encoder.
+
+    Raises:
+        MmoodError: the encoder is image-only.
+    """
+    if not isinstance(encoder, VisionLanguageEncoder):
+        raise MmoodError(
+            f"model.encoder.name is '{encoder.settings.name}', an image-only encoder without texts; use a "
+            "vision-language model such as ViT-B-16, or scores and labels that need no text."
+        )
+    return encoder
+
+
 def _preprocessing(config: dict[str, object]) -> Preprocessing:
     """Return open_clip's preprocessing settings, its sizes written as (height, width)."""
     from open_clip.transform import PreprocessCfg

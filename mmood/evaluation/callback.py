@@ -188,12 +188,11 @@ class OoDCallback(Callback):
                 self._told = True
                 left_out(module, "a run trains" if stage == "fit" else "not all images are evaluated")
             return Streams()
-        data = data_module(trainer)
-        folder = _run_folder(trainer) if self.save_scores else None
+        provider, folder = module.id_features(), _run_folder(trainer) if self.save_scores else None
         with torch.inference_mode(False), torch.no_grad():
-            stores = data.evaluation_features("validate" if stage == "validate" else "test")
+            stores = provider.on_disk({name: entry.index for name, entry in self._sets.items()})
         found = evaluate_streams(trainer, module, self._sets, stores, self.stream, folder)
-        data.discard_features()
+        provider.discard()
         return found
 
     def _new_spill(self, trainer: Trainer, module: AbstractDetector) -> Spill | None:

@@ -34,7 +34,7 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
         "scores": {name: score.settings() for name, score in module.named_scores()},
         "tuned": tuned_settings(trainer, module, sets),
         "sets": {name: {**_of_set(entry), "features": _store_of(trainer, name)} for name, entry in sets.items()},
-        "banks": list(trainer.datamodule.banks.values()),  # type: ignore[attr-defined]
+        "banks": [] if module.provider is None else list(module.provider.banks.values()),
         "precision": str(trainer.precision),
         "accelerator": _device_name(module.device),
         "world_size": trainer.world_size,

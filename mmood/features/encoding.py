@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -70,6 +70,15 @@ class Ranks:
             trainer.precision_plugin.forward_context,
             str(trainer.precision),
         )
+
+    @classmethod
+    def alone(
+        cls,
+        precision: str = "32-true",
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> Ranks:
+        """Return this process as the only one; in full precision unless another is named together with its autocast."""
+        return cls(0, 1, lambda: None, autocast, precision)
 
 
 @dataclass(frozen=True)

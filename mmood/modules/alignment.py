@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
-from mmood.encoders.vision_language import VisionLanguageEncoder
+from mmood.encoders.vision_language import VisionLanguageEncoder, with_texts
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.losses import Pairs, alignment_loss, distinct_texts
@@ -27,10 +27,10 @@ from mmood.modules.gather import gathered, rank, world_size
 from mmood.modules.gradient_cache import in_chunks
 from mmood.modules.interpolation import WeightInterpolation
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
-from mmood.modules.reference import TextReference, text_prototypes, with_texts
+from mmood.modules.reference import ModelReference
 from mmood.modules.trained import TrainedParts, parameter_groups, select, training_mode
 from mmood.modules.training_monitor import TrainingMonitor
-from mmood.scores.base import AbstractScore
+from mmood.scores.base import AbstractScore, Reference
 
 _log = logging.getLogger(__name__)
 
@@ -126,10 +126,11 @@ class AlignmentFineTune(AbstractDetector):
         assert encoded.embedding is not None
         return encoded.embedding @ self.prototypes.T
 
-    def reference(self) -> TextReference:
+    def reference(self) -> Reference:
         """Return the class names and their text prototypes, made now with the fine-tuned text tower."""
-        self._prototypes = text_prototypes(self.encoder, self.class_names, self.templates)
-        return TextReference(self.class_names, self._prototypes, self._vision_language, self)
+        reference = ModelReference(self.encoder, self.class_names, self.templates, provider=self.provider)
+        self._prototypes = reference.prototypes
+        return reference
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return the whole encoder, frozen parts and BatchNorm statistics included: a checkpoint stands alone."""
@@ -148,7 +149,7 @@ class AlignmentFineTune(AbstractDetector):
         if stage == "fit":
             prepare(self.encoder, self.execution)
 
-    def configure_callbacks(self) -> list[Callback]:
+    def monitors(self) -> list[Callback]:
         """Return the callbacks that log the training and how the embeddings lie."""
         return [TrainingMonitor(), AlignmentMonitor()]
 

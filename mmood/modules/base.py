@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from mmood.classes.names import load_class_names
+from mmood.data.datamodule import OoDDataModule
 from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build_encoder
 from mmood.errors import MmoodError
+from mmood.features.encoding import Ranks
+from mmood.features.loader import TrainingRows
+from mmood.features.provider import Encoding, FeatureProvider
+from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
 from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.interpolation import WeightInterpolation
+from mmood.modules.joined import JoinData
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
 from mmood.scores.test_time.base import AbstractStreamScore
+from mmood.shards.index import SetIndex
 
 # Names of other arrays in `scores/<set>.npz`, and of arguments of the function that writes it.
 _RESERVED = frozenset({"key", "label", "predicted", "file", "allow_pickle"})
@@ -38,6 +46,7 @@ class AbstractDetector(LightningModule, ABC):
         scores: name in the results -> score.
 
     Attributes:
+        provider: gives the features of the data that the detector runs over; None where it runs over no OoDDataModule.
         reference_: what the scores were fitted on most recently; None until `fit_scores`.
     """
 
@@ -51,6 +60,7 @@ class AbstractDetector(LightningModule, ABC):
         self.encoder = build_encoder(encoder)
         self.scores = nn.ModuleDict(_checked(scores))
         self.interpolation: WeightInterpolation | None = None
+        self.provider: FeatureProvider | None = None
         self.reference_: Reference | None = None
         self._wanted: frozenset[Part] = frozenset()
 
@@ -106,6 +116,55 @@ class AbstractDetector(LightningModule, ABC):
             TrainerFn.VALIDATING: self._trainer.limit_val_batches,
         }
         return self._trainer.state.fn in limits and not limited(limits[self._trainer.state.fn])
+
+    def join(self, data: OoDDataModule | None, ranks: Ranks, folder: Path, quiet: bool = False) -> None:
+        """Take the features of these data from now on, and let the data be read for this detector.
+
+        A Trainer does this at the start of every run (`JoinData`); without one, call it before `fit_scores`.
+
+        Args:
+            data: the sets; None for none.
+            ranks: the processes that encode together.
+            folder: of the run; `features` below it is for what is kept no longer than the run.
+            quiet: show no progress.
+        """
+        if data is None:
+            self.provider = None
+            return
+        encoding = Encoding(self.encoder, ranks, folder / "features", self.encoder_changes(), quiet)
+        self.provider = data.provider(encoding)
+        data.connect(self)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return what joins detector and data, and the monitors."""
+        return [JoinData(self.join), *self.monitors()]
+
+    def monitors(self) -> list[Callback]:
+        """Return callbacks that log the training; by default none."""
+        return []
+
+    def id_features(self) -> FeatureProvider:
+        """Return what gives the features of the ID images.
+
+        Raises:
+            MmoodError: the detector does not run over an OoDDataModule.
+        """
+        if self.provider is None:
+            raise MmoodError(
+                f"{type(self).__name__} has no ID images here; run it over an OoDDataModule with `data.train` set."
+            )
+        return self.provider
+
+    def stored_features(self, indices: Mapping[str, SetIndex]) -> dict[str, StoredFeatures]:
+        """Return the features to read in place of the images of sets under evaluation; every rank must call this."""
+        if self.provider is None or not self.reads_stored_features():
+            return {}
+        # Streams read stores in any case: encoded before the steps, they serve these too, and no image is read twice.
+        return self.provider.on_disk(indices) if self.runs_streams() else self.provider.found(indices)
+
+    def training_rows(self) -> TrainingRows | None:
+        """Return the stored features to train on, with their targets; None, the default, to train on images."""
+        return None
 
     def without_scores(self, parts: Iterable[Part]) -> Self:
         """Drop all scores, so that steps return images as scores would read them, and no score. Returns self.

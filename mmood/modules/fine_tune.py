@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
-from mmood.encoders.vision_language import VisionLanguageEncoder
+from mmood.encoders.vision_language import with_texts
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.modules.gradient_cache import in_chunks
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
 from mmood.modules.probe import stored_probe
-from mmood.modules.reference import ImageReference, text_prototypes, with_texts
+from mmood.modules.reference import ModelReference, text_prototypes
 from mmood.modules.trained import TrainedParts, parameter_groups, select_image_tower, training_mode
 from mmood.modules.training_monitor import TrainingMonitor
 from mmood.runs.checkpoints import read_checkpoint
-from mmood.scores.base import AbstractScore, LinearHead, Stored
+from mmood.scores.base import AbstractScore, LinearHead, Reference, Stored
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ class CrossEntropyFineTune(AbstractDetector):
         logits: Tensor = self.head(self._read(encoded))
         return logits
 
-    def reference(self) -> ImageReference:
+    def reference(self) -> Reference:
         """Return the ID classes, the training images and the head, with texts from the tower as it was pre-trained."""
         linear = LinearHead(self.head_settings.reads, self.head.weight.detach(), self.head.bias.detach())
-        return ImageReference(self.class_names, self.encoder, self.templates, self, linear)
+        return ModelReference(self.encoder, self.class_names, self.templates, linear, self.provider)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return the head, and the whole encoder if its image tower is trained."""
@@ -121,7 +121,7 @@ class CrossEntropyFineTune(AbstractDetector):
             self.head.weight.copy_(weight)
             self.head.bias.copy_(bias)
 
-    def configure_callbacks(self) -> list[Callback]:
+    def monitors(self) -> list[Callback]:
         """Return the callback that logs the training."""
         return [TrainingMonitor()]
 
@@ -162,14 +162,8 @@ class CrossEntropyFineTune(AbstractDetector):
                 "`model.head.start` is zero-shot, whose prototypes are embeddings; set `reads: embedding`."
             )
         with torch.no_grad():
-            return self._text_encoder.logit_scale * self._prototypes(), torch.zeros(shape[0])
-
-    def _prototypes(self) -> Tensor:
-        return text_prototypes(self.encoder, self.class_names, self.templates)
-
-    @property
-    def _text_encoder(self) -> VisionLanguageEncoder:
-        return with_texts(self.encoder)
+            prototypes = text_prototypes(self.encoder, self.class_names, self.templates)
+            return with_texts(self.encoder).logit_scale * prototypes, torch.zeros(shape[0])
 
 
 def load_head(path: Path, reads: Stored, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

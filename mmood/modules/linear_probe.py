@@ -28,9 +28,9 @@ from mmood.modules.probe_training import (
     probe_state,
     training_rows,
 )
-from mmood.modules.reference import ImageReference, data_of
+from mmood.modules.reference import ModelReference
 from mmood.modules.training_monitor import TrainingMonitor
-from mmood.scores.base import AbstractScore, Stored
+from mmood.scores.base import AbstractScore, Reference, Stored
 
 _TRAINING = ProbeSettings()
 _ONE_HEAD = GridSettings()
@@ -81,9 +81,9 @@ class LinearProbe(AbstractDetector):
         logits: Tensor = self.probe(encoded)
         return logits
 
-    def reference(self) -> ImageReference:
+    def reference(self) -> Reference:
         """Return the ID classes, the training images and the head."""
-        return ImageReference(self.class_names, self.encoder, self.templates, self, self.probe.linear())
+        return ModelReference(self.encoder, self.class_names, self.templates, self.probe.linear(), self.provider)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return head and standardisation."""
@@ -95,11 +95,10 @@ class LinearProbe(AbstractDetector):
 
     def training_rows(self) -> TrainingRows:
         """Return the stored training images with their labels; the head learns their mean and variance."""
-        data = data_of(self)
-        store, keys = data.train_features(), torch.from_numpy(data.train_keys())
+        store, keys = self.id_features().train()
         return training_rows(self.probe, self.probe.parts(store), keys, store.label[keys], self.training_settings)
 
-    def configure_callbacks(self) -> list[Callback]:
+    def monitors(self) -> list[Callback]:
         """Return the callback that logs the training."""
         return [TrainingMonitor()]
 
@@ -112,7 +111,7 @@ class LinearProbe(AbstractDetector):
         self.encoder.eval()
         if chooses(self.probe):
             # Encoded now if need be, rather than between two epochs.
-            data_of(self).validation_features()
+            self.id_features().validation()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of the batch, in float32."""
@@ -122,6 +121,5 @@ class LinearProbe(AbstractDetector):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Choose the head by its accuracy on the ID validation set, before anything is evaluated or saved."""
         if chooses(self.probe) and epoch_ends(self.trainer):
-            store, held_out = data_of(self).validation_features()
-            keys = torch.from_numpy(held_out)
+            store, keys = self.id_features().validation()
             self.probe.choose(self.probe.parts(store), keys, store.label[keys])

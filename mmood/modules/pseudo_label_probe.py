@@ -32,9 +32,9 @@ from mmood.modules.probe_training import (
     probe_state,
     training_rows,
 )
-from mmood.modules.reference import ImageReference, data_of, text_prototypes
+from mmood.modules.reference import ModelReference, text_prototypes
 from mmood.modules.training_monitor import TrainingMonitor
-from mmood.scores.base import AbstractScore, Stored
+from mmood.scores.base import AbstractScore, Reference, Stored
 
 _TRAINING = ProbeSettings()
 _ONE_HEAD = GridSettings()
@@ -92,10 +92,10 @@ class PseudoLabelProbe(AbstractDetector):
         logits: Tensor = self.probe(encoded)
         return logits
 
-    def reference(self) -> ImageReference:
+    def reference(self) -> Reference:
         """Return the ID classes, the training images with their pseudo-labels, and the head."""
         linear = self.probe.linear()
-        return ImageReference(self.class_names, self.encoder, self.templates, self, linear, self._labels)
+        return ModelReference(self.encoder, self.class_names, self.templates, linear, self.provider, self._labels)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return head and standardisation."""
@@ -108,15 +108,14 @@ class PseudoLabelProbe(AbstractDetector):
 
     def training_rows(self) -> TrainingRows:
         """Return the stored training images with their pseudo-labels; the head learns their mean and variance."""
-        data = data_of(self)
-        store, keys = data.train_features(), torch.from_numpy(data.train_keys())
+        store, keys = self.id_features().train()
         targets, confidence = self._pseudo_labels(store, keys)
         if self.confidence is not None:
             sure = confidence >= self.confidence
             keys, targets = keys[sure], targets[sure]
         return training_rows(self.probe, self.probe.parts(store), keys, targets, self.training_settings)
 
-    def configure_callbacks(self) -> list[Callback]:
+    def monitors(self) -> list[Callback]:
         """Return the callback that logs the training."""
         return [TrainingMonitor()]
 
@@ -129,7 +128,7 @@ class PseudoLabelProbe(AbstractDetector):
         self.encoder.eval()
         if chooses(self.probe):
             # Encoded now if need be, rather than between two epochs.
-            data_of(self).validation_features()
+            self.id_features().validation()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of the batch, in float32."""
@@ -139,8 +138,7 @@ class PseudoLabelProbe(AbstractDetector):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Choose the head by its agreement with the pseudo-labels of the ID validation set."""
         if chooses(self.probe) and epoch_ends(self.trainer):
-            store, held_out = data_of(self).validation_features()
-            keys = torch.from_numpy(held_out)
+            store, keys = self.id_features().validation()
             self.probe.choose(self.probe.parts(store), keys, self._labels(store, keys))
 
     def _labels(self, store: StoredFeatures, keys: Tensor) -> Tensor:

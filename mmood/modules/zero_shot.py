@@ -8,11 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
-from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
 from mmood.modules.base import AbstractDetector
-from mmood.modules.reference import TextReference, text_prototypes, with_texts
-from mmood.scores.base import AbstractScore
+from mmood.modules.reference import ModelReference
+from mmood.scores.base import AbstractScore, Reference
 
 
 class ZeroShot(AbstractDetector):
@@ -43,10 +42,11 @@ class ZeroShot(AbstractDetector):
             raise MmoodError("ZeroShot needs text prototypes to make logits; call fit_scores() first.")
         return encoded.embedding @ self._prototypes.T
 
-    def reference(self) -> TextReference:
+    def reference(self) -> Reference:
         """Return the class names and their text prototypes, made now."""
-        self._prototypes = text_prototypes(self.encoder, self.class_names, self.templates)
-        return TextReference(self.class_names, self._prototypes, self._vision_language, self)
+        reference = ModelReference(self.encoder, self.class_names, self.templates, provider=self.provider)
+        self._prototypes = reference.prototypes
+        return reference
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return nothing: a zero-shot detector trains nothing."""
@@ -63,7 +63,3 @@ class ZeroShot(AbstractDetector):
     def configure_optimizers(self) -> None:
         """Refuse to train before any work starts."""
         raise MmoodError("ZeroShot has nothing to train; use `mmood test` or `mmood predict`.")
-
-    @property
-    def _vision_language(self) -> VisionLanguageEncoder:
-        return with_texts(self.encoder)

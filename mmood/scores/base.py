@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float, Int
 from PIL.Image import Image
 from torch import Tensor, nn
+
+from mmood.encoders.base import AbstractEncoder
+from mmood.encoders.vision_language import with_texts
 
 Part = Literal["features", "embedding", "logits", "patches"]
 Stored = Literal["features", "embedding"]
@@ -100,49 +103,85 @@ class LinearHead:
         return LinearHead(self.reads, self.weight.to(device), self.bias.to(device))
 
 
-class Reference(Protocol):
-    """What a score may know about the ID side when it is fitted; never a label of an OoD test image."""
+class Reference(ABC):
+    """What a score may know about the ID side when it is fitted; never a label of an OoD test image.
+
+    What depends on the classes is for a subclass to say; what depends on the encoder alone is here.
+
+    Attributes:
+        class_names: the C names of the ID classes, in the order of the labels.
+        encoder: the model, with or without a text encoder, on the device of the module.
+    """
+
+    class_names: Sequence[str]
+    encoder: AbstractEncoder
 
     @property
-    def class_names(self) -> Sequence[str]:
-        """The C names of the ID classes, in the order of the labels."""
-
-    @property
+    @abstractmethod
     def prototypes(self) -> Float[Tensor, "classes dim"]:
-        """Unit-norm text prototypes of the ID classes, on the device of the module."""
+        """Unit-norm text prototypes of the ID classes, on the device of the module.
 
-    def identity(self) -> dict[str, object]:
-        """Return what names the encoder for good: model, tag, sha256 of the weights, transform."""
+        Raises:
+            MmoodError: the encoder has no text encoder.
+        """
 
+    @abstractmethod
     def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
         """Return the ID training images, `shots` of each class (drawn by seed) or all, encoded once for all scores.
+
+        Every rank must call this. With the transform `train`, images come under the training transform, each augmented
+        once.
 
         Raises:
             MmoodError: the data settings name no ID training set.
         """
 
+    @abstractmethod
     def head(self) -> LinearHead | None:
         """Return the trained linear head that gives the logits, or None where they are cosines with the prototypes."""
+
+    def identity(self) -> dict[str, object]:
+        """Return the fingerprint of the encoder: model, tag, sha256 of the weights, transform."""
+        return dict(self.encoder.identity())
 
     def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
         """Return float32 embeddings of whole texts (no template is applied), on the module's device.
 
         They are of unit norm unless `normalise` is off.
-        """
 
+        Raises:
+            MmoodError: the encoder has no text encoder.
+        """
+        encoder = with_texts(self.encoder)
+        with torch.autocast(encoder.device.type, enabled=False):
+            return encoder.encode_text(texts, normalise)
+
+    @torch.no_grad()
     def encode_images(self, images: Sequence[Image]) -> Float[Tensor, "images dim"]:
         """Return float32 unit-norm embeddings of RGB images of one's own making, under the eval transform.
 
         Raises:
-            MmoodError: the encoder knows no texts, so its images have no place among them.
+            MmoodError: the encoder has no text encoder, so its images have no place among texts.
         """
+        encoder = with_texts(self.encoder)
+        transform = encoder.transform()
+        batch = torch.stack([transform(image) for image in images]).to(encoder.device)
+        with torch.autocast(encoder.device.type, enabled=False):
+            embedding = encoder.encode_image(batch).embedding
+        assert embedding is not None
+        return embedding
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
-        """Return whole texts as tokens of one length, as few as `encode_tokens` needs; autograd may use them.
+        """Return whole texts as tokens of one length, as few as `encode_tokens` needs.
+
+        Autograd may use them, even where the caller is in inference mode.
 
         Raises:
-            MmoodError: the encoder knows no texts, or its text tower takes no token embeddings.
+            MmoodError: there is no text encoder, or it takes no token embeddings.
         """
+        encoder = with_texts(self.encoder)
+        with torch.inference_mode(False), torch.no_grad():
+            return Tokens(*encoder.frozen_tokens(texts))
 
     def encode_tokens(
         self, embeddings: Float[Tensor, "texts length width"], ids: Int[Tensor, "texts length"]
@@ -151,6 +190,9 @@ class Reference(Protocol):
 
         The gradient flows to the token embeddings; the weights are constants. `ids` are those of `tokens`.
         """
+        encoder = with_texts(self.encoder)
+        with torch.autocast(encoder.device.type, enabled=False):
+            return encoder.encode_frozen_tokens(embeddings, ids)
 
 
 class AbstractScore(nn.Module, ABC):

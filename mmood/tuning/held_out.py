@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, final
 
 import torch
 from jaxtyping import Float, Int
-from PIL.Image import Image
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Bank, Embedded, LinearHead, Reference, Tokens
+from mmood.scores.base import Bank, Embedded, LinearHead, Reference
 from mmood.shards.hashes import digest
 
 FOLDS = 5
@@ -39,36 +37,30 @@ def class_folds(classes: int, folds: int = FOLDS, seed: int = 0) -> list[Int[Ten
     return [torch.tensor(sorted(order[part::parts])) for part in range(parts)]
 
 
-@dataclass(frozen=True)
-class WithoutClasses:
+@final
+class WithoutClasses(Reference):
     """A reference that knows some of the ID classes only.
 
     Prototypes, rows of the head and bank images of the others are gone; labels count the classes that are left. The
     encoder, and a head that was trained on all classes, have seen the others all the same.
 
-    Attributes:
+    Args:
         whole: the reference.
         kept: classes that are left, ascending.
     """
 
-    whole: Reference
-    kept: Int[Tensor, " kept"]
-    _banks: dict[tuple[int | None, str], Bank] = field(default_factory=dict, repr=False)
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """The names of the classes that are left."""
-        return [self.whole.class_names[number] for number in self.kept.tolist()]
+    def __init__(self, whole: Reference, kept: Int[Tensor, " kept"]) -> None:
+        self.whole = whole
+        self.kept = kept
+        self.encoder = whole.encoder
+        self.class_names = [whole.class_names[number] for number in kept.tolist()]
+        self._banks: dict[tuple[int | None, str], Bank] = {}
 
     @property
     def prototypes(self) -> Float[Tensor, "classes dim"]:
         """Unit-norm text prototypes of the classes that are left."""
         prototypes = self.whole.prototypes
         return prototypes[self.kept.to(prototypes.device)]
-
-    def identity(self) -> dict[str, object]:
-        """Return what names the encoder for good."""
-        return self.whole.identity()
 
     def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
         """Return the ID training images of the classes that are left, in memory; the same object each time."""
@@ -91,24 +83,6 @@ class WithoutClasses:
             return None
         kept = self.kept.to(head.weight.device)
         return LinearHead(head.reads, head.weight[kept], head.bias[kept])
-
-    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
-        """Return embeddings of whole texts."""
-        return self.whole.encode_text(texts, normalise)
-
-    def encode_images(self, images: Sequence[Image]) -> Float[Tensor, "images dim"]:
-        """Return embeddings of images of one's own making."""
-        return self.whole.encode_images(images)
-
-    def tokens(self, texts: Sequence[str]) -> Tokens:
-        """Return whole texts as tokens."""
-        return self.whole.tokens(texts)
-
-    def encode_tokens(
-        self, embeddings: Float[Tensor, "texts length width"], ids: Int[Tensor, "texts length"]
-    ) -> Float[Tensor, "texts dim"]:
-        """Return embeddings of tokens."""
-        return self.whole.encode_tokens(embeddings, ids)
 
     def embedded(self, batch: Embedded) -> Embedded:
         """Return images with the logits of the classes that are left."""

@@ -22,6 +22,12 @@ class Model(LightningModule):
     def image_transform(self, train):
         return noisy if train else to_tensor
 
+    def stored_features(self, indices):
+        return {}
+
+    def training_rows(self):
+        return None
+
     def training_step(self, batch, batch_idx):
         self.seen["train"] += batch["key"].tolist()
         return self.weight.sum()
@@ -81,6 +87,7 @@ def test_every_stage_through_lightning(root, tmp_path):
     val = ValSettings(id=0.3, ood={"far": ["far"]})
     data = module_of(root, train="train", val=val, predict=str(tmp_path / "photos"))
     model = Model()
+    data.connect(model)
     trainer().fit(model, data)
     trainer().test(model, data, verbose=False)
     trainer().predict(model, data)
@@ -102,8 +109,7 @@ def test_every_stage_through_lightning(root, tmp_path):
 
 def test_evaluation_sets_and_reference(root):
     data = module_of(root, train="train")
-    data.trainer = trainer()
-    data.trainer.strategy.connect(Model())
+    data.connect(Model())
     sets = data.evaluation_sets("test")
     assert [(e.name, e.group, e.count) for e in sets.values()] == [
         ("id", "id", 11),

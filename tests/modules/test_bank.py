@@ -87,7 +87,7 @@ def test_a_bank_under_the_training_transform_is_augmented_once_by_seed(data, toy
         ((bank, _),) = keeper.seen
         banks[name] = bank.features
         assert torch.equal(bank.keys, torch.from_numpy(own.train_keys()))
-        assert own.banks[None, transform]["transform"] == transform
+        assert module.provider.banks[None, transform]["transform"] == transform
     assert torch.equal(banks["again"], banks["train"])
     assert not torch.allclose(banks["train"], banks["eval"], atol=1e-3)
     assert not torch.allclose(banks["train"], banks["other"], atol=1e-3)

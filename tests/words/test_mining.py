@@ -12,7 +12,7 @@ from words_world import FakeReference
 
 from mmood.encoders import EncoderSettings, build_encoder
 from mmood.errors import MmoodError
-from mmood.modules.reference import TextReference
+from mmood.modules.reference import ModelReference
 from mmood.words import CSP, INTERNEG, NEGLABEL, CorpusSettings, cache_folder, mine_negatives
 
 NOUNS = [f"thing {i}" for i in range(40)]
@@ -179,7 +179,7 @@ def test_a_real_text_tower(corpus, tmp_path):
     names = (root / "data" / "id-classes.txt").read_text().split("\n")[:20]
     far = ["inflation", "theorem", "contract", "grammar", "parliament", "rent", "melody", "algebra", "dogma", "tariff"]
     (tmp_path / "nouns.txt").write_text("\n".join([*names, *far]))
-    reference = TextReference(names, encoder.prototypes(names, ["a photo of a {}"]).detach(), encoder)
+    reference = ModelReference(encoder, names, ["a photo of a {}"])
     every = replace(NEGLABEL, corpus=CorpusSettings(nouns=corpus.nouns), exclude_id_names=False)
     # With the maximum in place of the quantile an ID name is as near to the ID set as a word can be: to itself.
     mined = mine_negatives(replace(every, count=10, quantile=1.0), reference)

@@ -10,7 +10,7 @@ from toy_words import batches, embedded
 
 from mmood.encoders import EncoderSettings, build_encoder
 from mmood.errors import MmoodError
-from mmood.modules.reference import TextReference
+from mmood.modules.reference import ModelReference
 from mmood.scores import TANL, NegLabel
 from mmood.scores.base import Embedded
 from mmood.scores.test_time import functional_tanl as functional
@@ -303,7 +303,7 @@ def test_noise_is_of_five_kinds_and_repeatable():
 def test_noise_passes_the_image_tower_as_test_images_do(toy_model):
     encoder = build_encoder(EncoderSettings(toy_model)).eval()
     images = noise.noise_images(1, side=40, seed=0)
-    found = TextReference(("cat",), torch.zeros(1, 1), encoder).encode_images(images)
+    found = ModelReference(encoder, ("cat",), ["{}"]).encode_images(images)
     transform = encoder.transform()
     expected = torch.cat([encoder.encode_image(transform(image)[None]).embedding for image in images])
     torch.testing.assert_close(found, expected.detach(), atol=1e-5, rtol=0)

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmood.encoders.vision_language import VisionLanguageEncoder
-from mmood.modules.reference import TextReference
-from mmood.scores.base import Bank, Embedded, Tokens
+from mmood.scores.base import Bank, Embedded, Reference
 
 NAMES = ("red square", "green circle", "old dog", "small boat")
 WORDS = tuple(
@@ -20,7 +19,7 @@ WORDS = tuple(
 
 
 @dataclass
-class ToyReference:
+class ToyReference(Reference):
     """The text side of a real encoder; the ID images are given embeddings."""
 
     class_names: Sequence[str]
@@ -30,25 +29,12 @@ class ToyReference:
     asked: str = ""
 
     @property
-    def texts(self) -> TextReference:
-        return TextReference(self.class_names, torch.zeros(1, 1), self.encoder)
-
-    @property
     @torch.no_grad()
     def prototypes(self) -> Tensor:
         return self.encode_text([f"The nice {name}." for name in self.class_names])
 
     def identity(self) -> dict[str, object]:
         return {"name": "toy", "weights_sha256": self.encoder.weights_hash()}
-
-    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Tensor:
-        return self.texts.encode_text(texts, normalise)
-
-    def tokens(self, texts: Sequence[str]) -> Tokens:
-        return self.texts.tokens(texts)
-
-    def encode_tokens(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        return self.texts.encode_tokens(embeddings, ids)
 
     def head(self) -> None:
         return None

@@ -1,0 +1,221 @@
+"""The features of a run: read from a store where one fits, encoded now where not, given to whoever asks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mmood.encoders.base import AbstractEncoder
+from mmood.features.encoding import Ranks, SetEncoder
+from mmood.features.loader import few_shot
+from mmood.features.store import StoredFeatures, store_name
+from mmood.features.stores import OFF, FeatureStores
+from mmood.loading.settings import LoaderSettings
+from mmood.scores.base import Bank
+from mmood.shards.index import Keys, SetIndex
+
+MOST_IMAGES = 256
+"""Images of a device that are encoded at a time, at most: the batches of a probe are far larger."""
+
+Labeller = Callable[[StoredFeatures, Tensor], Int[Tensor, " rows"]]
+"""From a store and keys to the classes of these images."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What encodes images in a run, with whom, and where features lie that nothing is to keep.
+
+    Attributes:
+        encoder: in eval mode and on its device by the time that features are asked for.
+        ranks: the processes that share the work.
+        folder: for features of this run alone; nothing is left in it.
+        trained: the run trains the encoder, so that features are those of a moment.
+        quiet: show no progress.
+    """
+
+    encoder: AbstractEncoder
+    ranks: Ranks
+    folder: Path
+    trained: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Images with ID labels.
+
+    Attributes:
+        name: of the set.
+        index: of the whole set.
+        keys: the images that are meant, ascending.
+    """
+
+    name: str
+    index: SetIndex
+    keys: Keys
+
+
+class FeatureProvider:
+    """The features of the sets of a run. All ranks must make the same calls: they encode together.
+
+    Args:
+        encoding: what encodes.
+        stores: where features are kept: in the cache or a folder; with `off`, or while the encoder is trained, nowhere.
+        batch_size: images per batch and device.
+        loader: workers that decode images, and the seed of draws.
+        train: returns the ID training images; raises MmoodError where the settings name none.
+        validation: likewise, the ID validation images.
+
+    Attributes:
+        banks: shots and transform -> what names each bank that was given out, for the provenance.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        stores: FeatureStores,
+        batch_size: int,
+        loader: LoaderSettings,
+        train: Callable[[], LabelledSet],
+        validation: Callable[[], LabelledSet],
+    ) -> None:
+        self.encoding = encoding
+        self.stores = stores
+        self.batch_size = min(batch_size, MOST_IMAGES)
+        self.loader = loader
+        self.banks: dict[tuple[int | None, str], dict[str, object]] = {}
+        self._train, self._validation = train, validation
+        self._held: dict[tuple[str, int | None], tuple[str, StoredFeatures]] = {}
+
+    def train(self, augment: bool = False) -> tuple[StoredFeatures, Int[Tensor, " rows"]]:
+        """Return the features of the whole training set, and the keys that training may use, ascending.
+
+        Args:
+            augment: of images under the training transform, each augmented once, by `loader.seed`.
+
+        Raises:
+            MmoodError: there is no training set, or `data.features` names a folder without a store that fits.
+        """
+        train = self._train()
+        return self._encoded(train.index, self.loader.seed if augment else None), torch.from_numpy(train.keys)
+
+    def validation(self) -> tuple[StoredFeatures, Int[Tensor, " rows"]]:
+        """Return the features of the set of the ID validation images, and the keys that are meant, ascending.
+
+        Raises:
+            MmoodError: there is no ID validation set, or `data.features` names a folder without a store that fits.
+        """
+        validation = self._validation()
+        return self._encoded(validation.index), torch.from_numpy(validation.keys)
+
+    def bank(
+        self,
+        shots: int | None = None,
+        transform: Literal["eval", "train"] = "eval",
+        labels: Labeller | None = None,
+    ) -> Bank:
+        """Return the ID training images, without what `data.val.id` holds out.
+
+        All of a set come memory-mapped, a part of it in memory.
+
+        Args:
+            shots: images of each class, drawn by `loader.seed`; None for all.
+            transform: `train` reads images under the training transform, each augmented once.
+            labels: what gives the classes of training images; None for the true ones.
+
+        Raises:
+            MmoodError: there is no training set, or `data.features` names a folder without a store that fits.
+        """
+        store, keys = self.train(augment=transform == "train")
+        classes = store.label[keys] if labels is None else labels(store, keys)
+        identity: dict[str, object] = {
+            "set": self._train().name,
+            "index_sha256": store.manifest.identity["index_sha256"],
+            "features_sha256": store.manifest.sha256,
+            "dtype": store.manifest.dtype,
+            "shots": shots,
+            "transform": transform,
+            "labels": "true" if labels is None else "pseudo",
+        }
+        if shots is not None:
+            drawn = few_shot(classes, shots, self.loader.seed)
+            keys, classes = keys[drawn], classes[drawn]
+        self.banks[shots, transform] = {**identity, "n": len(keys)}
+        if len(keys) == len(store.label):
+            return Bank(store.features, classes, keys, store.embedding, identity)
+        embedding = None if store.embedding is None else store.embedding[keys]
+        return Bank(store.features[keys], classes, keys, embedding, identity)
+
+    def found(self, indices: Mapping[str, SetIndex]) -> dict[str, StoredFeatures]:
+        """Return the features of sets by name where a store has them; nothing is encoded.
+
+        Raises:
+            MmoodError: `data.features` names a folder without a store that fits.
+        """
+        encoder = self._encoder()
+        known = {name: index for name, index in indices.items() if self.stores.knows(index)}
+        found = {name: self.stores.find(index, encoder.identity(index)) for name, index in known.items()}
+        return {name: store for name, store in found.items() if store is not None}
+
+    def on_disk(self, indices: Mapping[str, SetIndex]) -> dict[str, StoredFeatures]:
+        """Return the features of sets by name, memory-mapped, empty sets left out; encoded now if no store has them.
+
+        Row i is key i of the set. What is encoded goes into the cache; under `data.features: off` into the folder of
+        the run, until `discard`.
+
+        Raises:
+            MmoodError: `data.features` names a folder without a store that fits.
+        """
+        encoder, found = self._encoder(), {}
+        for name, index in indices.items():
+            if index.count:
+                identity = encoder.identity(index)
+                own = self.encoding.folder / store_name(index, identity, "fp32")
+                folder = own if self.stores.setting == OFF else self.stores.folder(index, identity, "fp32")
+                found[name] = self.stores.find(index, identity) or encoder.encode(index, folder)
+        return found
+
+    def discard(self) -> None:
+        """Delete what `on_disk` left in the folder of the run."""
+        self.encoding.ranks.barrier()
+        if self.stores.setting == OFF and self.encoding.ranks.rank == 0:
+            shutil.rmtree(self.encoding.folder, ignore_errors=True)
+
+    def _encoded(self, index: SetIndex, augment_seed: int | None = None) -> StoredFeatures:
+        """Return the features of a set, after encoding it if no store has them.
+
+        They are kept in the cache, under `data.features: off` or while the encoder is trained only in memory.
+        """
+        encoder = self._encoder(augment_seed)
+        identity = encoder.identity(index)
+        if self.stores.setting != OFF and not self.encoding.trained:
+            folder = self.stores.folder(index, identity, "fp32")
+            return self.stores.find(index, identity) or encoder.encode(index, folder)
+        name, key = store_name(index, identity, "fp32"), (index.hash, augment_seed)
+        if key not in self._held or self._held[key][0] != name:
+            self._held.pop(key, None)
+            self._held[key] = (name, _in_memory(encoder, index, self.encoding.folder / name))
+        return self._held[key][1]
+
+    def _encoder(self, augment_seed: int | None = None) -> SetEncoder:
+        """Return what makes stores with the weights of this moment."""
+        run = self.encoding
+        return SetEncoder(run.encoder, run.ranks, self.batch_size, self.loader, augment_seed, run.quiet)
+
+
+def _in_memory(encoder: SetEncoder, index: SetIndex, folder: Path) -> StoredFeatures:
+    """Return the features of a set, and leave nothing in the folder."""
+    mapped = encoder.encode(index, folder)
+    embedding = None if mapped.embedding is None else mapped.embedding.clone()
+    held = replace(mapped, features=mapped.features.clone(), embedding=embedding, label=mapped.label.clone())
+    encoder.ranks.barrier()
+    if encoder.ranks.rank == 0:
+        shutil.rmtree(folder)
+    return held
