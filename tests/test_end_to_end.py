@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import open_clip
@@ -179,13 +176,11 @@ def test_predict_writes_a_row_per_image(toy_flags, toy_root, tmp_path):
 
 @pytest.mark.ddp
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_several_processes_give_the_same_rows(ranks, toy_flags, tmp_path):
+def test_several_processes_give_the_same_rows(ranks, toy_flags, tmp_path, forked):
     arguments = ["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--data.batch_size", "8"]
     alone = run(arguments, tmp_path / "alone")
-    command = [sys.executable, "-m", "mmood", *arguments, "--run_dir", str(tmp_path / "ddp")]
-    command += ["--trainer.devices", str(ranks), "--trainer.strategy", "ddp"]
-    finished = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False)
-    assert finished.returncode == 0
+    finished = forked.ranks([*arguments, "--run_dir", str(tmp_path / "ddp")], ranks)
+    assert finished.code == 0, finished.err
     together = json.loads((tmp_path / "ddp" / "results.json").read_text())
     assert together["provenance"]["world_size"] == ranks
     for row, other in zip(alone["rows"], together["rows"], strict=True):
@@ -220,15 +215,13 @@ trainer: {max_epochs: 1, precision: 32-true}
 
 
 @pytest.mark.ddp
-def test_validation_inside_fit_is_exact_although_a_rank_has_no_image(toy_flags, tmp_path):
+def test_validation_inside_fit_is_exact_although_a_rank_has_no_image(toy_flags, tmp_path, forked):
     (tmp_path / "fit.yaml").write_text(FIT)
     arguments = ["--config", str(tmp_path / "fit.yaml"), *toy_flags, "--data.train", "toy-train"]
     arguments += ["--data.val.id", "toy-test", "--data.val.ood", "{far: [toy-far]}", "--data.batch_size", "4"]
     alone = run(["validate", *arguments], tmp_path / "alone")
-    command = [sys.executable, "-m", "mmood", "fit", *arguments, "--run_dir", str(tmp_path / "ddp")]
-    command += ["--trainer.devices", "3", "--trainer.strategy", "ddp"]
-    finished = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False)
-    assert finished.returncode == 0
+    finished = forked.ranks(["fit", *arguments, "--run_dir", str(tmp_path / "ddp")], 3)
+    assert finished.code == 0, finished.err
     logged = list(csv.DictReader((tmp_path / "ddp" / "logs" / "fit" / "metrics.csv").open()))
     for row in alone["rows"]:
         (value,) = {entry[f"ood/{row['set']}/{row['score']}_auroc"] for entry in logged} - {""}

@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tarfile
 
 import pytest
@@ -101,13 +98,10 @@ def test_skipping_is_counted_and_listed(damaged, capsys):
 
 
 @pytest.mark.ddp
-def test_damage_on_one_rank_ends_all_of_them(damaged):
+def test_damage_on_one_rank_ends_all_of_them(damaged, forked):
     edit, arguments, folder = damaged
     edit("toy-near", 1, break_third_image)
-    command = [sys.executable, "-m", "mmood", *arguments, "--data.batch_size", "4"]
-    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, env=environment, timeout=300, capture_output=True, text=True, check=False)
-    assert ended.returncode != 0
-    assert "toy-near-000001.tar, key 17" in ended.stderr
+    ended = forked.ranks([*arguments, "--data.batch_size", "4"])
+    assert ended.code != 0
+    assert "toy-near-000001.tar, key 17" in ended.err
     assert not (folder / "results.json").exists()

@@ -5,17 +5,15 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mmood.cli.main import main
+from mmood.features.parts import PartFolder
 
 CONFIG = ("--config", "vitb16_zeroshot.yaml")
 SETS = {"toy-test": 37, "toy-near": 21, "toy-far": 2}
@@ -108,41 +106,24 @@ def test_stores_of_the_cache_are_read_if_they_fit_and_never_written_by_a_test(to
     assert changed["rows"] != results_of([*toy_flags, "--data.features", "off"], tmp_path / "third")["rows"]
 
 
-KILLED_AFTER_3_PARTS = """
-import os, signal, sys
-from mmood.cli.main import main
-from mmood.features.parts import PartFolder
+def embed_and_die_after_3_parts(arguments):
+    write, written = PartFolder.write, []
 
-write, written = PartFolder.write, []
+    def write_or_die(self, part, tensors):
+        if len(written) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        written.append(part)
+        write(self, part, tensors)
 
-def write_or_die(self, part, tensors):
-    if len(written) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    written.append(part)
-    write(self, part, tensors)
-
-PartFolder.write = write_or_die
-sys.exit(main(sys.argv[1:]))
-"""
+    PartFolder.write = write_or_die
+    return main(arguments)
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(flags, tmp_path):
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(flags, tmp_path, forked):
     whole = [*flags, "--data.features", str(tmp_path / "whole")]
     embed(whole, "--part", "8", "--sets", "toy-test")
-    command = [
-        sys.executable,
-        "-c",
-        KILLED_AFTER_3_PARTS,
-        "embed",
-        *CONFIG,
-        *flags,
-        "--part",
-        "8",
-        "--sets",
-        "toy-test",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    assert subprocess.run(command, env=environment, timeout=120, check=False).returncode == -signal.SIGKILL
+    few = ["embed", *CONFIG, *flags, "--part", "8", "--sets", "toy-test"]
+    assert forked.call(embed_and_die_after_3_parts, few).code == -signal.SIGKILL
     (store,) = (tmp_path / "stores").iterdir()
     assert len(list((store / "parts").glob("*.safetensors"))) == 3
     assert not (store / "manifest.json").exists()
@@ -151,13 +132,11 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(flags, tmp_path):
 
 
 @pytest.mark.ddp
-def test_workers_and_ranks_do_not_change_a_byte(flags, tmp_path):
+def test_workers_and_ranks_do_not_change_a_byte(flags, tmp_path, forked):
     embed(flags, "--part", "8")
     more = ["--part", "8", "--data.features", str(tmp_path / "many"), "--data.loader.workers", "2"]
-    command = [sys.executable, "-m", "mmood", "embed", *CONFIG, *flags, *more, "--quiet"]
-    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    assert subprocess.run(command, env=environment, timeout=300, check=False).returncode == 0
+    finished = forked.ranks(["embed", *CONFIG, *flags, *more, "--quiet"])
+    assert finished.code == 0, finished.err
     assert files(tmp_path / "many") == files(tmp_path / "stores")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import ForkServer
 from torch import Tensor
 
 from mmood.errors import MmoodError
@@ -149,14 +150,11 @@ SPLITS: list[list[list[int]]] = [
 ]
 
 
-def one_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    for world in (3, 2):  # the processes of one spawn play both, because starting them is what takes the time
-        if rank < world:
-            meeting = f"file://{folder}/meeting{world}"
-            torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
-            evaluate_splits(rank, world, Path(folder))
-            torch.distributed.destroy_process_group()
+def one_rank(rank: int, world: int, folder: Path) -> None:
+    meeting = f"file://{folder}/meeting{world}"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+    evaluate_splits(rank, world, folder)
+    torch.distributed.destroy_process_group()
 
 
 def evaluate_splits(rank: int, world: int, folder: Path) -> None:
@@ -182,13 +180,13 @@ def evaluate_splits(rank: int, world: int, folder: Path) -> None:
 
 
 @pytest.mark.ddp
-def test_any_split_over_ranks_gives_the_numbers_of_one_process(tmp_path: Path) -> None:
+def test_any_split_over_ranks_gives_the_numbers_of_one_process(tmp_path: Path, forked: ForkServer) -> None:
     alone = filled(list(range(N))).gathered(N)
     want = [*astuple(metrics_of(alone)), float(alone.scores.sum(dtype=np.float64))]
-    torch.multiprocessing.spawn(one_rank, (str(tmp_path),), nprocs=3)
-    for world in (2, 3):
-        for rank in range(world):
-            assert np.load(tmp_path / f"{world}-{rank}.npy").tolist() == [want, want]
+    started = {(w, r): forked.start(one_rank, r, w, tmp_path) for w in (2, 3) for r in range(w)}
+    for (world, rank), process in started.items():
+        assert process.wait() == 0, process.err
+        assert np.load(tmp_path / f"{world}-{rank}.npy").tolist() == [want, want]
 
 
 def test_detection_is_ood_metrics_of_the_split_scores() -> None:

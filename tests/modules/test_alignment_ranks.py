@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,21 +33,14 @@ def share(rank: int, world: int, steps: int) -> DataLoader:
     return DataLoader(own, batch_size=None)
 
 
-def one_rank(rank: int, world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    if world > 1:
-        # What torchrun sets: Lightning then starts no processes itself.
-        meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": Path(folder, "port").read_text()}
-        os.environ |= meeting | {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "GROUP_RANK": "0",
-            "LOCAL_WORLD_SIZE": str(world), "TORCHELASTIC_RUN_ID": "test",
-        }  # fmt: skip
+def one_rank(world: int, folder: Path) -> None:
+    rank = int(os.environ.get("RANK", "0"))
     for name, variant in VARIANTS.items():
-        module = tune(save_tiny(Path(folder, f"clip{rank}")), **variant)
+        module = tune(save_tiny(folder / f"clip{rank}"), **variant)
         spread = {"devices": world, "strategy": "ddp"} if world > 1 else {}
         trainer(STEPS[name], **spread).fit(module, share(rank, world, STEPS[name]))
         if rank == 0:
-            torch.save(module.trained_state(), Path(folder, f"{name}-{world}.pt"))
+            torch.save(module.trained_state(), folder / f"{name}-{world}.pt")
 
 
 def exact(name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -61,10 +52,11 @@ def exact(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.ddp
-def test_two_ranks_train_the_weights_of_one(tmp_path, free_port):
-    (tmp_path / "port").write_text(str(free_port))
-    torch.multiprocessing.spawn(one_rank, (2, str(tmp_path)), nprocs=2)
-    one_rank(0, 1, str(tmp_path))
+def test_two_ranks_train_the_weights_of_one(tmp_path, forked):
+    ranks = forked.start_ranks(one_rank, 2, tmp_path)
+    one_rank(1, tmp_path)
+    for rank in ranks:
+        assert rank.wait() == 0, rank.err
     for name in VARIANTS:
         one, two = (torch.load(tmp_path / f"{name}-{world}.pt") for world in (1, 2))
         start = tune(save_tiny(tmp_path / "clip0")).trained_state()
@@ -86,7 +78,6 @@ class Kill(Callback):
 
 def train(folder: Path, kill_at: int | None) -> None:
     """Train for two epochs of six steps, from the last checkpoint in the folder if there is one."""
-    torch.set_num_threads(1)
     saves = ModelCheckpoint(folder / "steps", "{step}", every_n_train_steps=1, save_top_k=-1)
     module = tune(
         save_tiny(folder / "clip"),
@@ -104,12 +95,11 @@ def train(folder: Path, kill_at: int | None) -> None:
     torch.save(module.trained_state(), folder / "end.pt")
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path):
+def test_a_killed_run_ends_with_the_same_weights(tmp_path, forked):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(whole, None)
-    command = f"from pathlib import Path; import test_alignment_ranks as t; t.train(Path({str(cut)!r}), 9)"
-    killed = subprocess.run([sys.executable, "-c", command], cwd=Path(__file__).parent, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = forked.call(train, cut, 9)
+    assert killed.code == -signal.SIGKILL, killed.err
     assert not (cut / "end.pt").exists()
     train(cut, None)
     expected, found = torch.load(whole / "end.pt"), torch.load(cut / "end.pt")

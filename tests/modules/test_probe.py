@@ -1,10 +1,7 @@
 """Probes: the head's mathematics, the loader of stored features, and whole runs through the command line."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -401,13 +398,12 @@ def test_scores_on_the_bank_and_image_only_encoders(flags, tmp_path):
 
 
 @pytest.mark.ddp
-def test_two_ranks_train_the_same_head_as_one(flags, tmp_path):
+def test_two_ranks_train_the_same_head_as_one(flags, tmp_path, forked):
     arguments = ["fit", "--config", "vitb16_plp.yaml", *flags]
     run(arguments, tmp_path / "alone")
     shutil.rmtree(tmp_path / "cache")
-    command = [sys.executable, "-m", "mmood", *arguments, "--run_dir", str(tmp_path / "ddp")]
-    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    assert subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, check=False).returncode == 0
+    finished = forked.ranks([*arguments, "--run_dir", str(tmp_path / "ddp")])
+    assert finished.code == 0, finished.err
     same_state(checkpoint_of(tmp_path / "alone"), checkpoint_of(tmp_path / "ddp"), 1e-4)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import mmood
 
 from mmood.cli.main import main
 from mmood.runs import requeue
@@ -169,29 +170,21 @@ def test_what_the_signal_does(command, job_name, wait, code, said):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["fit", "embed"])
-def test_the_commands_listen(command, fit_flags, tmp_path):
-    environment = {
-        **os.environ,
-        "SLURM_JOB_ID": "17",
-        "SLURM_JOB_NAME": "mmood",
-        "MMOOD_CACHE": str(tmp_path / "cache"),
-    }
-    environment.pop("SLURM_RESTART_COUNT", None)
+def test_the_commands_listen(command, fit_flags, tmp_path, monkeypatch, forked):
+    monkeypatch.chdir(tmp_path)
+    job = {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "mmood", "SLURM_RESTART_COUNT": None}
     flags = [*fit_flags, "--trainer.max_epochs", "1000"] if command == "fit" else [*fit_flags, "--part", "1"]
     flags += ["--run_dir", str(tmp_path / "run")] if command == "fit" else []
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mmood", command, "--config", ALIGN, *flags], env=environment, cwd=tmp_path,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    arguments = [command, "--config", ALIGN, *flags]
+    process = forked.start(mmood, arguments, environment={**job, "MMOOD_CACHE": str(tmp_path / "cache")})
     begun = "run/checkpoints/last.ckpt" if command == "fit" else "cache/features/*/*"
     for _ in range(600):
         if list(tmp_path.glob(begun)) or process.poll() is not None:
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGUSR1)
-    error = process.communicate(timeout=120)[1]
-    assert process.returncode == EXIT_CODE, error
-    assert "SIGUSR1" in error
+    assert process.wait() == EXIT_CODE, process.err
+    assert "SIGUSR1" in process.err
     assert (command == "fit") == bool(list(tmp_path.glob("run/checkpoints/requeue.ckpt")))
     assert not list(tmp_path.glob("hpc_ckpt*")), "Lightning's own handler was at work"
 
