@@ -11,7 +11,11 @@ export LD_PRELOAD := $(JEMALLOC)
 export MALLOC_CONF := oversize_threshold:0,dirty_decay_ms:5000
 endif
 
-.PHONY: install demo test lint fuzz audit bench picture clean
+# Two workers for two cores. A file of tests runs in one of them, the longest files first (`make seconds`).
+WORKERS ?= 2
+PYTEST  := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: install demo test test-all seconds lint fuzz audit bench picture clean
 
 install: $(STAMP)
 
@@ -24,7 +28,15 @@ demo: $(STAMP)
 	$(BIN)/mmood demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not long"
+
+# Also the long forms, and some 26,000 damaged files, not 400.
+test-all: lint
+	MMOOD_FUZZ=1200 $(PYTEST)
+
+# Which file of tests takes how long, for the order in which they run.
+seconds: $(STAMP)
+	$(PYTEST) -m "not long" --record-seconds
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -34,9 +46,9 @@ lint: $(STAMP)
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml mmood
 	$(BIN)/hadolint docker/Dockerfile
 
-# Some 26,000 damaged files, other ones each time; `make test` tries some 400.
+# As many damaged files as `make test-all` tries, but other ones each time.
 fuzz: $(STAMP)
-	MMOOD_FUZZ=1200 $(BIN)/python -m pytest tests/fuzz --quiet --capture=no
+	MMOOD_FUZZ_ANEW=1 MMOOD_FUZZ=1200 $(BIN)/python -m pytest tests/fuzz --quiet --capture=no
 
 # Known vulnerabilities of the versions that the tests pass on; asks PyPI.
 audit: $(STAMP)

@@ -14,6 +14,8 @@ from safetensors.torch import save_model
 
 from mmood.cli.main import main
 
+pytest_plugins = ["longest_first"]
+
 # Tiny tensors are no work for a second thread, and waiting for one another costs much where the cores are taken.
 torch.set_num_threads(1)
 
