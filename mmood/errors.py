@@ -14,6 +14,10 @@ class MmoodError(Exception):
     """
 
 
+class ImageError(MmoodError):
+    """An image that cannot be used: the message begins with "the image", without its place and without a full stop."""
+
+
 def unknown(what: str, value: str, known: Iterable[str], limit: int = 12) -> MmoodError:
     """Return the error for a `value` that is none of the `known` names, with the nearest of them.
 

@@ -68,6 +68,15 @@ def user_path(path: str | Path) -> Path:
         raise MmoodError(f"The path '{path}' begins with a home folder that cannot be found.") from error
 
 
+def utf8_name(name: str) -> str:
+    r"""Return a file's name with the bytes that are no UTF-8 escaped, so that it can stand in any text.
+
+    >>> utf8_name("caf\udce9.jpg")
+    'caf\\xe9.jpg'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def is_file(path: Path) -> bool:
     """Return whether there is such a file; a text that cannot be a path at all is none."""
     try:

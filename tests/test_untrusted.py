@@ -306,10 +306,10 @@ def png_of(width, height):
 
 
 def test_an_image_has_a_limit_of_pixels():
-    with pytest.raises(SampleError, match=f"12000 x 12000 pixels are more than {MAX_PIXELS}"):
-        decode_image(RawSample(0, "shard", "name", png_of(12_000, 12_000)))
-    with pytest.raises(SampleError, match="could be decompression bomb"):  # Pillow's own, for twice its limit
-        decode_image(RawSample(0, "shard", "name", png_of(20_000, 20_000)))
+    with pytest.raises(SampleError, match=f"12000 x 12000 pixels, more than {MAX_PIXELS}"):
+        decode_image(RawSample(0, "shard", "name", png_of(12_000, 12_000)), "ignore")
+    with pytest.raises(SampleError, match=f"more than {MAX_PIXELS} pixels"):  # Pillow's own, for twice its limit
+        decode_image(RawSample(0, "shard", "name", png_of(20_000, 20_000)), "ignore")
 
 
 def test_an_index_has_a_limit_of_samples(tmp_path):

@@ -38,9 +38,15 @@ def words() -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(text.split(", ")) for text in ImageNetInfo().label_descriptions(as_dict=False))
 
 
+def synsets_of(name: str) -> frozenset[str]:
+    """Return the synsets that a name in lower case may mean: itself if it is one, those that are called so, or none."""
+    return frozenset({name}) if is_synset(name) else _synsets_by_name().get(name, frozenset())
+
+
 @functools.cache
-def names_of_synsets() -> Mapping[str, tuple[str, ...]]:
-    """Return everything that each synset is called: WordNet's words, then OpenAI's name."""
-    return {
-        synset: (*spoken, curated) for synset, spoken, curated in zip(synsets(), words(), openai_names(), strict=True)
-    }
+def _synsets_by_name() -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for synset, spoken, curated in zip(synsets(), words(), openai_names(), strict=True):
+        for name in (*spoken, curated):
+            found.setdefault(name.casefold(), set()).add(synset)
+    return {name: frozenset(meant) for name, meant in found.items()}

@@ -136,6 +136,7 @@ def _disk() -> Finding:
 
 
 def _of_config(arguments: list[str]) -> Iterator[Finding]:
+    from mmood.classes.matching import table
     from mmood.configuration.lightning import parsed
 
     try:
@@ -148,13 +149,17 @@ def _of_config(arguments: list[str]) -> Iterator[Finding]:
     yield _tried("encoder", partial(_encoder, model.init_args.encoder))
     try:
         data = cli.data_module()
-        data.check()
+        notes = data.check()
         indices = data.catalog.known()
     except MmoodError as error:
         yield Finding("data", "fail", str(error))
         return
+    for note in notes:
+        yield Finding("classes", "note", note)
     for index in indices:
         yield _tried(f"set {index.name}", partial(_verified, index))
+        if (classes := data.classes_of(index)) is not None:
+            yield Finding(f"classes of {index.name}", "ok", "\n".join(table(classes)))
     yield _tried("model", lambda: f"{type(cli.detector()).__name__} is built, its weights are loaded")
 
 

@@ -80,7 +80,14 @@ class _Encoding(LightningModule):
         """Encode every set."""
         stores, loader = FeatureStores(self.data.features), self.data.loader
         batch_size = min(self.data.batch_size, MOST_IMAGES)
-        encoder = SetEncoder(self.encoder, Ranks.of(self.trainer), batch_size, loader, quiet=self.job.quiet)
+        encoder = SetEncoder(
+            self.encoder,
+            Ranks.of(self.trainer),
+            batch_size,
+            loader,
+            quiet=self.job.quiet,
+            exif=self.data.exif or "ignore",
+        )
         for name, index in self.job.sets.items():
             folder = stores.folder(index, encoder.identity(index), self.job.dtype)
             store = encoder.encode(index, folder, self.job.dtype, self.job.part)

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
+from mmood.classes.matching import table
+from mmood.classes.names import load_class_names
 from mmood.configuration.tools import ToolParser
 from mmood.errors import MmoodError
+from mmood.files import user_path
 from mmood.output.console import progress_bar
 from mmood.output.printing import say
-from mmood.shards.index import SetIndex
+from mmood.shards.index import SetIndex, shard_files
 from mmood.shards.indexing import index_folder, verify_folder
-from mmood.shards.inputs import PackInput, from_folder, from_list, from_torchvision
+from mmood.shards.inputs import FileInput, PackInput, from_folder, from_list
 from mmood.shards.locations import check_set_name
 from mmood.shards.packing import PackSettings, pack
+from mmood.shards.passed_over import PassedOver
+from mmood.shards.torchvision_input import from_torchvision
 
 _EXAMPLES = """\
 examples:
-  mmood pack --out data/pets --folder pets/images          one subfolder per class, sorted; or images without labels
+  mmood pack --out data/pets --folder pets/images          one subfolder per class; or images without labels
+  mmood pack --out data/pets --folder pets/images --classes names.txt     names by label; folders in any order
   mmood pack --out data/ninco --list test_ninco.txt --images images_largescale
   mmood pack --out data/cifar10 --torchvision CIFAR10 --split test --images downloads --download
   mmood pack --index data/id-test data/near-ood            shards that exist already
   mmood pack --verify data/id-test                         hash the shards anew
+
+Class folders that are called like their classes get the labels of the class names, in whatever order these are; folders
+that are numbers are sorted as numbers; others are sorted by name, and what does not match is shown. Links are followed;
+hidden and system files are passed over, and everything passed over is counted and said.
 
 A killed run goes on where it was when it is started again. The same input gives the same bytes.
 """
@@ -36,17 +47,20 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     if options.index or options.verify:
         for folder in options.index or options.verify:
-            _report(_index_or_verify(Path(folder).resolve(), options), folder)
+            _index_or_verify(folder, options)
         return 0
     if options.out is None:
         raise MmoodError("`--out ROOT/NAME` is not set; name the folder of the new set.")
-    out = Path(options.out).resolve()
+    out = options.out.resolve()
     check_set_name(out.name)
     samples = _input(options)
-    settings = PackSettings(options.shard_size, options.source, options.shuffle)
+    settings = PackSettings(options.shard_size, options.source, options.shuffle, not options.no_check)
     with progress_bar(f"packing {out.name}", len(samples), options.quiet) as bar:
         index = pack(samples, out, settings, bar.advance)
-    _report(index, options.out)
+    _report(index, options.out, samples.passed_over if isinstance(samples, FileInput) else PassedOver())
+    if isinstance(samples, FileInput) and samples.classes is not None:
+        for line in table(samples.classes):
+            say(line)
     return 0
 
 
@@ -57,23 +71,33 @@ def _parser() -> argparse.ArgumentParser:
         examples=_EXAMPLES,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--folder", type=Path, help="pack the images of a folder; its subfolders are the classes")
-    what.add_argument("--list", type=Path, help="pack the images of a list with lines `path label` (OpenOOD's form)")
+    what.add_argument("--folder", type=user_path, help="pack the images of a folder; its subfolders are the classes")
+    what.add_argument("--list", type=user_path, help="pack the images of a list with lines `path label` (OpenOOD's "
+                      "form) or paths alone, or of a JSON file")  # fmt: skip
     what.add_argument("--torchvision", metavar="CLASS", help="pack a set of torchvision.datasets, stored as PNG")
-    what.add_argument("--index", nargs="+", metavar="DIR", help="write index.json and samples.jsonl for shards")
-    what.add_argument("--verify", nargs="+", metavar="DIR", help="compare the shards with the hashes of their index")
-    parser.add_argument("--out", metavar="ROOT/NAME", help="folder of the new set; its last part is the set's name")
-    parser.add_argument("--images", type=Path, default=Path(), help="folder that the paths of --list start from, or "
-                        "that holds torchvision's files (default: the working directory)")  # fmt: skip
+    what.add_argument(
+        "--index", nargs="+", type=user_path, metavar="DIR", help="write index.json and samples.jsonl for shards"
+    )
+    what.add_argument(
+        "--verify", nargs="+", type=user_path, metavar="DIR", help="compare the shards with the hashes of their index"
+    )
+    parser.add_argument(
+        "--out", type=user_path, metavar="ROOT/NAME", help="folder of the new set; its last part is the set's name"
+    )
+    parser.add_argument("--images", type=user_path, default=Path(), help="folder that the paths of --list start from, "
+                        "or that holds torchvision's files (default: the working directory)")  # fmt: skip
     parser.add_argument("--split", default="test", help="split of the torchvision set (default: %(default)s)")
     parser.add_argument("--download", action="store_true", help="let torchvision fetch its files first")
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line, by label")
+    parser.add_argument("--classes", metavar="FILE", help="names of the classes by label: a file with one a line, or a "
+                        "list such as imagenet-openai")  # fmt: skip
     parser.add_argument("--source", default="", help="where the images come from, in words; kept in the index")
     parser.add_argument(
         "--shard_size", "--shard-size", type=int, default=5000, help="samples per shard (default: %(default)s)"
     )
     parser.add_argument("--shuffle", type=int, metavar="SEED", help="pack in a random order fixed by the seed; a "
                         "training set needs it, since training shuffles only within a buffer")  # fmt: skip
+    parser.add_argument("--no_check", action="store_true", help="do not decode the images, only read their headers: "
+                        "faster, but one that is cut off is found when it is read")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -87,23 +111,24 @@ def _input(options: argparse.Namespace) -> PackInput:
     return from_torchvision(options.torchvision, options.split, options.images, options.download)
 
 
-def _index_or_verify(folder: Path, options: argparse.Namespace) -> SetIndex:
-    size = sum(shard.stat().st_size for shard in folder.glob("*.tar"))
+def _index_or_verify(given: Path, options: argparse.Namespace) -> None:
+    folder = given.resolve()
+    size = sum(shard.stat().st_size for shard in shard_files(folder)) if folder.is_dir() else 0
     with progress_bar(f"{'indexing' if options.index else 'verifying'} {folder.name}", size, options.quiet) as bar:
         if options.verify:
-            return verify_folder(folder, bar.advance)
-        return index_folder(folder, _class_names(options.classes), options.source, bar.advance)
+            index, passed_over = verify_folder(folder, bar.advance), PassedOver()
+        else:
+            indexed = index_folder(folder, _class_names(options.classes), options.source, bar.advance)
+            index, passed_over = indexed.index, indexed.passed_over
+    _report(index, given, passed_over)
 
 
-def _class_names(file: Path | None) -> list[str]:
-    if file is None:
-        return []
-    try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise MmoodError(f"The class file {file} cannot be read: {error}.") from error
+def _class_names(source: str | None) -> Sequence[str]:
+    return () if source is None else load_class_names(source)
 
 
-def _report(index: SetIndex, folder: str) -> None:
+def _report(index: SetIndex, folder: Path, passed_over: PassedOver) -> None:
     labels = "no labels" if index.classes is None else f"{index.classes} classes"
     say(f"{folder}: {index.count} samples in {len(index.shards)} shards, {labels}, index {index.hash[:16]}")
+    if passed_over:
+        say(str(passed_over))

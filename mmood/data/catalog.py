@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mmood.classes.matching import Classes, compare
 from mmood.data.benchmarks import where_to_get
 from mmood.errors import MmoodError
 from mmood.loading.plan import held_out
@@ -108,18 +109,63 @@ class Catalog:
         return found
 
 
-def check_classes(index: SetIndex, class_names: Sequence[str] | None) -> None:
-    """Raise MmoodError if an ID set has no labels, or its classes cannot be those of the class names."""
+def check_classes(index: SetIndex, class_names: Sequence[str] | None) -> str:
+    """Return what there is to say of the classes of an ID set beside the class names, as a sentence; "" if nothing.
+
+    Raises:
+        MmoodError: it has no labels, another number of classes, or the same names in another order.
+    """
     if index.classes is None:
         raise MmoodError(f"The set '{index.name}' is used as ID, and its samples have no labels (`cls`).")
     if class_names is None:
-        return
+        return ""
     # Without names in the index its number of classes is the highest label seen + 1: a lower bound.
     fits = index.classes == len(class_names) if index.class_names else index.classes <= len(class_names)
     if not fits:
         raise MmoodError(
             f"The set '{index.name}' has {index.classes} classes, and `data.class_names` has {len(class_names)} names."
         )
+    return _compared(index, class_names)
+
+
+def check_not_empty(index: SetIndex) -> None:
+    """Raise MmoodError if a set has no sample: nothing could be said of it."""
+    if index.count == 0:
+        raise MmoodError(f"The set '{index.name}' has no sample; its shards are empty, or were indexed as such.")
+
+
+def joined_classes(index: SetIndex, class_names: Sequence[str] | None) -> Classes | None:
+    """Return folders and names of the classes of a set as a run would use them; None if the set knows neither."""
+    known = index.known_names
+    folders = index.class_folders or known
+    if not folders:
+        return None
+    names = tuple(class_names or index.class_names or folders)[: len(folders)]
+    return Classes(folders, names, compare(known, names).odd if known else ())
+
+
+def _compared(index: SetIndex, class_names: Sequence[str]) -> str:
+    known = index.known_names
+    if not known:
+        return (
+            f"The set '{index.name}' does not know the names of its classes, so whether `data.class_names` has them in "
+            "the order of its labels could not be checked."
+        )
+    comparison = compare(known, class_names)
+    if comparison.moved is not None:
+        label, other = comparison.moved
+        raise MmoodError(
+            f"The set '{index.name}' and `data.class_names` have the same names in another order: label {label} is "
+            f"'{known[label]}' in the set and '{class_names[label]}' in `data.class_names`, where "
+            f"'{class_names[other]}' is label {other}; give the names in the order of the set's labels."
+        )
+    if not comparison.odd:
+        return ""
+    first = comparison.odd[0]
+    return (
+        f"The set '{index.name}' and `data.class_names` call {len(comparison.odd)} of {len(known)} classes "
+        f"differently, such as '{known[first]}' and '{class_names[first]}' at label {first}; check that they mean one."
+    )
 
 
 def _missing_sentence(root: str, missing: dict[str, MissingSetError]) -> str:

@@ -7,10 +7,21 @@ from typing import Literal, Protocol
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
 
+from mmood.classes.matching import Classes
 from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import check_count
-from mmood.data.catalog import ID_GROUP, Catalog, EvaluationSet, Member, check_classes, members
+from mmood.data.catalog import (
+    ID_GROUP,
+    Catalog,
+    EvaluationSet,
+    Member,
+    check_classes,
+    check_not_empty,
+    joined_classes,
+    members,
+)
 from mmood.data.predict import PredictSet, find_predict_set
 from mmood.data.settings import DataPlan, ValSettings, check_distinct, resolve
 from mmood.encoders.base import ImageTransform
@@ -24,6 +35,8 @@ from mmood.loading.plan import held_out
 from mmood.loading.position import TrainState
 from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import TrainLoader
+from mmood.output.printing import complain
+from mmood.shards.images import Exif
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.sources import SampleSource, ShardSource
 
@@ -62,12 +75,15 @@ class OoDDataModule(LightningDataModule):
         ood: OoD test sets: group -> names of sets.
         train: the training set.
         val: what is evaluated between epochs: a set or a fraction of `train` as ID, and groups of OoD sets.
-        predict: a set, a folder of images or one image, for `predict`.
+        predict: for `predict`: an image, a folder, a pattern such as `photos/*.jpg`, a list of images (`.txt`,
+            `.json`), several of these, or a set.
         class_names: name of a list, a text file with one name a line, or the names of the ID classes.
         batch_size: images per batch and device.
         loader: workers, seed, behaviour on broken samples.
         features: stored features in place of images: `auto` reads those of the cache that fit, `off` none, a folder
             those in it, which must fit; `mmood embed` makes them. Scores that need patches read images in any case.
+        exif: whether images are turned as their cameras noted: `apply` or `ignore`; by default `apply` for `predict`,
+            and `ignore` for everything else, as in the papers.
     """
 
     def __init__(
@@ -78,11 +94,12 @@ class OoDDataModule(LightningDataModule):
         ood: dict[str, list[str]] | None = None,
         train: str | None = None,
         val: ValSettings = _NO_VAL,
-        predict: str | None = None,
+        predict: str | list[str] | None = None,
         class_names: str | list[str] | None = None,
         batch_size: int = 256,
         loader: LoaderSettings = _LOADER,
         features: str = "auto",
+        exif: Exif | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -98,8 +115,11 @@ class OoDDataModule(LightningDataModule):
         self.loader = loader
         self.plan: DataPlan = resolve(benchmark, id, ood, class_names)
         self.features = features
+        self.exif: Exif | None = exif
         self.catalog = Catalog(root, loader.pipes)
         self._consumer: Consumer | None = None
+        self._said: set[str] = set()
+        self._found: tuple[str | list[str], PredictSet] | None = None
         self._train_loader: TrainLoader | FeatureTrainLoader | None = None
         self._resume_at: TrainState | None = None
 
@@ -111,22 +131,32 @@ class OoDDataModule(LightningDataModule):
         """Return what gives the features of these sets to a run; sets are found and checked when they are asked for."""
         stores = FeatureStores(self.features)
         return FeatureProvider(
-            encoding, stores, self.batch_size, self.loader, self._labelled_train, self._labelled_validation
+            encoding,
+            stores,
+            self.batch_size,
+            self.loader,
+            self.exif or "ignore",
+            self._labelled_train,
+            self._labelled_validation,
         )
 
     def setup(self, stage: str) -> None:
         """Find every set that the stage (fit, validate, test, predict) reads, and check it; no image is read."""
-        if stage == "predict":
-            self._predict_set()
-        else:
-            self.check(stage)
+        notes = [str(self._predict_set().passed_over)] if stage == "predict" else self.check(stage)
+        for note in notes:
+            if note and note not in self._said:
+                self._said.add(note)
+                rank_zero_only(complain)(note)
 
-    def check(self, stage: str | None = None) -> None:
+    def check(self, stage: str | None = None) -> list[str]:
         """Check the sets of a stage (fit, validate, test; all that are set by default) without reading an image.
 
+        Returns what the user should know of their classes, a sentence each.
+
         Raises:
-            MmoodError: sets are missing (all of them in one sentence, with where to get known ones), an ID set has no
-                labels, the classes do not fit the class names, or a known set has another size than its protocol.
+            MmoodError: sets are missing (all of them in one sentence, with where to get known ones) or empty, an ID set
+                has no labels, the classes are not those of the class names or in another order, or a known set has
+                another size than its protocol.
         """
         wanted = []
         if stage == "fit" or (stage is None and self.train is not None):
@@ -137,10 +167,18 @@ class OoDDataModule(LightningDataModule):
             wanted += self._members("test")
         indices = self.catalog.indices(member.set for member in wanted)
         class_names = self._class_names()
+        notes = []
         for member in wanted:
-            if member.group == ID_GROUP:
-                check_classes(indices[member.set], class_names)
-            check_count(member.set, indices[member.set].count)
+            index = indices[member.set]
+            check_not_empty(index)
+            if member.group == ID_GROUP and (note := check_classes(index, class_names)):
+                notes.append(note)
+            check_count(member.set, index.count)
+        return notes
+
+    def classes_of(self, index: SetIndex) -> Classes | None:
+        """Return which folder or name of a set is which of the class names; None if it has no labels or no names."""
+        return joined_classes(index, self._class_names()) if index.classes is not None else None
 
     def all_sets(self) -> dict[str, SetIndex]:
         """Return the index of every set that the settings name for training, validation and test."""
@@ -176,7 +214,7 @@ class OoDDataModule(LightningDataModule):
         if rows is not None:
             return FeatureTrainLoader(rows, self.loader.seed, *self._rank_and_world())
         index = self.catalog.index(self._train_name())
-        decoder = Decoder(self._transform(train=True), self._classes(index))
+        decoder = self._decoder(self._transform(train=True), self._classes(index))
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
 
     def state_dict(self) -> dict[str, TrainState]:
@@ -202,7 +240,7 @@ class OoDDataModule(LightningDataModule):
             augment: use the training transform; its randomness is then the process's own.
         """
         index = self.catalog.index(self._train_name())
-        decoder = Decoder(self._transform(train=augment), self._classes(index))
+        decoder = self._decoder(self._transform(train=augment), self._classes(index))
         return self._loader(ShardSource(index), self.train_keys() if keys is None else keys, decoder)
 
     def train_keys(self) -> Keys:
@@ -215,7 +253,8 @@ class OoDDataModule(LightningDataModule):
     def predict_dataloader(self) -> EvalLoader:
         """Return the loader over what `predict` names; labels are -1."""
         found = self._predict_set()
-        return self._loader(found.source, found.keys(), Decoder(self._transform(train=False), classes=None))
+        decoder = Decoder(self._transform(train=False), None, self.exif or "apply")
+        return self._loader(found.source, found.keys(), decoder)
 
     def predict_names(self) -> list[str]:
         """Return for each key of `predict` the image's file, or its name in the shard."""
@@ -233,13 +272,16 @@ class OoDDataModule(LightningDataModule):
                 labelled, split = entry.group == ID_GROUP, self._rank_and_world()
                 loaders[name] = FeatureLoader(stores[name], entry.keys, labelled, self.batch_size, *split)
                 continue
-            decoder = Decoder(transform, classes)
+            decoder = self._decoder(transform, classes)
             loaders[name] = self._loader(ShardSource(entry.index), entry.keys, decoder, persistent)
         return loaders
 
     def _loader(self, source: SampleSource, keys: Keys, decoder: Decoder, persistent: bool = False) -> EvalLoader:
         rank, world = self._rank_and_world()
         return EvalLoader(source, keys, decoder, self.batch_size, self.loader, rank, world, persistent)
+
+    def _decoder(self, transform: ImageTransform, classes: int | None) -> Decoder:
+        return Decoder(transform, classes, self.exif or "ignore")
 
     def _members(self, stage: EvaluationStage) -> list[Member]:
         if stage == "validate":
@@ -258,8 +300,10 @@ class OoDDataModule(LightningDataModule):
 
     def _predict_set(self) -> PredictSet:
         if self.predict is None:
-            raise MmoodError("`data.predict` is not set; name a set, a folder of images or one image.")
-        return find_predict_set(self.root, self.predict, self.loader.pipes)
+            raise MmoodError("`data.predict` is not set; name images, a folder of images, a list of images or a set.")
+        if self._found is None or self._found[0] != self.predict:
+            self._found = (self.predict, find_predict_set(self.root, self.predict, self.loader.pipes))
+        return self._found[1]
 
     def _class_names(self) -> tuple[str, ...] | None:
         return None if self.plan.class_names is None else load_class_names(self.plan.class_names)

@@ -1,52 +1,109 @@
-"""What `predict` reads: a set, a folder of images, or one image."""
+"""What `predict` reads: image files, folders, lists of images, or a set."""
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mmood.errors import MmoodError
+from mmood.files import user_path, utf8_name
 from mmood.shards.index import Keys, load_index
-from mmood.shards.inputs import image_files
-from mmood.shards.sources import FileSource, SampleSource, ShardSource
+from mmood.shards.lists import read_image_list
+from mmood.shards.passed_over import PassedOver
+from mmood.shards.sources import FileSource, InputFile, SampleSource, ShardSource
 from mmood.shards.table import load_table
+from mmood.shards.walk import find_images, is_image
+
+_LISTS = frozenset({".txt", ".lst", ".list", ".tsv", ".json"})
 
 
 @dataclass(frozen=True)
 class PredictSet:
-    """Images to predict.
+    """Images to predict, in order; key i is the image `names[i]`.
 
     Attributes:
-        name: name of the set, or the folder or file.
-        source: where the samples are read.
+        name: name of the set, or the paths.
+        source: reads an image by its key: its bytes, or why they cannot be had.
         names: for each key the image's file, or its name in the shard.
+        passed_over: what lies beside the images in folders.
     """
 
     name: str
     source: SampleSource
     names: list[str]
+    passed_over: PassedOver
 
     def keys(self) -> Keys:
         """Return all keys, ascending."""
         return np.arange(len(self.names), dtype=np.int64)
 
 
-def find_predict_set(root: str, what: str, pipes: bool = False) -> PredictSet:
-    """Return the images that `data.predict` names: an existing file or folder of images first, else a set below root.
+def find_predict_set(root: str, what: str | Sequence[str], pipes: bool = False) -> PredictSet:
+    """Return the images that `data.predict` names.
 
-    A folder is searched in depth; the key is the position in the sorted list of relative paths.
+    Each entry is an image, a folder (searched in depth, sorted by path), a pattern (`photos/*.jpg`), or a list of
+    images (`.txt`, `.lst`, `.tsv`, `.json`; its paths start from the working directory or from the list's folder). One
+    entry that is none of these is a set below root. A file or a line of a list is always an input, whether it can be
+    read or not.
+
+    Raises:
+        MmoodError: an entry names nothing, or there is no image.
     """
-    path = Path(what).expanduser()
-    if path.is_file():
-        return PredictSet(str(path), FileSource(path.parent, [path.name]), [path.name])
+    entries = [what] if isinstance(what, str) else list(what)
+    passed_over = PassedOver()
+    found = [_files(entry, passed_over) for entry in entries]
+    if len(entries) == 1 and found[0] is None:
+        return _set(root, entries[0], pipes)
+    files: list[InputFile] = []
+    for entry, part in zip(entries, found, strict=True):
+        if part is None:
+            raise MmoodError(f"`data.predict` names '{entry}', which is neither a file nor a folder.")
+        files += part
+    if not files:
+        raise MmoodError(f"`data.predict` names {_said(entries)}, and there is no image in it. {passed_over}".rstrip())
+    return PredictSet(_said(entries), FileSource(files), [file.name for file in files], passed_over)
+
+
+def _set(root: str, name: str, pipes: bool) -> PredictSet:
+    if "/" in name:
+        raise MmoodError(f"`data.predict` names '{name}', which is neither a file nor a folder nor the name of a set.")
+    index = load_index(root, name, pipes)
+    return PredictSet(name, ShardSource(index), [row.sample for row in load_table(index)], PassedOver())
+
+
+def _files(entry: str, passed_over: PassedOver) -> list[InputFile] | None:
+    """Return the files that an entry means, None if it means none."""
+    path = user_path(entry)
     if path.is_dir():
-        files = image_files(path)
-        if not files:
-            raise MmoodError(f"`data.predict` names the folder {path}, and there is no image in it.")
-        return PredictSet(str(path), FileSource(path, files), files)
-    if "/" in what:
-        raise MmoodError(f"`data.predict` names '{what}', which is neither a file nor a folder nor the name of a set.")
-    index = load_index(root, what, pipes)
-    return PredictSet(what, ShardSource(index), [row.sample for row in load_table(index)])
+        images = find_images(path)
+        passed_over.merge(images.passed_over)
+        return [InputFile(path / image.path, utf8_name(image.path), image.reason) for image in images.images]
+    if path.is_file():
+        is_list = path.suffix.lower() in _LISTS and not is_image(path)
+        return _listed(path) if is_list else [InputFile(path, utf8_name(path.name))]
+    if glob.has_magic(entry):
+        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - a pattern may begin anywhere
+        return [InputFile(Path(match), utf8_name(match)) for match in matches if Path(match).is_file()] or None
+    return None
+
+
+def _listed(file: Path) -> list[InputFile]:
+    listed = read_image_list(file)
+    if not listed:
+        raise MmoodError(f"`data.predict` names the list {file}, and it is empty.")
+    return [_listed_file(image.path, file.parent) for image in listed]
+
+
+def _listed_file(name: str, folder: Path) -> InputFile:
+    path = user_path(name)
+    if not path.exists():
+        path = folder / path
+    return InputFile(path, name, "" if path.is_file() else "there is no such file")
+
+
+def _said(entries: Sequence[str]) -> str:
+    return utf8_name(", ".join(entries[:3])) + (f" and {len(entries) - 3} more" if len(entries) > 3 else "")

@@ -98,6 +98,7 @@ class SetInput:
         self.size = size
         self.seed = seed
         self.class_names: Sequence[str] = CLASSES if name in LABELLED else ()
+        self.class_folders: Sequence[str] = ()
         self.fingerprint = f"demo world {VERSION}, seed {seed}, {name}, {size} images"
 
     def __len__(self) -> int:
@@ -108,7 +109,7 @@ class SetInput:
         content = io.BytesIO()
         picture.image.save(content, format="JPEG", quality=92)
         label = CLASSES.index(picture.concept) if self.name in LABELLED else None
-        return InputSample(content.getvalue(), "jpg", label, picture.concept, "")
+        return InputSample(content.getvalue(), label, picture.concept, "")
 
 
 def build(folder: Path, size: int, seed: int = 0, progress: Progress = silent) -> Path:

@@ -20,6 +20,7 @@ from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.runs.checkpoints import read_checkpoint, stored_config
 from mmood.scores.test_time.base import AbstractStreamScore
+from mmood.shards.images import Exif, to_rgb
 
 # Names of the encoder: two of them may mean the same weights.
 _NAMES = ("name", "pretrained")
@@ -34,12 +35,14 @@ class StreamDetector:
     Args:
         detector: with its weights, on its device. Its scores are fitted now.
         score: the name of a stream score in `model.scores`; None if there is only one.
+        exif: whether PIL images are turned as their cameras noted, as `predict` does, or not, as `test` does.
 
     Raises:
         MmoodError: there is no such score, or one cannot be fitted.
     """
 
-    def __init__(self, detector: AbstractDetector, score: str | None = None) -> None:
+    def __init__(self, detector: AbstractDetector, score: str | None = None, exif: Exif = "apply") -> None:
+        self.exif: Exif = exif
         self.name, self.score = _chosen(dict(detector.stream_scores()), score)
         self.detector = detector.eval()
         detector.fit_scores()
@@ -70,7 +73,7 @@ class StreamDetector:
                 detector.load_state_dict(content["state_dict"], strict=detector.strict_loading)
             ranks = Ranks.alone(str(trainer.precision), trainer.precision_plugin.forward_context)
             detector.join(cli.datamodule, ranks, Path(folder))
-            return cls(detector.to(trainer.strategy.root_device), score)
+            return cls(detector.to(trainer.strategy.root_device), score, cli.datamodule.exif or "apply")
 
     def reset(self, seed: int = 0) -> None:
         """Forget the stream; `seed` is that of the score's private generators."""
@@ -80,14 +83,17 @@ class StreamDetector:
         """Return the scores of the next batch, on the CPU, higher = more in-distribution, and learn from it.
 
         Args:
-            images: PIL images, or a tensor that the detector's transform has made.
+            images: PIL images of any mode, or a tensor that the detector's transform has made.
+
+        Raises:
+            ImageError: an image cannot be used; nothing was learned from its batch.
         """
         if not len(images):
             return torch.empty(0)
         detector = self.detector
         if not isinstance(images, Tensor):
             transform = detector.image_transform(train=False)
-            images = torch.stack([transform(image.convert("RGB")) for image in images])
+            images = torch.stack([transform(to_rgb(image, self.exif)) for image in images])
         nothing = torch.full((len(images),), -1, device=detector.device)
         batch = Batch(image=images.to(detector.device), label=nothing, key=nothing)
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(detector.device.type, enabled=False):

@@ -13,7 +13,7 @@ from timm.models import load_state_dict
 from torch import Tensor
 
 from mmood.encoders.base import RANDOM, TIMM, AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
-from mmood.encoders.transforms import Preprocessing, train_transform
+from mmood.encoders.transforms import Limited, Preprocessing, train_transform
 from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable, weights_hash
 from mmood.errors import MmoodError, unknown
 
@@ -71,7 +71,11 @@ class ImageEncoder(AbstractEncoder):
         """Return timm's eval transform for the model, or the training transform."""
         if train:
             return train_transform(self._preprocessing(), self.settings.crop)
-        return cast(ImageTransform, create_transform(**self.data_config, is_training=False))
+        transform = cast(ImageTransform, create_transform(**self.data_config, is_training=False))
+        if self.data_config["crop_mode"] == "squash":
+            return transform
+        height, width = (round(side / self.data_config["crop_pct"]) for side in self.image_size)
+        return Limited(transform, (height, width), self.data_config["crop_mode"] == "border")
 
     def weights_hash(self) -> str:
         """Return the sha256 (hex) of timm's state dict (without classifier) as it is now, on any device."""

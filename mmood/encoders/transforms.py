@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from PIL.Image import Image
+from torch import Tensor
+
 from mmood.encoders.base import ImageTransform
+from mmood.errors import ImageError
+
+MAX_RESIZED = 2**27
+"""Pixels of an image after resizing and before cropping, at most: a line of 100,000 pixels would take 20 GB."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,33 @@ def numbers(values: Sequence[float]) -> str:
     return ", ".join(repr(float(value)) for value in values)
 
 
+@dataclass(frozen=True)
+class Limited:
+    """A transform that refuses an image whose resized form would be huge, or nothing, before it takes memory for it.
+
+    Attributes:
+        transform: resizes and then crops or pads.
+        size: (height, width) that one side is resized to.
+        longest: whether it is the longer side, relative to `size`, and not the shorter one.
+    """
+
+    transform: ImageTransform
+    size: tuple[int, int]
+    longest: bool
+
+    def __call__(self, image: Image) -> Tensor:
+        """Return the transformed image; ImageError if it is too narrow for that."""
+        shares = image.height / self.size[0], image.width / self.size[1]
+        share = max(shares) if self.longest else min(shares)
+        height, width = round(image.height / share), round(image.width / share)
+        if height * width > MAX_RESIZED or not (height and width):
+            raise ImageError(
+                f"the image has {image.width} x {image.height} pixels and would be resized to {width} x {height}; "
+                f"1 to {MAX_RESIZED} pixels are possible"
+            )
+        return self.transform(image)
+
+
 def eval_transform(settings: Preprocessing) -> ImageTransform:
     """Return open_clip's eval transform: resize, crop or pad, to a tensor in [0, 1], normalise."""
     from open_clip import image_transform
@@ -62,7 +96,9 @@ def eval_transform(settings: Preprocessing) -> ImageTransform:
         interpolation=settings.interpolation,
         fill_color=settings.fill,
     )
-    return cast(ImageTransform, transform)
+    if settings.resize_mode == "squash":
+        return cast(ImageTransform, transform)
+    return Limited(cast(ImageTransform, transform), settings.size, settings.resize_mode == "longest")
 
 
 def train_transform(settings: Preprocessing, scale: tuple[float, float]) -> ImageTransform:

@@ -39,6 +39,7 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
         "accelerator": _device_name(module.device),
         "world_size": trainer.world_size,
         "batch_size": trainer.datamodule.batch_size,  # type: ignore[attr-defined]
+        "exif": trainer.datamodule.exif or "ignore",  # type: ignore[attr-defined]
         "seed": _seed(),
     }
 

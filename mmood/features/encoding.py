@@ -35,6 +35,7 @@ from mmood.loading.plan import bounds
 from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import seeded
 from mmood.output.console import Bar, progress_bar
+from mmood.shards.images import Exif
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.sources import ShardSource
 
@@ -105,6 +106,7 @@ class SetEncoder:
         loader: workers that decode; a broken image ends the run whatever `on_error` says, since a store is exact.
         augment_seed: use the training transform with this seed; None for the eval transform.
         quiet: show no progress.
+        exif: whether images are turned as their cameras noted.
     """
 
     encoder: AbstractEncoder
@@ -113,11 +115,12 @@ class SetEncoder:
     loader: LoaderSettings
     augment_seed: int | None = None
     quiet: bool = False
+    exif: Exif = "ignore"
 
     def identity(self, index: SetIndex) -> dict[str, object]:
         """Return what the numbers of a store of this set depend on; the first call hashes the weights."""
         crop = self.encoder.settings.crop
-        return store_identity(index, self._encoder_identity, self.ranks.precision, self.augment_seed, crop)
+        return store_identity(index, self._encoder_identity, self.ranks.precision, self.augment_seed, crop, self.exif)
 
     @cached_property
     def _encoder_identity(self) -> dict[str, str | int | None]:
@@ -165,7 +168,7 @@ class SetEncoder:
         transform = self.encoder.transform(train=self.augment_seed is not None)
         if self.augment_seed is not None:
             transform = SeededByImage(transform, self.augment_seed)
-        settings, decoder = replace(self.loader, on_error="raise"), Decoder(transform, index.classes)
+        settings, decoder = replace(self.loader, on_error="raise"), Decoder(transform, index.classes, self.exif)
         loader = EvalLoader(ShardSource(index), _keys(plan, own), decoder, plan.batch_size, settings)
         for batch in _aligned(loader, plan):
             yield int(batch["key"][0]), self._tensors(batch)

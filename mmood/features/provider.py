@@ -19,6 +19,7 @@ from mmood.features.store import StoredFeatures, store_name
 from mmood.features.stores import OFF, FeatureStores
 from mmood.loading.settings import LoaderSettings
 from mmood.scores.base import Bank
+from mmood.shards.images import Exif
 from mmood.shards.index import Keys, SetIndex
 
 MOST_IMAGES = 256
@@ -70,6 +71,7 @@ class FeatureProvider:
         stores: where features are kept: in the cache or a folder; with `off`, or while the encoder is trained, nowhere.
         batch_size: images per batch and device.
         loader: workers that decode images, and the seed of draws.
+        exif: whether images are turned as their cameras noted.
         train: returns the ID training images; raises MmoodError where the settings name none.
         validation: likewise, the ID validation images.
 
@@ -83,6 +85,7 @@ class FeatureProvider:
         stores: FeatureStores,
         batch_size: int,
         loader: LoaderSettings,
+        exif: Exif,
         train: Callable[[], LabelledSet],
         validation: Callable[[], LabelledSet],
     ) -> None:
@@ -90,6 +93,7 @@ class FeatureProvider:
         self.stores = stores
         self.batch_size = min(batch_size, MOST_IMAGES)
         self.loader = loader
+        self.exif: Exif = exif
         self.banks: dict[tuple[int | None, str], dict[str, object]] = {}
         self._train, self._validation = train, validation
         self._held: dict[tuple[str, int | None], tuple[str, StoredFeatures]] = {}
@@ -206,8 +210,8 @@ class FeatureProvider:
 
     def _encoder(self, augment_seed: int | None = None) -> SetEncoder:
         """Return what makes stores with the weights of this moment."""
-        run = self.encoding
-        return SetEncoder(run.encoder, run.ranks, self.batch_size, self.loader, augment_seed, run.quiet)
+        run, size = self.encoding, self.batch_size
+        return SetEncoder(run.encoder, run.ranks, size, self.loader, augment_seed, run.quiet, self.exif)
 
 
 def _in_memory(encoder: SetEncoder, index: SetIndex, folder: Path) -> StoredFeatures:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
+from mmood.shards.images import Exif
 from mmood.shards.index import SetIndex
 
 SCHEMA = 1
@@ -86,6 +87,7 @@ def store_identity(
     precision: str,
     augment_seed: int | None = None,
     crop: tuple[float, float] | None = None,
+    exif: Exif = "ignore",
 ) -> dict[str, object]:
     """Return what decides the numbers of a store.
 
@@ -95,10 +97,13 @@ def store_identity(
         precision: the trainer's, such as `bf16-mixed`.
         augment_seed: seed of the training transform; None for the eval transform.
         crop: shares of the area in crops of the training transform.
+        exif: whether images were turned as their cameras noted; stores from before there was a choice ignore it.
     """
     weights = {key: value for key, value in encoder.items() if key not in _NAMES}
     augmented = {} if augment_seed is None or crop is None else {"crop": list(crop)}
-    return {**weights, "precision": precision, "augment_seed": augment_seed, **augmented, "index_sha256": index.hash}
+    turned = {} if exif == "ignore" else {"exif": exif}
+    made = {"precision": precision, "augment_seed": augment_seed, **augmented, **turned}
+    return {**weights, **made, "index_sha256": index.hash}
 
 
 def store_name(index: SetIndex, identity: Identity, dtype: Dtype) -> str:

@@ -16,6 +16,7 @@ from mmood.features.store import (
     read_manifest,
     store_name,
 )
+from mmood.files import user_path
 from mmood.shards.index import SetIndex
 
 AUTO, OFF = "auto", "off"
@@ -26,6 +27,7 @@ _WORDS = {
     "precision": "another precision",
     "augment_seed": "another augmentation",
     "crop": "another augmentation",
+    "exif": "another treatment of EXIF orientation",
     "feature_dim": "other weights",
     "embedding_dim": "other weights",
 }
@@ -34,7 +36,7 @@ _WORDS = {
 def cache_folder() -> Path:
     """Return where stores are kept without a folder of their own: $MMOOD_CACHE/features, or ~/.cache/mmood/features."""
     cache = os.environ.get("MMOOD_CACHE")
-    return (Path(cache) if cache else Path.home() / ".cache" / "mmood").expanduser().absolute() / "features"
+    return user_path(cache or "~/.cache/mmood").absolute() / "features"
 
 
 class FeatureStores:
@@ -47,7 +49,7 @@ class FeatureStores:
 
     def __init__(self, setting: str) -> None:
         self.setting = setting
-        self.root = cache_folder() if setting in (AUTO, OFF) else Path(setting).expanduser().absolute()
+        self.root = cache_folder() if setting in (AUTO, OFF) else user_path(setting).absolute()
 
     def knows(self, index: SetIndex) -> bool:
         """Return whether it is worth asking for a store of the set, which needs a hash of the weights."""
@@ -86,7 +88,7 @@ class FeatureStores:
         if not others:
             return f"`data.features` is {self.root}, which has no store of the set '{index.name}'; {advice}"
         found = read_manifest(others[-1]).identity
-        key = next((key for key, value in identity.items() if found.get(key) != value), "schema")
+        key = next((key for key in [*identity, *found] if found.get(key) != identity.get(key)), "schema")
         what = _WORDS.get(key, "another transform")
         return (
             f"The feature store {others[-1]} was made with {what} ({key} {_short(found.get(key))}, now "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from PIL import Image
 
-from mmood.errors import MmoodError
-from mmood.shards.images import open_image, to_rgb
+from mmood.errors import ImageError, MmoodError
+from mmood.shards.images import Exif, rgb_image
 from mmood.shards.reading import RawSample
 
 
@@ -23,17 +23,14 @@ class SampleError(MmoodError):
         self.reason = reason
 
 
-def decode_image(sample: RawSample) -> Image.Image:
-    """Return the image in RGB; SampleError if there is none, it is broken, or it has too many pixels."""
+def decode_image(sample: RawSample, exif: Exif) -> Image.Image:
+    """Return the image in RGB; SampleError if there is none, or it cannot be used."""
     if sample.image is None:
         raise SampleError(sample, "the sample has no image, or several")
     try:
-        image = open_image(sample.image)
-        return to_rgb(image)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        # Pillow's decoders raise any of these on broken bytes.
-        reason = str(error).replace("\n", " ").rstrip(".") or type(error).__name__
-        raise SampleError(sample, f"the image cannot be decoded ({_without_address(reason)})") from error
+        return rgb_image(sample.image, exif)
+    except ImageError as error:
+        raise SampleError(sample, str(error)) from error
 
 
 def decode_label(sample: RawSample, classes: int) -> int:
@@ -46,8 +43,3 @@ def decode_label(sample: RawSample, classes: int) -> int:
     if int(text) >= classes:
         raise SampleError(sample, f"the label {text} is not below the number of classes, {classes}")
     return int(text)
-
-
-def _without_address(reason: str) -> str:
-    # "cannot identify image file <_io.BytesIO object at 0x7f...>" differs from run to run.
-    return reason.partition(" <_io")[0]

@@ -12,12 +12,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from mmood.errors import MmoodError
+from mmood.errors import ImageError, MmoodError
 from mmood.loading.batch import Batch
 from mmood.loading.buffers import Buffers, Failure, Parcel
 from mmood.loading.decoding import SampleError, decode_image, decode_label
 from mmood.loading.plan import batches_in, slots
 from mmood.loading.settings import LoaderSettings
+from mmood.shards.images import Exif
 from mmood.shards.index import Keys
 from mmood.shards.reading import RawSample, Skipped
 from mmood.shards.sources import SampleSource
@@ -43,15 +44,21 @@ class Decoder:
     Attributes:
         transform: RGB image -> (3, H, W) float32.
         classes: number of ID classes; None for OoD or unlabelled samples, whose label is -1 whatever `cls` says.
+        exif: whether images are turned as their cameras noted.
     """
 
     transform: ImageTransform
     classes: int | None
+    exif: Exif = "ignore"
 
     def __call__(self, sample: RawSample) -> Decoded:
         """Return the decoded sample; SampleError if image or label are broken."""
         label = OOD_LABEL if self.classes is None else decode_label(sample, self.classes)
-        return Decoded(self.transform(decode_image(sample)), label, sample.key)
+        image = decode_image(sample, self.exif)
+        try:
+            return Decoded(self.transform(image), label, sample.key)
+        except ImageError as error:
+            raise SampleError(sample, str(error)) from error
 
     def empty_image(self) -> Tensor:
         """Return a (0, 3, H, W) float32 batch of images, its size learnt by transforming a small dummy."""

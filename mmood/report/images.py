@@ -17,6 +17,7 @@ from mmood.errors import MmoodError
 from mmood.loading.decoding import SampleError, decode_image
 from mmood.report.runs import Run
 from mmood.shards import locations
+from mmood.shards.images import Exif
 from mmood.shards.index import SetIndex, load_index
 from mmood.shards.reading import Skipped
 from mmood.shards.sources import ShardSource
@@ -33,11 +34,13 @@ class SetImages:
         index: of its shards; None if they cannot be read any more.
         rows: the table beside the index, row i for key i; empty without one.
         reason: why the images cannot be shown, as a sentence; "" if they can.
+        exif: whether the run turned images as their cameras noted.
     """
 
     index: SetIndex | None
     rows: Sequence[SampleRow]
     reason: str
+    exif: Exif = "ignore"
 
     def original(self, key: int) -> str:
         """Return the class that an image really shows, "" if unknown."""
@@ -59,7 +62,7 @@ def open_set(run: Run, name: str) -> SetImages:
     recorded: Any = run.results.provenance.get("sets", {})
     if index.hash != recorded.get(name, {}).get("index_sha256"):
         return SetImages(None, (), f"The shards of {name} below {root} are not those that the run saw.")
-    return SetImages(index, rows, "")
+    return SetImages(index, rows, "", "apply" if _data(run).get("exif") == "apply" else "ignore")
 
 
 def class_names(run: Run) -> Sequence[str]:
@@ -93,7 +96,7 @@ def thumbnails(images: SetImages, keys: Iterable[int]) -> Mapping[int, str]:
         if isinstance(sample, Skipped):
             continue
         try:
-            image = decode_image(sample)
+            image = decode_image(sample, images.exif)
         except SampleError:
             continue
         image.thumbnail((SIDE, SIDE))

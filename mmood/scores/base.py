@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import with_texts
+from mmood.shards.images import to_rgb
 
 Part = Literal["features", "embedding", "logits", "patches"]
 Stored = Literal["features", "embedding"]
@@ -158,14 +159,14 @@ class Reference(ABC):
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image]) -> Float[Tensor, "images dim"]:
-        """Return float32 unit-norm embeddings of RGB images of one's own making, under the eval transform.
+        """Return float32 unit-norm embeddings of images of one's own making, under the eval transform.
 
         Raises:
             MmoodError: the encoder has no text encoder, so its images have no place among texts.
         """
         encoder = with_texts(self.encoder)
         transform = encoder.transform()
-        batch = torch.stack([transform(image) for image in images]).to(encoder.device)
+        batch = torch.stack([transform(to_rgb(image, "ignore")) for image in images]).to(encoder.device)
         with torch.autocast(encoder.device.type, enabled=False):
             embedding = encoder.encode_image(batch).embedding
         assert embedding is not None

@@ -2,8 +2,8 @@
 
 `index.json` stands beside the shards:
 
-    {"schema": 1, "name": "sun", "source": "...", "classes": null, "class_names": [],
-     "shards": [{"url": "sun-000000.tar", "nsamples": 5000, "sha256": "..."}]}
+    {"schema": 1, "name": "sun", "source": "...", "classes": null, "class_names": [], "class_folders": [],
+     "seen_names": [], "shards": [{"url": "sun-000000.tar", "nsamples": 5000, "sha256": "..."}]}
 
 A sample's *key* is its position in the set: the samples of all earlier shards plus its position in its own.
 """
@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmood.classes.matching import are_names
 from mmood.errors import MmoodError
 from mmood.files import parse_json, write_atomically
 from mmood.shards import locations
 
 SCHEMA = 1
 INDEX_FILE = "index.json"
+_SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
 
 MAX_SAMPLES = 2**28
 """Samples of a set, at most: its keys are held in memory, and an index may be somebody else's."""
@@ -56,6 +58,9 @@ class SetIndex:
         shards: in the order of the keys.
         classes: number of classes, or None if the samples carry no label.
         class_names: their names, or empty if unknown.
+        class_folders: the folders that they were packed from, in the order of the labels, or empty.
+        seen_names: without class names, how the samples themselves call the classes, in the order of the labels, as far
+            as they do; "" where they do not, or not all in one way.
         source: where the images come from, in words.
         root: folder or URL prefix that holds the set's folder; not part of the file.
     """
@@ -64,6 +69,8 @@ class SetIndex:
     shards: tuple[ShardEntry, ...]
     classes: int | None = None
     class_names: tuple[str, ...] = ()
+    class_folders: tuple[str, ...] = ()
+    seen_names: tuple[str, ...] = ()
     source: str = ""
     root: str = field(default=".", compare=False)
 
@@ -82,6 +89,12 @@ class SetIndex:
         """Sha256 of the content: counts and hashes of the shards, whatever their names and places."""
         content = json.dumps([[shard.nsamples, shard.sha256] for shard in self.shards])
         return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def known_names(self) -> tuple[str, ...]:
+        """How the set calls its classes, in the order of the labels; empty if it does not say."""
+        names = self.class_names or self.seen_names
+        return names if are_names(names) else ()
 
     def keys(self) -> Keys:
         """Return all keys, ascending."""
@@ -142,20 +155,23 @@ def parse_index(document: Any, location: str, name: str, root: str) -> SetIndex:
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
         raise MmoodError(f"The index {location} has schema {found!r:.40}, and this mmood reads schema {SCHEMA}.")
     shards = _typed(document, "shards", list, location)
-    names = _typed(document, "class_names", list, location) if "class_names" in document else []
-    if not all(isinstance(entry, str) for entry in names):
-        raise MmoodError(f"In the index {location}, `class_names` must be a list of names.")
     classes = _typed(document, "classes", int, location) if document.get("classes") is not None else None
     if classes is not None and classes < 1:
         raise MmoodError(f"In the index {location}, `classes` is {classes}; it must be at least 1, or null.")
     entries = tuple(_shard(entry, f"{location}, shards[{number}]") for number, entry in enumerate(shards))
     if (total := sum(entry.nsamples for entry in entries)) > MAX_SAMPLES:
         raise MmoodError(f"The index {location} counts {total} samples; a set has {MAX_SAMPLES} at most.")
+    names = {key: _names(document, key, location) for key in ("class_names", "class_folders", "seen_names")}
+    for key, found in names.items():
+        if found and len(found) != classes:
+            raise MmoodError(f"In the index {location}, `{key}` has {len(found)} names for {classes or 0} classes.")
     return SetIndex(
         name=name,
         shards=entries,
         classes=classes,
-        class_names=tuple(names),
+        class_names=names["class_names"],
+        class_folders=names["class_folders"],
+        seen_names=names["seen_names"],
         source=_typed(document, "source", str, location) if "source" in document else "",
         root=root,
     )
@@ -176,6 +192,13 @@ def _shard(entry: Any, where: str) -> ShardEntry:
     return ShardEntry(url, nsamples, sha256)
 
 
+def _names(document: dict[str, Any], key: str, location: str) -> tuple[str, ...]:
+    names = _typed(document, key, list, location) if key in document else []
+    if not all(isinstance(entry, str) for entry in names):
+        raise MmoodError(f"In the index {location}, `{key}` must be a list of names.")
+    return tuple(names)
+
+
 def _typed(document: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = document.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
@@ -192,8 +215,13 @@ def _check_pipes(index: SetIndex, location: str, allowed: bool) -> None:
         )
 
 
+def shard_files(folder: Path) -> list[Path]:
+    """Return the tar files of a folder, plain or compressed by gzip or bzip2, sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.name.lower().endswith(_SHARDS) and path.is_file())
+
+
 def _missing(root: str, name: str, location: str) -> str:
     folder = Path(root) / name
-    if locations.is_local(root) and folder.is_dir() and any(folder.glob("*.tar")):
+    if locations.is_local(root) and folder.is_dir() and shard_files(folder):
         return f"The set '{name}' has shards but no index; run `mmood pack --index {folder}`."
     return f"There is no set '{name}': {location} does not exist; set `data.root` to where the sets are."

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
-from mmood.shards.index import INDEX_FILE, SetIndex, ShardEntry, load_index, save_index
+from mmood.shards.formats import IMAGE_EXTENSIONS
+from mmood.shards.index import INDEX_FILE, SetIndex, ShardEntry, load_index, save_index, shard_files
 from mmood.shards.locations import check_set_name, is_local
 from mmood.shards.packing import Progress, sha256_of
-from mmood.shards.reading import IMAGE_EXTENSIONS, UNREADABLE, tar_samples
-from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows, row_of
+from mmood.shards.passed_over import PassedOver
+from mmood.shards.reading import FIELDS, UNREADABLE, tar_samples
+from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows, facts_of, row_of
+from mmood.shards.walk import HIDDEN, is_hidden
+
+MAX_NAMED = 2**20
+"""Classes whose names are looked for, at most: a label may be any number."""
 
 
-def index_folder(folder: Path, class_names: Sequence[str], source: str, progress: Progress) -> SetIndex:
-    """Index the shards (*.tar, sorted by name) of a folder in place and return the index.
+@dataclass(frozen=True)
+class Indexed:
+    """An index that was written, and what lies in or beside the shards and is no part of the set."""
+
+    index: SetIndex
+    passed_over: PassedOver
+
+
+def index_folder(folder: Path, class_names: Sequence[str], source: str, progress: Progress) -> Indexed:
+    """Index the shards (tar files, sorted by name) of a folder in place and return the index.
 
     Writes `index.json` and `samples.jsonl`; the shards are only read. The set is labelled if every sample has a `cls`.
 
@@ -26,30 +41,42 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
         progress: called with the number of bytes read, shard by shard.
 
     Raises:
-        MmoodError: there is an index already, no shard, a sample without exactly one image, or a label on some samples
-            only.
+        MmoodError: there is an index already, no shard, no sample, a sample without exactly one image, or a label on
+            some samples only.
     """
     check_set_name(folder.name)
     if (folder / INDEX_FILE).exists():
         raise MmoodError(
             f"The set {folder} has an index, which is not overwritten; remove {INDEX_FILE} to index it anew."
         )
-    shards = sorted(folder.glob("*.tar"))
+    shards = shard_files(folder) if folder.is_dir() else []
     if not shards:
         raise MmoodError(f"There are no shards (*.tar) in {folder}.")
+    passed_over = _beside(folder, shards)
     entries: list[ShardEntry] = []
     rows: list[SampleRow] = []
     for shard in shards:
         before = len(rows)
-        rows.extend(_rows(shard, before))
+        rows.extend(_rows(shard, before, passed_over))
+        if len(rows) == before:
+            passed_over.add("shards without a sample", shard.name)
         entries.append(ShardEntry(shard.name, len(rows) - before, sha256_of(shard)))
         progress(shard.stat().st_size)
+    if not rows:
+        raise MmoodError(f"The shards in {folder} hold no sample. {passed_over}".rstrip())
     classes = _classes(folder, rows, class_names)
-    names = tuple(class_names) if classes is not None else ()
-    index = SetIndex(folder.name, tuple(entries), classes, names, source or _common_source(rows), str(folder.parent))
+    index = SetIndex(
+        folder.name,
+        tuple(entries),
+        classes,
+        class_names=tuple(class_names) if classes is not None else (),
+        seen_names=() if classes is None or class_names else _seen_names(rows, classes),
+        source=source or _common_source(rows),
+        root=str(folder.parent),
+    )
     write_atomically(folder / TABLE_FILE, dump_rows(rows))
     save_index(index, folder)
-    return index
+    return Indexed(index, passed_over)
 
 
 def verify_folder(folder: Path, progress: Progress) -> SetIndex:
@@ -67,19 +94,60 @@ def verify_folder(folder: Path, progress: Progress) -> SetIndex:
     return index
 
 
-def _rows(shard: Path, first_key: int) -> Iterator[SampleRow]:
+def _beside(folder: Path, shards: list[Path]) -> PassedOver:
+    passed_over = PassedOver()
+    for path in sorted(folder.iterdir()):
+        if path not in shards and path.name != TABLE_FILE and not is_hidden(path.name):
+            passed_over.add("files and folders that are no shards", path.name)
+    return passed_over
+
+
+def _rows(shard: Path, first_key: int, passed_over: PassedOver) -> Iterator[SampleRow]:
+    def pass_over(member: str) -> None:
+        passed_over.add(_why(member), member)
+
     try:
         with shard.open("rb") as stream:
-            for key, (name, fields) in enumerate(tar_samples(stream), first_key):
+            for key, (name, fields) in enumerate(tar_samples(stream, pass_over=pass_over), first_key):
                 images = sum(extension in IMAGE_EXTENSIONS for extension in fields)
                 if images != 1:
                     raise MmoodError(f"The sample '{name}' of {shard} has {images} images; each needs exactly one.")
                 try:
-                    yield row_of(key, name, fields.get("cls"), fields.get("json"))
+                    yield row_of(key, name, fields.get("cls"), _facts(name, fields, passed_over))
                 except ValueError as error:
                     raise MmoodError(f"The sample '{name}' of {shard} cannot be indexed: {error}.") from error
     except UNREADABLE as error:
         raise MmoodError(f"The shard {shard} cannot be read: {error}.") from error
+
+
+def _why(member: str) -> str:
+    """Return why a member is no part of a sample."""
+    if any(map(is_hidden, member.split("/"))):
+        return HIDDEN
+    if member.rpartition(".")[2].lower() in FIELDS:
+        return "members in a field of their own (NAME.FIELD.EXTENSION)"
+    return "members that are neither image, json nor label (`cls`)"
+
+
+def _facts(name: str, fields: dict[str, bytes], passed_over: PassedOver) -> dict[str, str]:
+    try:
+        return facts_of(fields.get("json"))
+    except MmoodError:  # image and label can be used without it
+        passed_over.add("json members that cannot be used", f"{name}.json")
+        return {}
+
+
+def _seen_names(rows: list[SampleRow], classes: int) -> tuple[str, ...]:
+    """Return how the samples call each class, "" where not all of its samples call it the same; empty without any."""
+    if classes > MAX_NAMED:
+        return ()
+    names: dict[int, set[str]] = {}
+    for row in rows:
+        if row.label is not None:
+            names.setdefault(row.label, set()).add(row.name)
+    of_label = (names.get(label, set()) for label in range(classes))
+    seen = tuple(next(iter(found)) if len(found) == 1 else "" for found in of_label)
+    return seen if any(seen) else ()
 
 
 def _classes(folder: Path, rows: list[SampleRow], class_names: Sequence[str]) -> int | None:

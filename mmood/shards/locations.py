@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from mmood.errors import MmoodError
+from mmood.files import user_path
 from mmood.shards.http import HttpStream
 
 MAX_SMALL_BYTES = 2**26
@@ -77,7 +78,7 @@ def join(root: str, path: str) -> str:
         return root.replace("{}", path) if "{}" in root else root + path
     if is_remote(root):
         return f"{root.rstrip('/')}/{urllib.parse.quote(path)}"
-    return str(Path(root).expanduser() / path)
+    return str(user_path(root) / path)
 
 
 def open_stream(location: str) -> IO[bytes]:

@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmood.errors import MmoodError
+from mmood.errors import ImageError, MmoodError
 from mmood.files import parse_json, write_atomically
+from mmood.shards.formats import READ
 from mmood.shards.hashes import digest
-from mmood.shards.images import open_image
+from mmood.shards.images import check_decodable, open_image
 from mmood.shards.index import INDEX_FILE, SetIndex, ShardEntry, save_index
 from mmood.shards.inputs import InputSample, PackInput
 from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows
@@ -38,11 +39,13 @@ class PackSettings:
         shard_size: samples per shard.
         source: where the images come from, in words; kept in the index and with each sample.
         shuffle: seed of a fixed random order, which a training set needs; None keeps the input's order.
+        check: decode every image to its end; else only its header is read.
     """
 
     shard_size: int = 5000
     source: str = ""
     shuffle: int | None = None
+    check: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pro
         progress: called with the number of samples written (or kept) each time.
 
     Raises:
-        MmoodError: the set is already there, the folder holds something else, or an image cannot be opened.
+        MmoodError: the set is already there, the folder holds something else, or an image cannot be
+            used.
     """
     if settings.shard_size < 1:
         raise MmoodError(f"`--shard-size` is {settings.shard_size}; it must be at least 1.")
@@ -76,7 +80,7 @@ def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pro
             done.append(kept[number])
             progress(len(part))
             continue
-        shard = _write_shard(samples, part, start, folder, number, settings.source, progress)
+        shard = _write_shard(samples, part, start, folder, number, settings, progress)
         _append(folder / JOURNAL_FILE, {"shard": asdict(shard.entry), "rows": [asdict(row) for row in shard.rows]})
         done.append(shard)
     return _finish(samples, folder, settings, done)
@@ -101,6 +105,7 @@ def _finish(samples: PackInput, folder: Path, settings: PackSettings, done: list
         shards=tuple(shard.entry for shard in done),
         classes=(len(samples.class_names) or max(labels) + 1) if labels else None,
         class_names=tuple(samples.class_names) if labels else (),
+        class_folders=tuple(samples.class_folders) if labels else (),
         source=settings.source,
         root=str(folder.parent),
     )
@@ -116,7 +121,13 @@ def _order(count: int, seed: int | None) -> list[int]:
 
 
 def _write_shard(
-    samples: PackInput, part: list[int], first_key: int, folder: Path, number: int, source: str, progress: Progress
+    samples: PackInput,
+    part: list[int],
+    first_key: int,
+    folder: Path,
+    number: int,
+    settings: PackSettings,
+    progress: Progress,
 ) -> _Done:
     path = folder / shard_name(folder.name, number)
     temporary = path.with_name(f".{path.name}.part")
@@ -125,9 +136,9 @@ def _write_shard(
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for key, position in enumerate(part, first_key):
                 sample = samples[position]
-                _check_image(sample, position)
-                rows.append(SampleRow(key, f"{key:09d}", sample.label, sample.name, source, sample.file))
-                _add_sample(tar, rows[-1], sample)
+                extension = _extension(sample, position, settings.check)
+                rows.append(SampleRow(key, f"{key:09d}", sample.label, sample.name, settings.source, sample.file))
+                _add_sample(tar, rows[-1], sample.image, extension)
                 progress(1)
         file.flush()
         os.fsync(file.fileno())
@@ -146,9 +157,9 @@ def _said(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _add_sample(tar: tarfile.TarFile, row: SampleRow, sample: InputSample) -> None:
+def _add_sample(tar: tarfile.TarFile, row: SampleRow, image: bytes, extension: str) -> None:
     facts = {name: text for name in ("file", "name", "source") if (text := getattr(row, name))}
-    _add(tar, f"{row.sample}.{sample.extension}", sample.image)
+    _add(tar, f"{row.sample}.{extension}", image)
     _add(tar, f"{row.sample}.json", json.dumps(facts, ensure_ascii=False, sort_keys=True).encode())
     if row.label is not None:
         _add(tar, f"{row.sample}.cls", str(row.label).encode())
@@ -161,14 +172,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def _check_image(sample: InputSample, position: int) -> None:
+def _extension(sample: InputSample, position: int, check: bool) -> str:
+    """Return the extension of the image's format: what its file is called may be something else."""
     try:
-        open_image(sample.image)
-    except (OSError, ValueError) as error:
+        return check_decodable(sample.image) if check else READ[open_image(sample.image).format or ""]
+    except ImageError as error:
         what = sample.file or f"image {position}"
-        raise MmoodError(
-            f"{what} cannot be opened as an image, so it was not packed; the set is unfinished."
-        ) from error
+        raise MmoodError(f"{what} was not packed: {error}. The set is unfinished; mend it or take it away.") from error
 
 
 def _resume(folder: Path, begin: dict[str, object]) -> list[_Done]:

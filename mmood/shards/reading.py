@@ -1,25 +1,32 @@
 """Reading shards: tar members in order, grouped to samples, counted against the index.
 
-A sample is a run of members that share the name before the first dot (WebDataset's rule). Only regular members whose
-extension is an image's, `json` or `cls` are looked at, and they stay bytes here: nothing is unpickled, executed or
+A sample is a run of members that share their name. The extension begins at the first dot (WebDataset's rule), or at a
+later one where something stands between the dots that no field of WebDataset is called: `0001.left.jpg` is the field
+`left.jpg` of the sample `0001`, `DSC.0001.jpg` is an image. Only regular members whose extension is an image's, `json`
+or `cls` are looked at, hidden ones (`._x.jpg`) are not, and they stay bytes here: nothing is unpickled, executed or
 written to disk, so a member's name is only ever a name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import tarfile
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
 from mmood.errors import MmoodError
+from mmood.shards.formats import IMAGE_EXTENSIONS
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.locations import open_stream
 from mmood.shards.tar import MAX_CONTENT_BYTES, TarStream
+from mmood.shards.walk import is_hidden
 
-IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "ppm", "pgm", "gif", "tif", "tiff"})
+# A field of WebDataset in front of the last extension, such as `left` in `0001.left.jpg`.
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
 FIELDS = IMAGE_EXTENSIONS | {"json", "cls"}
 
 # What opening, decompressing and unpacking a damaged shard raises.
@@ -96,12 +103,19 @@ def read_shard(index: SetIndex, number: int, positions: Keys) -> Iterator[RawSam
         raise MmoodError(f"The shard {location} holds {seen} samples, and its index says {expected}.")
 
 
-def tar_samples(stream: IO[bytes], wanted: Container[int] | None = None) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _nothing(_member: str) -> None:
+    """Take no notice of a member that is no part of a sample."""
+
+
+def tar_samples(
+    stream: IO[bytes], wanted: Container[int] | None = None, pass_over: Callable[[str], None] = _nothing
+) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield (name, extension -> content) for each sample of a tar stream, in order.
 
     Args:
         stream: read front to back; may be compressed.
         wanted: positions whose contents are read, None for all; the others come with empty contents.
+        pass_over: called with the name of each member that is no part of a sample.
 
     Raises:
         tarfile.TarError, OSError: the stream is cut or no tar, a member is too large, or a sample has one extension
@@ -113,7 +127,8 @@ def tar_samples(stream: IO[bytes], wanted: Container[int] | None = None) -> Iter
     tar = TarStream(stream)
     for path in tar:
         base, extension = split_name(path)
-        if extension not in FIELDS:
+        if extension not in FIELDS or any(map(is_hidden, path.split("/"))):
+            pass_over(path)
             continue
         if base != name:
             if name is not None:
@@ -132,12 +147,17 @@ def tar_samples(stream: IO[bytes], wanted: Container[int] | None = None) -> Iter
 def split_name(path: str) -> tuple[str, str]:
     """Return the name of the sample and the lower-case extension of a member.
 
-    >>> split_name("val/n01440764_18.JPEG"), split_name("a.b.jpg")
-    (('val/n01440764_18', 'jpeg'), ('a', 'b.jpg'))
+    >>> split_name("val/n01440764_18.JPEG"), split_name("0001.left.jpg")
+    (('val/n01440764_18', 'jpeg'), ('0001', 'left.jpg'))
+    >>> split_name("DSC.0001.jpg"), split_name("img 2.0.cls")
+    (('DSC.0001', 'jpg'), ('img 2.0', 'cls'))
     """
     folder, slash, file = path.rpartition("/")
-    base, _, extension = file.partition(".")
-    return folder + slash + base, extension.lower()
+    base, *parts = file.split(".")
+    # The last part is an extension whatever it looks like.
+    odd = [place for place, part in enumerate(parts[:-1], 1) if not _FIELD.fullmatch(part)]
+    begin = odd[-1] if odd else 0
+    return folder + slash + ".".join([base, *parts[:begin]]), ".".join(parts[begin:]).lower()
 
 
 def _sample(key: int, shard: str, name: str, fields: dict[str, bytes]) -> RawSample:

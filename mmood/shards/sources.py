@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from mmood.files import utf8_name
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.reading import RawSample, ShardError, Skipped, read_shard
 
@@ -43,22 +44,39 @@ class ShardSource:
                     yield Skipped(first + position, self.index.location(shard), "", str(error))
 
 
-class FileSource:
-    """Image files in a folder; the key is the position in the list."""
+class InputFile(NamedTuple):
+    """An image file to read.
 
-    def __init__(self, folder: Path, files: list[str]) -> None:
-        self.folder = folder
+    Attributes:
+        path: where it is.
+        name: what it is called in files and messages; UTF-8 whatever the path is.
+        reason: why it cannot be read, if that is known before; "" otherwise.
+    """
+
+    path: Path
+    name: str
+    reason: str = ""
+
+
+class FileSource:
+    """Image files; the key is the position in the list."""
+
+    def __init__(self, files: Sequence[InputFile]) -> None:
         self.files = files
 
     def read(self, keys: Keys, skip: bool) -> Iterator[RawSample | Skipped]:
         """See SampleSource."""
         for key in keys.tolist():
-            name = self.files[key]
+            path, name, reason = self.files[key]
+            content = b""
             try:
-                content = (self.folder / name).read_bytes()
-            except OSError as error:
-                if not skip:
-                    raise ShardError(f"The image {self.folder / name} cannot be read: {error.strerror}.") from error
-                yield Skipped(key, str(self.folder), name, f"cannot be read: {error.strerror}")
+                content = b"" if reason else path.read_bytes()
+            except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+                reason = f"the file cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+            folder = utf8_name(str(path.parent))
+            if not reason:
+                yield RawSample(key, folder, name, content)
+            elif skip:
+                yield Skipped(key, folder, name, reason)
             else:
-                yield RawSample(key, str(self.folder), name, content)
+                raise ShardError(f"The image {name} in {folder} cannot be used: {reason}.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,19 +43,22 @@ class SampleRow:
     file: str = ""
 
 
-def row_of(key: int, sample: str, cls: bytes | None, json_member: bytes | None) -> SampleRow:
-    """Return the row that a sample's members tell; ValueError if `cls` is no integer or `json` no object."""
-    try:
-        facts = parse_json(json_member, "its json member") if json_member else {}
-    except MmoodError as error:
-        raise ValueError(str(error).rstrip(".")) from error
-    if not isinstance(facts, dict):
-        raise ValueError("its json member is not an object")
-    label = None if cls is None else _label(cls)
-    texts = {field: facts.get(field, "") for field in ("name", "source", "file")}
-    return SampleRow(
-        key, sample, label, **{field: text if isinstance(text, str) else "" for field, text in texts.items()}
-    )
+def row_of(key: int, sample: str, cls: bytes | None, facts: Mapping[str, str]) -> SampleRow:
+    """Return the row that a sample's label and facts tell; ValueError if `cls` is no integer."""
+    return SampleRow(key, sample, None if cls is None else _label(cls), **facts)
+
+
+def facts_of(member: bytes | None) -> dict[str, str]:
+    """Return what the json member of a sample says of its image: name, source, file; "" where it says nothing.
+
+    Raises:
+        MmoodError: it is no JSON object.
+    """
+    found = parse_json(member, "It") if member else {}
+    if not isinstance(found, dict):
+        raise MmoodError(f"It is not an object but a {type(found).__name__}.")
+    texts = {field: found.get(field, "") for field in ("name", "source", "file")}
+    return {field: text if isinstance(text, str) else "" for field, text in texts.items()}
 
 
 def dump_rows(rows: Iterable[SampleRow]) -> bytes:

@@ -48,7 +48,7 @@ def bare_worker(samples: list[RawSample], connection: Connection) -> None:
     torch.set_num_threads(1)
     while connection.recv() is not None:
         for sample in samples:
-            TRANSFORM(decode_image(sample))
+            TRANSFORM(decode_image(sample, "ignore"))
         connection.send(len(samples))
 
 

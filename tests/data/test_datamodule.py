@@ -123,15 +123,6 @@ def test_evaluation_sets_and_reference(root):
     assert labels == [-1] * 6
 
 
-def test_predict_one_file_or_a_set(root, tmp_path):
-    (tmp_path / "one.png").write_bytes(png(9))
-    assert module_of(root, predict=str(tmp_path / "one.png")).predict_names() == ["one.png"]
-    with pytest.raises(MmoodError, match=r"samples\.jsonl cannot be read"):
-        module_of(root, predict="near").predict_names()
-    with pytest.raises(MmoodError, match="neither a file nor a folder nor the name of a set"):
-        module_of(root, predict="no/thing").predict_names()
-
-
 def test_all_missing_sets_in_one_sentence(root):
     data = OoDDataModule(str(root), benchmark="imagenet-mos")
     with pytest.raises(MmoodError) as caught:

@@ -219,7 +219,7 @@ def read_shard(folder: Path) -> None:
 
 def _check_sample(sample: RawSample) -> None:
     try:
-        assert decode_image(sample).mode == "RGB"
+        assert decode_image(sample, "apply").mode == "RGB"
         assert 0 <= decode_label(sample, 2) < 2
     except SampleError as error:
         check_sentence(error)
@@ -228,13 +228,13 @@ def _check_sample(sample: RawSample) -> None:
 def index_shard(folder: Path) -> None:
     for file in ("index.json", "samples.jsonl"):
         (folder / "bare" / file).unlink(missing_ok=True)
-    index = index_folder(folder / "bare", (), "", lambda _: None)
+    index = index_folder(folder / "bare", (), "", lambda _: None).index
     assert len(load_table(load_index(str(folder), "bare"))) == index.count
 
 
 def read_image(kind: str) -> Callable[[Path], None]:
     def read(folder: Path) -> None:
-        image = decode_image(RawSample(0, "shard", "name", (folder / f"image.{kind}").read_bytes()))
+        image = decode_image(RawSample(0, "shard", "name", (folder / f"image.{kind}").read_bytes()), "apply")
         assert image.mode == "RGB"
         assert len(image.tobytes()) == 3 * image.width * image.height
 

@@ -1,10 +1,15 @@
-import json
+import io
+import os
+import struct
 import subprocess
 import sys
+import tarfile
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
-from data_world import eval_loader, members_of, number_of, png, tar_bytes
+from data_world import eval_loader, number_of, png
 from PIL import Image
 
 from mmood.cli.pack import main
@@ -132,7 +137,10 @@ def test_an_image_list(tmp_path, images):
     assert index.classes is None
     assert [row.name for row in load_table(index)] == ["cat", "dog.s"]
     for text, sentence in (
-        ("cat/photo.1.png\n", "line 1, is not `path label`"),
+        ("cat/photo.1.png\ndog.s/photo.0.png 0\n", "line 1, has no label .* and .*line 2, has one"),
+        ("cat/photo.1.png\tx\n", "line 1, is not `path<tab>label`"),
+        (f"{tmp_path}/elsewhere/x.png\n", "is not below .*`--images`"),
+        ("../images/cat/photo.1.png\n", "leaves the folder"),
         ("cat/photo.1.png -1\ndog.s/photo.0.png 0\n", "labelled or not"),
         ("cat/none.png 0\n", "none.png cannot be read"),
         ("", "no image to pack"),
@@ -169,7 +177,7 @@ def test_a_torchvision_set(tmp_path, monkeypatch):
 
 def test_broken_input_is_refused(tmp_path, images):
     (images / "cat" / "photo.0.png").write_bytes(b"no image")
-    with pytest.raises(MmoodError, match=r"cat/photo\.0\.png cannot be opened as an image"):
+    with pytest.raises(MmoodError, match=r"cat/photo\.0\.png was not packed: the image cannot be decoded"):
         run("--out", tmp_path / "a", "--folder", images)
     (images / "stray.png").write_bytes(png(0))
     with pytest.raises(MmoodError, match="in subfolders"):
@@ -178,52 +186,136 @@ def test_broken_input_is_refused(tmp_path, images):
         run("--out", tmp_path / "a b", "--folder", images)
 
 
-def shard(folder, members):
-    folder.mkdir(exist_ok=True)
-    (folder / "x-0.tar").write_bytes(tar_bytes(members))
-
-
-def test_indexing_shards_that_exist(tmp_path):
-    shard(tmp_path / "id", members_of(range(4), labelled=True))
-    (tmp_path / "id/x-1.tar").write_bytes(tar_bytes(members_of(range(4, 7), labelled=True)))
-    assert run("--index", tmp_path / "id") == 0
-    index = load_index(str(tmp_path), "id")
-    assert ([s.nsamples for s in index.shards], index.classes, index.source) == ([4, 3], 5, "made")
-    assert [row.sample for row in load_table(index)] == [f"s{k:04d}" for k in range(7)]
-    assert run("--verify", tmp_path / "id") == 0
-    (tmp_path / "id/x-1.tar").write_bytes(b"x")
-    with pytest.raises(MmoodError, match=r"x-1\.tar differs from its index"):
-        run("--verify", tmp_path / "id")
-
-
-@pytest.mark.parametrize(
-    ("members", "sentence"),
-    [
-        ([("a.json", b"{}")], "has 0 images"),
-        ([("a.png", b"1"), ("a.jpg", b"1")], "has 2 images"),
-        ([("a.png", b"1"), ("a.cls", b"0"), ("b.png", b"1")], "1 of 2 samples have a label"),
-        ([("a.png", b"1"), ("a.cls", b"cat")], "sample 'a' of .* cannot be indexed"),
-        ([("a.png", b"1"), ("a.json", b"[1]")], "not an object"),
-        ([("a.png", b"1"), ("a.cls", b"-1")], "labels start at 0"),
-    ],
-)
-def test_shards_that_cannot_be_indexed(tmp_path, members, sentence):
-    shard(tmp_path / "set", members)
-    with pytest.raises(MmoodError, match=sentence):
-        run("--index", tmp_path / "set")
-    assert not (tmp_path / "set/index.json").exists()
-
-
-def test_the_table_must_fit_the_index(tmp_path):
-    shard(tmp_path / "set", members_of(range(2), labelled=False))
-    run("--index", tmp_path / "set")
-    table = tmp_path / "set/samples.jsonl"
-    table.write_text(table.read_text().splitlines()[0] + "\n")
-    with pytest.raises(MmoodError, match="one row for each of the 2 keys"):
-        load_table(load_index(str(tmp_path), "set"))
-    assert json.loads(table.read_text())["name"] == "thing"
-
-
 def test_packing_starts_without_torch():
     code = "import sys, mmood.cli.pack; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path.cwd(), check=False).returncode == 0
+
+
+def test_lists_with_tabs_paths_alone_absolute_paths_and_json(tmp_path, images):
+    contents = {
+        "tabs.txt": "cat/photo.1.png\t1\ndog.s/photo.0.png\t0\n",
+        "absolute.txt": f"{images}/cat/photo.1.png 1\n\n{images}/dog.s/photo.0.png 0\n",
+        "objects.json": '{"images": [{"file_name": "cat/photo.1.png", "label": 1}, {"path": "dog.s/photo.0.png", "label": 0}]}',
+        "pairs.json": '[["cat/photo.1.png", 1], ["dog.s/photo.0.png", 0]]',
+        "bare.txt": "cat/photo.1.png\ndog.s/photo.0.png\n",
+        "bare.json": '["cat/photo.1.png", "dog.s/photo.0.png"]',
+    }
+    for number, (name, text) in enumerate(contents.items()):
+        (tmp_path / name).write_text(text)
+        assert run("--out", tmp_path / f"set{number}", "--list", tmp_path / name, "--images", images) == 0
+        rows = load_table(load_index(str(tmp_path), f"set{number}"))
+        assert [row.label for row in rows] == ([None, None] if name.startswith("bare") else [1, 0])
+        assert [row.file for row in rows] == ["cat/photo.1.png", "dog.s/photo.0.png"]
+    for text in ('{"a": 1}', "[1]", '[{"label": 1}]', '[["x", true]]'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(MmoodError, match="a list of paths"):
+            run("--out", tmp_path / "bad", "--list", tmp_path / "bad.json", "--images", images)
+
+
+def test_home_folders_in_every_path(tmp_path, images, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "names.txt").write_text("cat\ndog.s\n")
+    (tmp_path / "list.txt").write_text("cat/photo.1.png 1\n")
+    assert run("--out", "~/one", "--folder", "~/images", "--classes", "~/names.txt") == 0
+    assert run("--out", "~/two", "--list", "~/list.txt", "--images", "~/images") == 0
+    assert run("--verify", "~/one", "~/two") == 0
+    assert load_index("~", "one").count == 7
+
+
+def test_members_are_called_after_their_format(tmp_path, images):
+    jpeg = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(jpeg, "JPEG")
+    (tmp_path / "images/x.jfif").write_bytes(jpeg.getvalue())
+    (tmp_path / "images/no-extension").write_bytes(jpeg.getvalue())
+    (tmp_path / "images/lies.jpg").write_bytes(png(3))
+    (tmp_path / "list.txt").write_text("x.jfif\nno-extension\nlies.jpg\n")
+    run("--out", tmp_path / "set", "--list", tmp_path / "list.txt", "--images", images)
+    index = load_index(str(tmp_path), "set")
+    with tarfile.open(tmp_path / "set/set-000000.tar") as tar:
+        assert [name for name in tar.getnames() if "json" not in name] == [
+            "000000000.jpg",
+            "000000001.jpg",
+            "000000002.png",
+        ]
+    assert len(next(iter(eval_loader(index, classes=None)))["key"]) == 3
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "JPEG2000", "GIF", "TIFF"])
+def test_a_file_that_is_cut_in_half_is_not_packed(tmp_path, form):
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, form)
+    (tmp_path / "images").mkdir()
+    whole = tmp_path / "images/photo"
+    whole.write_bytes(content.getvalue())
+    assert run("--out", tmp_path / "whole", "--folder", tmp_path / "images") == 0
+    whole.write_bytes(content.getvalue()[: len(content.getvalue()) // 2])
+    with pytest.raises(MmoodError, match="photo was not packed: the image cannot be decoded"):
+        run("--out", tmp_path / "half", "--folder", tmp_path / "images")
+    if form == "JPEG":
+        assert run("--out", tmp_path / "unchecked", "--folder", tmp_path / "images", "--no_check") == 0
+
+
+def test_a_huge_image_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "images").mkdir()
+    # A header of 30,000 x 30,000 pixels is enough.
+    (tmp_path / "images/huge.png").write_bytes(png_header(30_000, 30_000))
+    with pytest.raises(MmoodError, match=r"huge.png was not packed: the image has more than 134217728 pixels"):
+        run("--out", tmp_path / "set", "--folder", tmp_path / "images")
+
+
+def png_header(width, height):
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + b"\0\0\0\x08IDAT"
+        + b"\0" * 12
+    )
+
+
+def test_class_folders_and_names_in_any_order(tmp_path, capsys):
+    for number in range(12):
+        (tmp_path / f"numbers/{number}").mkdir(parents=True)
+        (tmp_path / f"numbers/{number}/a.png").write_bytes(png(number))
+    names = [f"name {number}" for number in range(12)]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    run("--out", tmp_path / "set", "--folder", tmp_path / "numbers", "--classes", tmp_path / "names.txt")
+    shown = capsys.readouterr().out
+    assert "0      0       name 0" in shown
+    assert "11     11      name 11" in shown
+    index = load_index(str(tmp_path), "set")
+    assert (index.class_names, index.class_folders) == (tuple(names), tuple(map(str, range(12))))
+    for row in load_table(index):
+        assert (row.name, row.file) == (f"name {row.label}", f"{row.label}/a.png")
+    for number in range(12):
+        (tmp_path / f"numbers/{number}").rename(tmp_path / f"numbers/Name_{11 - number}")
+    run("--out", tmp_path / "named", "--folder", tmp_path / "numbers", "--classes", tmp_path / "names.txt")
+    for row in load_table(load_index(str(tmp_path), "named")):
+        assert row.file == f"Name_{row.label}/a.png"
+
+
+def test_links_hidden_folders_and_names_that_are_no_utf8(tmp_path, images, capsys):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/b.png").write_bytes(png(9))
+    (images / "bird").symlink_to(tmp_path / "elsewhere")
+    (images / "cat/circle").symlink_to(images)
+    (images / "cat/gone.png").symlink_to(tmp_path / "nothing.png")
+    (images / ".ipynb_checkpoints").mkdir()
+    (images / ".ipynb_checkpoints/photo.png").write_bytes(png(1))
+    (images / "@eaDir").mkdir()
+    (images / "cat/._photo.png").write_bytes(b"no image")
+    (images / "empty").mkdir()
+    (images / os.fsdecode(b"dog.s/caf\xe9.png")).write_bytes(png(5))
+    run("--out", tmp_path / "set", "--folder", images)
+    shown = capsys.readouterr().out
+    assert "hidden or system files and folders (4, such as" in shown
+    assert "links that lead nowhere ('cat/gone.png')" in shown
+    assert "links that lead back to a folder above ('cat/circle')" in shown
+    assert "folders without an image, which are no classes ('empty')" in shown
+    index = load_index(str(tmp_path), "set")
+    assert index.class_names == ("bird", "cat", "dog.s")
+    assert [row.file for row in load_table(index) if row.label == 0] == ["bird/b.png"]
+    assert "dog.s/caf\\xe9.png" in [row.file for row in load_table(index)]

@@ -1,11 +1,12 @@
 """The stream detector: saved at a batch, restored in a new process, the rest of the stream has the same scores."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from mmood.detector.streams import StreamDetector
-from mmood.errors import MmoodError
+from mmood.errors import ImageError, MmoodError
 
 RUNNING = "{running: {class_path: running_mean.RunningMean, init_args: {update: after}}}"
 
@@ -61,6 +62,21 @@ def test_tensors_and_pictures_score_the_same(settings, images):
     again = steps(stream, torch.stack([transform(picture.convert("RGB")) for picture in pictures]))
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
     assert stream.step([]).shape == (0,)
+
+
+def test_pictures_of_every_mode_come_in_by_the_way_of_predict(settings):
+    stream = StreamDetector.from_settings(settings)
+    levels = np.random.default_rng(0).integers(0, 256, (40, 36), dtype=np.uint8)
+    score = stream.step([Image.fromarray(levels)])
+    for twin in (levels.astype(np.uint16) * 257, levels.astype(np.int32)):
+        stream.reset()
+        assert torch.equal(stream.step([Image.fromarray(twin)]), score)
+    stored = Image.fromarray(levels).transpose(Image.Transpose.ROTATE_90)
+    stored.getexif()[0x0112] = 6  # held upright, this is the first picture
+    stream.reset()
+    assert torch.equal(stream.step([stored]), score)
+    with pytest.raises(ImageError, match="would be resized"):
+        stream.step([Image.new("RGB", (10_000_000, 1))])
 
 
 @pytest.mark.parametrize(

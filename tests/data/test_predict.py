@@ -1,0 +1,100 @@
+"""What `predict` takes: files, folders, patterns, lists and sets, each input in its place."""
+
+import os
+
+import pytest
+from data_world import png, write_set
+
+from mmood.data.datamodule import OoDDataModule
+from mmood.data.predict import find_predict_set
+from mmood.errors import MmoodError
+from mmood.shards.reading import Skipped
+
+
+def found(*what, root="."):
+    """Each input's name, and the bytes that were read or the reason why not."""
+    inputs = find_predict_set(str(root), what[0] if len(what) == 1 else [*what])
+    samples = inputs.source.read(inputs.keys(), skip=True)
+    read = [sample.reason if isinstance(sample, Skipped) else sample.image for sample in samples]
+    return dict(zip(inputs.names, read, strict=True))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for number, name in enumerate(["a.png", "b.jfif", "sub/no-extension", "sub/z.JPG"]):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(number))
+    return tmp_path / "photos"
+
+
+def test_a_folder_with_everything_in_it(photos, tmp_path):
+    (photos / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (photos / "._a.png").write_bytes(b"no image")
+    (photos / ".thumbnails").mkdir()
+    (photos / ".thumbnails/a.png").write_bytes(png(9))
+    (photos / "notes.txt").write_text("no image")
+    (photos / "linked").symlink_to(photos / "sub")
+    (photos / "sub/round").symlink_to(photos)
+    (photos / "gone.png").symlink_to(tmp_path / "gone.png")
+    (photos / os.fsdecode(b"caf\xe9.png")).write_bytes(png(7))
+    assert found(str(photos)) == {
+        "a.png": png(0),
+        "b.jfif": png(1),
+        "caf\\xe9.png": png(7),
+        "linked/no-extension": png(2),
+        "linked/z.JPG": png(3),
+        "phone.heic": "the image is HEIC, which mmood does not read; convert it to JPEG or PNG",
+        "sub/no-extension": png(2),
+        "sub/z.JPG": png(3),
+    }
+    said = str(find_predict_set(".", str(photos)).passed_over)
+    for part in (
+        "hidden or system files and folders (2,",
+        "no images ('notes.txt')",
+        "nowhere ('gone.png')",
+        "above (2,",
+    ):
+        assert part in said
+
+
+def test_several_inputs_keep_their_order(photos):
+    assert [*found(str(photos / "sub"), str(photos / "a.png"))] == ["no-extension", "z.JPG", "a.png"]
+    assert [name.rpartition("/")[2] for name in found(f"{photos}/*.*")] == ["a.png", "b.jfif"]
+    with pytest.raises(MmoodError, match=r"'.*none.png', which is neither a file nor a folder"):
+        found(str(photos), str(photos / "none.png"))
+    with pytest.raises(MmoodError, match="neither a file nor a folder nor the name of a set"):
+        found(str(photos / "*.bmp"))
+
+
+def test_a_list_has_an_input_for_every_line(photos, tmp_path, monkeypatch):
+    (photos / "list.txt").write_text(f"sub/z.JPG\na.png\n\nnone.png\n{photos}/b.jfif\nnotes.md\n")
+    (photos / "notes.md").write_text("no image")
+    listed = found(str(photos / "list.txt"))
+    assert [*listed] == ["sub/z.JPG", "a.png", "none.png", f"{photos}/b.jfif", "notes.md"]
+    assert listed["none.png"] == "there is no such file"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.json").write_text('[["photos/a.png", 1]]')
+    assert found("list.json") == {"photos/a.png": png(0)}
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(MmoodError, match="is empty"):
+        found("empty.txt")
+
+
+def test_a_set_or_nothing(tmp_path):
+    write_set(tmp_path, "near", [4], labelled=False)
+    with pytest.raises(MmoodError, match=r"samples\.jsonl cannot be read"):
+        found("near", root=tmp_path)
+    with pytest.raises(MmoodError, match="neither a file nor a folder nor the name of a set"):
+        found("no/thing", root=tmp_path)
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing/x.txt").write_text("x")
+    with pytest.raises(MmoodError, match=r"no image in it. Passed over: files that are no images \('x.txt'\)"):
+        found(str(tmp_path / "nothing"))
+    with pytest.raises(MmoodError, match=r"`data\.predict` is not set"):
+        OoDDataModule(str(tmp_path)).predict_names()
+
+
+def test_home_folder(photos, monkeypatch):
+    monkeypatch.setenv("HOME", str(photos))
+    assert [*found("~/sub")] == ["no-extension", "z.JPG"]
