@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,13 +170,11 @@ def fingerprint(lines: Iterable[str]) -> str:
 
 def _below(path: str, images: Path, where: str) -> str:
     """Return the path of an image relative to the folder of the images."""
+    below = path
     if path.startswith("/"):
-        folder = images.absolute()
-        if not Path(path).is_relative_to(folder):
-            raise MmoodError(
-                f"{where}: {path!r:.80} is not below {folder}; name the folder of the images by `--images`."
-            )
-        path = Path(path).relative_to(folder).as_posix()
-    if ".." in path.split("/"):
-        raise MmoodError(f"{where}: {path!r:.80} leaves the folder of the images.")
-    return path
+        # The folder as it was named, and as the list may know it.
+        folders = (images.absolute(), images.resolve())
+        below = next((os.path.relpath(path, folder) for folder in folders if Path(path).is_relative_to(folder)), "..")
+    if ".." in [*below.split("/"), *path.split("/")]:
+        raise MmoodError(f"{where}: {path!r:.80} leaves the folder of the images, {images.absolute()} (`--images`).")
+    return below

@@ -139,7 +139,7 @@ def test_an_image_list(tmp_path, images):
     for text, sentence in (
         ("cat/photo.1.png\ndog.s/photo.0.png 0\n", "line 1, has no label .* and .*line 2, has one"),
         ("cat/photo.1.png\tx\n", "line 1, is not `path<tab>label`"),
-        (f"{tmp_path}/elsewhere/x.png\n", "is not below .*`--images`"),
+        (f"{tmp_path}/elsewhere/x.png\n", "leaves the folder of the images, .*`--images`"),
         ("../images/cat/photo.1.png\n", "leaves the folder"),
         ("cat/photo.1.png -1\ndog.s/photo.0.png 0\n", "labelled or not"),
         ("cat/none.png 0\n", "none.png cannot be read"),
