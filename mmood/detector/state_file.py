@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.files import write_atomically
+from mmood.files import parse_json, write_atomically
 
 SCHEMA = 1
 _KEY = "mmood_stream"
@@ -44,12 +43,16 @@ def read_state(path: Path, belongs_to: Mapping[str, object]) -> dict[str, Tensor
         raise MmoodError(f"There is no state of a stream at {path}; StreamDetector.save writes one.")
     try:
         with safe_open(path, framework="pt") as file:
-            owner: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
+            metadata = (file.metadata() or {}).get(_KEY, "null")
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise MmoodError(f"{path} is no state of a stream that StreamDetector.save wrote: {error}.") from error
+    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise MmoodError(f"{path} is no state of a stream that StreamDetector.save wrote: {reason}.") from error
+    owner = parse_json(metadata.encode(), f"What {path} says of itself")
+    if not isinstance(owner, dict):
+        raise MmoodError(f"{path} is no state of a stream that StreamDetector.save wrote: it does not say whose it is.")
     here = json.loads(json.dumps({"schema": SCHEMA, **belongs_to}, sort_keys=True, default=str))
-    given, wanted = dict(_leaves(owner)), dict(_leaves(here))
+    given, wanted = _leaves(owner), _leaves(here)
     for name in [*wanted, *given]:
         if given.get(name) != wanted.get(name):
             raise MmoodError(
@@ -59,12 +62,17 @@ def read_state(path: Path, belongs_to: Mapping[str, object]) -> dict[str, Tensor
     return found
 
 
-def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else key)
-    else:
-        yield name, value
+def _leaves(value: Mapping[str, object]) -> dict[str, object]:
+    """Return what stands at the ends of nested mappings, by the dotted path there; no depth is too much."""
+    found: dict[str, object] = {}
+    left: list[tuple[str, object]] = list(value.items())
+    while left:
+        name, inner = left.pop()
+        if isinstance(inner, dict):
+            left += [(f"{name}.{key}", deeper) for key, deeper in inner.items()]
+        else:
+            found[name] = inner
+    return dict(sorted(found.items()))
 
 
 def _short(value: object) -> str:

@@ -19,7 +19,7 @@ from mmood.features.encoding import Ranks
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.runs.checkpoints import read_checkpoint, stored_config
-from mmood.scores.test_time.base import AbstractStreamScore
+from mmood.scores.test_time.base import AnyStreamScore
 from mmood.shards.images import Exif, to_rgb
 
 # Names of the encoder: two of them may mean the same weights.
@@ -112,7 +112,7 @@ class StreamDetector:
         self.score.load_state(read_state(Path(path), self._belongs_to))
 
 
-def _chosen(scores: dict[str, AbstractStreamScore], name: str | None) -> tuple[str, AbstractStreamScore]:
+def _chosen(scores: dict[str, AnyStreamScore], name: str | None) -> tuple[str, AnyStreamScore]:
     known = ", ".join(scores) or "none"
     if name is None and len(scores) != 1:
         raise MmoodError(f"A StreamDetector runs one stream score, and model.scores has {known}; say which.")
@@ -121,7 +121,7 @@ def _chosen(scores: dict[str, AbstractStreamScore], name: str | None) -> tuple[s
     return (name, scores[name]) if name is not None else next(iter(scores.items()))
 
 
-def _owner(detector: AbstractDetector, score: AbstractStreamScore) -> dict[str, object]:
+def _owner(detector: AbstractDetector, score: AnyStreamScore) -> dict[str, object]:
     encoder = {key: value for key, value in detector.encoder.identity().items() if key not in _NAMES}
     return {
         "score": type(score).__name__,

@@ -19,7 +19,7 @@ from mmood.evaluation.store import ScoreStore, SetScores, joined_scores
 from mmood.evaluation.streams.callback import Streams, evaluate_streams, left_out, predict_streams
 from mmood.evaluation.streams.settings import DEFAULT as STREAM
 from mmood.evaluation.streams.settings import StreamSettings
-from mmood.evaluation.streams.spill import Spill
+from mmood.evaluation.streams.temporary_store import TemporaryStore
 from mmood.loading.batch import Batch
 from mmood.metrics.functional import Rates, accuracy, mean_rates, ood_metrics
 from mmood.metrics.gather import gathered_objects
@@ -54,7 +54,7 @@ class OoDCallback(Callback):
         self._stores: dict[str, ScoreStore] = {}
         self._skipped: list[tuple[str, Skipped]] = []
         self._passes: dict[str, tuple[Results, dict[str, SetScores]]] = {}
-        self._spill: Spill | None = None
+        self._temporary: TemporaryStore | None = None
         self._told = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -76,7 +76,7 @@ class OoDCallback(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for the images to predict."""
         self._sets, self._skipped = {}, []
-        self._spill = self._new_spill(trainer, detector(pl_module))
+        self._temporary = self._new_temporary_store(trainer, detector(pl_module))
         self._stores = {"predict": ScoreStore("predict", detector(pl_module).score_names).to(pl_module.device)}
 
     def on_validation_batch_end(
@@ -114,8 +114,8 @@ class OoDCallback(Callback):
     ) -> None:
         """Store the scores of a batch."""
         self._add(outputs, batch, dataloader_idx)
-        if self._spill is not None:
-            self._spill.add(outputs.scored.key, outputs.embedded.features, outputs.embedded.embedding)
+        if self._temporary is not None:
+            self._temporary.add(outputs.scored.key, outputs.embedded.features, outputs.embedded.embedding)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics; `mmood validate` also writes them."""
@@ -130,10 +130,10 @@ class OoDCallback(Callback):
         """Write a row of scores per image."""
         names = data_module(trainer).predict_names()
         scores = self._stores["predict"].gathered(None if limited(trainer.limit_predict_batches) else len(names))
-        if self._spill is not None:
+        if self._temporary is not None:
             quiet = trainer.progress_bar_callback is None
-            scores = predict_streams(detector(pl_module), self._spill, scores, self.stream, quiet)
-            self._spill.remove()
+            scores = predict_streams(detector(pl_module), self._temporary, scores, self.stream, quiet)
+            self._temporary.remove()
         if trainer.is_global_zero:
             path = write_predictions(_run_folder(trainer), scores, names, detector(pl_module).class_names)
             say(f"Predictions: {path}")
@@ -195,7 +195,7 @@ class OoDCallback(Callback):
         provider.discard()
         return found
 
-    def _new_spill(self, trainer: Trainer, module: AbstractDetector) -> Spill | None:
+    def _new_temporary_store(self, trainer: Trainer, module: AbstractDetector) -> TemporaryStore | None:
         """Return where to keep what stream scores read of the images to predict, whose order is that of one stream."""
         if not module.stream_scores():
             return None
@@ -207,7 +207,7 @@ class OoDCallback(Callback):
                 f"model.scores has {', '.join(name for name, _ in module.stream_scores())}, to which all images are "
                 f"one stream, and trainer.devices makes {trainer.world_size} processes; predict with one."
             )
-        return Spill(_run_folder(trainer) / "features", len(data_module(trainer).predict_names()))
+        return TemporaryStore(_run_folder(trainer) / "features", len(data_module(trainer).predict_names()))
 
     def _with_earlier(
         self, module: AbstractDetector, results: Results, found: dict[str, SetScores]

@@ -26,7 +26,7 @@ from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.interpolation import WeightInterpolation
 from mmood.modules.joined import JoinData
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
-from mmood.scores.test_time.base import AbstractStreamScore
+from mmood.scores.test_time.base import AbstractStreamScore, AnyStreamScore
 from mmood.shards.index import SetIndex
 
 # Names of other arrays in `scores/<set>.npz`, and of arguments of the function that writes it.
@@ -103,7 +103,7 @@ class AbstractDetector(LightningModule, ABC):
         """Return the scores of single images with their names, in the order of the columns of `Scored`."""
         return [(name, score) for name, score in self.named_scores() if not isinstance(score, AbstractStreamScore)]
 
-    def stream_scores(self) -> list[tuple[str, AbstractStreamScore]]:
+    def stream_scores(self) -> list[tuple[str, AnyStreamScore]]:
         """Return the scores that learn from the stream of test images, with their names."""
         return [(name, score) for name, score in self.named_scores() if isinstance(score, AbstractStreamScore)]
 

@@ -21,8 +21,9 @@ from torch.nn.functional import normalize
 from mmood.scores.base import Embedded
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.test_time import AdaNeg
+from mmood.scores.test_time.adaneg import Fitted
+from mmood.scores.test_time.adaptive_prototypes import AdaptivePrototypes
 from mmood.scores.test_time.image_proxies import Kind, Proxies
-from mmood.scores.test_time.moved_texts import MovedTexts
 
 CLASSES, WORDS, DIM, LENGTH, GROUPS, BATCH = 1_000, 10_000, 512, 10, 5, 256
 
@@ -43,11 +44,11 @@ class Direct:
 
     def take(self, score: AdaNeg) -> None:
         """Copy the memory of a score."""
-        memory = moved(score).memory
+        memory = prototypes(score).memory
         texts = memory.filled()
-        here, slots = self.position[texts], memory.slots[texts]
+        here, slots = self.position[texts], memory.slots.tensor()[texts]
         self.memory[here, 1:] = memory.images(texts)
-        self.entropy[here, 1:] = torch.where(slots >= 0, memory.rows()["entropy"][slots.clamp_min(0)], 0.0)
+        self.entropy[here, 1:] = torch.where(slots >= 0, memory.entropy.tensor()[slots.clamp_min(0)], 0.0)
         for text, count in zip(here.tolist(), (slots >= 0).sum(-1).tolist(), strict=True):
             self.filled[text] = 1 + count
 
@@ -106,23 +107,22 @@ def inputs(images: int) -> tuple[Tensor, Tensor]:
 def fitted(texts: Tensor, kind: Kind) -> AdaNeg:
     """Return a score that has these texts, as `fit` leaves it."""
     score = AdaNeg(proxies=Proxies(kind))
-    score.classes_, score.texts_ = CLASSES, texts
+    score.fitted_ = Fitted(texts, CLASSES)
     score.reset()
     return score
 
 
-def moved(score: AdaNeg) -> MovedTexts:
-    """Return the memory of a score."""
-    assert score.moved_ is not None
-    return score.moved_
+def prototypes(score: AdaNeg) -> AdaptivePrototypes:
+    """Return what a score remembers of the texts and their images."""
+    assert score.memory_ is not None
+    return score.memory_.prototypes
 
 
-def held_mib(score: AdaNeg) -> float:
-    """Return the memory of all that the score holds but the texts: rows as allocated, slots, proxies."""
-    memory = moved(score).memory
-    tensors = [memory.slots, *memory._rows.values()]
-    tensors += [tensor for name, tensor in vars(moved(score).proxies).items() if name in ("table", "inner")]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20
+def held_mib(held: AdaptivePrototypes) -> float:
+    """Return the memory of prototypes but for the texts: rows as allocated, slots, table."""
+    memory = held.memory
+    rows = (memory.image, memory.text, memory.entropy, memory.place, memory.slots, held.table)
+    return sum(own.tensor().untyped_storage().nbytes() for own in rows) / 2**20
 
 
 def measure(texts: Tensor, stream: Tensor, kind: Kind, points: int) -> None:
@@ -154,18 +154,17 @@ def measure(texts: Tensor, stream: Tensor, kind: Kind, points: int) -> None:
         f"{statistics.median(theirs) * 1e3:.0f} ms a batch, {len(ours)} batches compared; the product with all texts alone "
         f"takes {statistics.median(bare) * 1e3:.0f} ms); the stream of {len(stream)} "
         f"took {total:.0f} s; largest difference of the probability {gap:.1e}; "
-        f"memory {held_mib(score):.0f} MiB (dense: {dense:.0f}); {score.counts()}"
+        f"memory {held_mib(prototypes(score)):.0f} MiB (dense: {dense:.0f}); {score.counts()}"
     )
 
 
 def full(texts: Tensor, kind: Kind) -> None:
     """Print the memory when every text has L images."""
-    score = fitted(texts, kind)
-    memory = moved(score).memory
+    held = prototypes(fitted(texts, kind))
     for layer in range(LENGTH):
         text = torch.arange(len(texts))
-        memory.insert(texts, text, torch.full((len(texts),), float(layer)), text + layer * len(texts))
-    print(f"{kind}, every text full ({memory.kept} images): {held_mib(score):.0f} MiB")
+        held = held.keep(texts, text, torch.full((len(texts),), float(layer)), text + layer * len(texts))
+    print(f"{kind}, every text full ({len(held.memory.place)} images): {held_mib(held):.0f} MiB")
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from mmood.encoders.prompts import load_templates
 from mmood.encoders.texts import cut, encode_frozen
 from mmood.scores import InterNeg
 from mmood.scores.base import Embedded, Tokens
-from mmood.scores.test_time.interneg import _Fitted
+from mmood.scores.test_time.interneg import Fitted
 from mmood.scores.test_time.inversion import EncodeTokens, Inversion, Prompts, invert, read_prompts
 
 CLASSES, NEGATIVES, BATCH, GATED, DIM, ROUNDS = 1000, 2000, 256, 32, 512, 3
@@ -59,7 +59,7 @@ def fitted(tower: Tower, settings: Inversion, encode: EncodeTokens) -> InterNeg:
     positive, negative = unit(CLASSES, tower.device, 1), unit(NEGATIVES, tower.device, 2)
     prompts = read_prompts(tower, settings.templates)  # type: ignore[arg-type]
     # Proxies equal to the names: b = 1, and every inversion is admissible, so the bank fills as fast as it can.
-    score.fitted_ = _Fitted(positive, positive, negative, prompts, encode)
+    score.fitted_ = Fitted(positive, positive, negative, prompts, encode)
     score.reset()
     return score
 

@@ -13,6 +13,7 @@ import torch
 from mutation import Damage, damaged_bytes, damaged_json, damaged_lines, damaged_value, damaged_yaml
 from PIL import Image
 from safetensors.torch import save
+from states import METHODS, damaged_state, reader, write_valid
 
 from mmood.classes.names import load_class_names
 from mmood.cli.report import write_report
@@ -64,6 +65,7 @@ def build_world(folder: Path) -> None:
     _write_store(folder / "store")
     _write_words(folder)
     _write_run(folder / "run")
+    write_valid(folder / "states")
     _write_checkpoint(folder / "a.ckpt")
     (folder / "config.yaml").write_text(json.dumps(CONFIG))
     (folder / "clip").mkdir()
@@ -332,6 +334,7 @@ READERS = {
     "config": Reader("config.yaml", read_config_file, damaged_yaml, share=0.1),
     "yaml": Reader("config.yaml", read_yaml, damaged_yaml),
     "checkpoint": Reader("a.ckpt", read_checkpoint_settings, damaged_checkpoint),
+    **{f"state-{name}": Reader(f"states/{name}.safetensors", reader(name), damaged_state) for name in METHODS},
     "model-config": Reader(
         "clip/open_clip_config.json",
         lambda folder: check_open_clip(EncoderSettings(name=f"local-dir:{folder / 'clip'}")),

@@ -18,7 +18,7 @@ from mmood.evaluation.streams.order import StreamOrder
 from mmood.evaluation.streams.runner import StreamName, StreamScores, run_stream
 from mmood.evaluation.streams.settings import StreamSettings
 from mmood.evaluation.streams.source import Rows, StreamSource
-from mmood.evaluation.streams.spill import Spill
+from mmood.evaluation.streams.temporary_store import TemporaryStore
 from mmood.features.store import StoredFeatures
 from mmood.modules.base import AbstractDetector
 from mmood.output.console import progress_bar
@@ -67,7 +67,7 @@ def evaluate_streams(
 
 
 def predict_streams(
-    module: AbstractDetector, spill: Spill, scores: SetScores, settings: StreamSettings, quiet: bool
+    module: AbstractDetector, temporary: TemporaryStore, scores: SetScores, settings: StreamSettings, quiet: bool
 ) -> SetScores:
     """Return the scores of predicted images with a column more for each stream score.
 
@@ -75,12 +75,12 @@ def predict_streams(
 
     Args:
         module: whose scores were fitted.
-        spill: what `scores` read of every image.
+        temporary: what `scores` read of every image.
         scores: the static scores.
         settings: batch size and first seed count.
         quiet: show no progress.
     """
-    rows = spill.rows()
+    rows = temporary.rows()
     source = StreamSource(rows, rows, module.embed, module.device)
     order = StreamOrder(scores.key, np.ones(len(scores.key), dtype=np.bool_))
     columns = []

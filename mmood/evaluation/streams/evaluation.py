@@ -18,7 +18,7 @@ from mmood.evaluation.streams.source import StreamSource
 from mmood.metrics.functional import OoDMetrics, ood_metrics
 from mmood.metrics.gather import gathered_objects
 from mmood.output.console import Bar, progress_bar
-from mmood.scores.test_time.base import AbstractStreamScore
+from mmood.scores.test_time.base import AnyStreamScore
 from mmood.shards.index import Keys
 
 
@@ -79,7 +79,7 @@ class StreamRuns:
         keep: told the scores of every stream, on the rank that ran it.
     """
 
-    scores: Mapping[str, AbstractStreamScore]
+    scores: Mapping[str, AnyStreamScore]
     sets: Sequence[StreamSet]
     settings: StreamSettings
     keep: Callable[[StreamScores, StreamSet], object]

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32
 from mmood.errors import MmoodError
 from mmood.evaluation.streams.order import StreamOrder
 from mmood.evaluation.streams.source import StreamSource
-from mmood.scores.test_time.base import AbstractStreamScore
+from mmood.scores.test_time.base import AnyStreamScore
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class StreamScores:
 
 
 def run_stream(
-    score: AbstractStreamScore,
+    score: AnyStreamScore,
     name: StreamName,
     source: StreamSource,
     order: StreamOrder,

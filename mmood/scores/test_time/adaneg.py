@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, Self, final
+from typing import final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Embedded, Part, Reference
+from mmood.scores.base import Part, Reference
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.test_time import functional_adaneg as functional
-from mmood.scores.test_time.base import AbstractStreamScore, Update
+from mmood.scores.test_time.adaptive_prototypes import AdaptivePrototypes
+from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
+from mmood.scores.test_time.image_memory import check_images, no_images
 from mmood.scores.test_time.image_proxies import PROXIES, Proxies
-from mmood.scores.test_time.masses import Masses
-from mmood.scores.test_time.moved_texts import MovedTexts
-from mmood.scores.test_time.state import checked_state, fitted, received
+from mmood.scores.test_time.memory import check_count, check_counts, check_places, check_range
+from mmood.scores.test_time.softmax_masses import SoftmaxMasses
 from mmood.words.miner import ADANEG as ADANEG_MINING
 from mmood.words.miner import NegativeMiner
 
-ROWS = 1024
-
-Shares = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
+LogProbabilities = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,19 @@ class Gates:
                 "and start be at least 1."
             )
 
-    def gaps(self, history: Iterable[int]) -> tuple[float, float]:
+    def first_history(self, device: torch.device) -> Int64[Tensor, " past"]:
+        """Return the history before the first image."""
+        return torch.tensor([1, 0] * self.start, device=device)
+
+    def past(self, decisions: int) -> int:
+        """Return how long the history is after so many decisions."""
+        return min(self.history, 2 * self.start + decisions)
+
+    def gaps(self, history: Int64[Tensor, " past"]) -> tuple[float, float]:
         """Return the gaps of the ID gate and of the OoD gate, given past decisions (1 ID, 0 OoD)."""
         if not self.adaptive:
             return self.gap, self.gap
-        past = list(history)
-        share = sum(past) / len(past)
+        share = int(history.sum()) / len(history)
         return (1 - share if share < 0.5 else self.gap), (share if share > 0.5 else self.gap)
 
 
@@ -72,8 +77,36 @@ GATES = Gates()
 """AdaNeg's gates."""
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What AdaNeg learns of the ID side.
+
+    Attributes:
+        texts: (T, D) unit-norm embeddings of the ID names, then of the negatives, group by group.
+        classes: number of ID names.
+    """
+
+    texts: Float32[Tensor, "texts dim"]
+    classes: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What AdaNeg remembers of a stream.
+
+    Attributes:
+        prototypes: the texts and the confident images under each.
+        counts: images seen, passed by the ID gate, passed by the OoD gate.
+        history: the gates' last decisions, 1 for ID.
+    """
+
+    prototypes: AdaptivePrototypes
+    counts: Int64[Tensor, " 3"]
+    history: Int64[Tensor, " past"]
+
+
 @final
-class AdaNeg(AbstractStreamScore):
+class AdaNeg(AbstractStreamScore[Fitted, Memory]):
     """AdaNeg: NegLabel's score plus the same score against proxies that test images have moved (arXiv 2410.20149).
 
     Confident images, by NegLabel's S, are kept under the ID name or the negative label that is nearest to them: L a
@@ -122,75 +155,54 @@ class AdaNeg(AbstractStreamScore):
         self.proxies = replace(proxies, beta=float(int(proxies.beta))) if reference_behaviour else proxies
         self.weight = 1.0 if reference_behaviour and gates.adaptive else weight
         self.reference_behaviour = reference_behaviour
-        self.classes_ = 0
-        self.texts_ = torch.empty(0)
-        self.moved_: MovedTexts | None = None
-        self.counts_ = [0, 0, 0]
-        self.history_: deque[int] = deque()
 
-    def fit(self, reference: Reference) -> Self:
-        """Read or mine the negatives at the first call; encode them and the ID names; forget the stream."""
+    def learn(self, reference: Reference) -> Fitted:
+        """Read or mine the negatives at the first call; encode them and the ID names."""
         positive, negative = self.prototypes.encode(reference)
         order = group_order(len(negative), self.prototypes.groups, self.prototypes.seed)
-        self.classes_ = len(positive)
-        with torch.inference_mode(False):
-            self.texts_ = torch.cat([positive, negative[order.to(negative.device)]])
-        self.reset()
-        return self
+        return Fitted(torch.cat([positive, negative[order.to(negative.device)]]), len(positive))
 
-    def reset(self, seed: int = 0) -> None:
-        """Forget the stream; nothing here is drawn, so the seed changes nothing."""
-        texts, length = self._fitted(), self.proxies.length - int(self.reference_behaviour)
-        self.moved_ = MovedTexts(texts, self.proxies, length)
-        self.counts_ = [0, 0, 0]
-        self.history_ = deque([1, 0] * self.gates.start, maxlen=self.gates.history)
+    def start(self, fitted: Fitted, seed: int) -> Memory:
+        """Return a memory without images; nothing here is drawn, so the seed changes nothing."""
+        counts = torch.zeros(3, dtype=torch.int64, device=fitted.texts.device)
+        return Memory(
+            self._prototypes(fitted, no_images(fitted.texts)), counts, self.gates.first_history(counts.device)
+        )
 
-    @torch.no_grad()
-    def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:
-        """Return the score with the memory as it is."""
-        embedding = self._embedding(embedded)
-        parts = [embedding.new_empty(0)]
-        for first in range(0, len(embedding), ROWS):
-            rows = embedding[first : first + ROWS]
-            masses = self._masses(rows)
-            parts.append(self._score(rows, masses, functional.log_shares(masses.log_sums())))
-        return torch.cat(parts)
+    def resume(self, fitted: Fitted, saved: dict[str, Tensor]) -> Memory:
+        """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
+        counts, history = saved.pop("counts"), saved.pop("history")
+        seen, gated_id, gated_ood = check_counts("AdaNeg", counts)
+        check_places("AdaNeg", saved["place"], seen)
+        check_count("AdaNeg", "gate decisions", len(history), self.gates.past(gated_id + gated_ood))
+        check_range("AdaNeg", "history", history, 0, 1)
+        check_images("AdaNeg", saved)
+        return Memory(self._prototypes(fitted, saved), counts, history)
 
-    @torch.no_grad()
-    def step(self, embedded: Embedded) -> Float[Tensor, " batch"]:
-        """Return the scores of the next batch and learn from it."""
-        embedding = self._embedding(embedded)
-        masses = self._masses(embedding)
-        static = functional.log_shares(masses.log_sums())
-        if self.update == "before":
-            self._learn(embedding, masses.logits, static)
-        scores = self._score(embedding, masses, static)
-        if self.update == "after":
-            self._learn(embedding, masses.logits, static)
-        return scores
+    def score(self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """Return the log-odds of (S_ada + weight S) / (1 + weight)."""
+        masses = self._masses(fitted, embedding)
+        return self._score(memory, embedding, masses, functional.log_probabilities(masses.log_sums()))
 
-    def state(self) -> dict[str, Tensor]:
-        """Return the kept images with their texts, entropies and places; counts; the gates' history."""
-        counts, history = torch.tensor(self.counts_), torch.tensor(list(self.history_))
-        return {**self._moved().state(), "counts": counts, "history": history}
+    def advance(
+        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, " batch"], Memory]:
+        """Put confident images under their nearest text, before or after the batch is scored."""
+        masses = self._masses(fitted, embedding)
+        static = functional.log_probabilities(masses.log_sums())
+        learned = self._learned(fitted, memory, embedding, masses.logits, static)
+        return self._score(learned if self.update == "before" else memory, embedding, masses, static), learned
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` returned; MmoodError if it is none of this score."""
-        taken = checked_state("AdaNeg", self.state(), state)
-        self.counts_ = taken.pop("counts").tolist()
-        self.history_ = deque(taken.pop("history").tolist(), maxlen=self.gates.history)
-        self._moved().load(taken)
-
-    def counts(self) -> dict[str, int]:
+    def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen, passed each gate and are kept, and how many texts have images."""
-        seen, gated_id, gated_ood = self.counts_
-        kept = {f"kept_{side}": len(places) for side, places in self.members().items()}
-        filled = len(self._moved().memory.filled())
+        seen, gated_id, gated_ood = memory.counts.tolist()
+        kept = {f"kept_{side}": len(places) for side, places in self.kept(fitted, memory).items()}
+        filled = len(memory.prototypes.memory.filled())
         return {"seen": seen, "gated_id": gated_id, "gated_ood": gated_ood, **kept, "texts_with_images": filled}
 
-    def members(self) -> dict[Literal["id", "ood"], Int[Tensor, " kept"]]:
-        """Return the places of the images kept under ID names and under negative labels."""
-        return self._moved().places(self.classes_)
+    def kept(self, fitted: Fitted, memory: Memory) -> Kept:
+        """Return the positions of the images kept under ID names and under negative labels."""
+        return memory.prototypes.members(fitted.classes)
 
     def learned(self) -> dict[str, object]:
         """Return the list, which was mined with the weights of the first `fit`."""
@@ -203,8 +215,8 @@ class AdaNeg(AbstractStreamScore):
     def settings(self) -> dict[str, object]:
         """Return what it takes to compute the same number; the list's entries only after `fit`."""
         words = self.prototypes.settings()
-        if len(self.texts_):
-            words["negatives_used"] = len(self.texts_) - self.classes_
+        if self.fitted_ is not None:
+            words["negatives_used"] = len(self.fitted_.texts) - self.fitted_.classes
         return {
             "temperature": self.temperature,
             **words,
@@ -215,47 +227,40 @@ class AdaNeg(AbstractStreamScore):
             "reference_behaviour": self.reference_behaviour,
         }
 
-    def _masses(self, embedding: Float[Tensor, "batch dim"]) -> Masses:
-        return Masses.of((embedding / self.temperature) @ self.texts_.T, self.classes_, self.prototypes.groups)
+    def _prototypes(self, fitted: Fitted, images: Mapping[str, Tensor]) -> AdaptivePrototypes:
+        length = self.proxies.length - int(self.reference_behaviour)
+        return AdaptivePrototypes.of(images, fitted.texts, self.proxies, length)
 
-    def _score(self, embedding: Tensor, masses: Masses, static: Shares) -> Float[Tensor, " batch"]:
-        moved, adaptive = self._moved(), static
-        filled = moved.memory.filled()
+    def _masses(self, fitted: Fitted, embedding: Tensor) -> SoftmaxMasses:
+        return SoftmaxMasses.of((embedding / self.temperature) @ fitted.texts.T, fitted.classes, self.prototypes.groups)
+
+    def _score(
+        self, memory: Memory, embedding: Tensor, masses: SoftmaxMasses, static: LogProbabilities
+    ) -> Float[Tensor, " batch"]:
+        adaptive, filled = static, memory.prototypes.memory.filled()
         if len(filled):
             # A text without images is its own proxy, so only the others' logits change.
-            logits = moved.logits(filled, embedding, self.temperature)
-            adaptive = functional.log_shares(masses.log_sums_with(filled, logits))
+            logits = memory.prototypes.logits(filled, embedding, self.temperature)
+            adaptive = functional.log_probabilities(masses.log_sums_with(filled, logits))
         return functional.mixed_log_odds(adaptive, static, self.weight)
 
-    def _learn(self, embedding: Tensor, logits: Tensor, static: Shares) -> None:
-        """Put the confident images under their nearest text."""
-        gaps = self.gates.gaps(self.history_)
+    def _learned(
+        self, fitted: Fitted, memory: Memory, embedding: Tensor, logits: Tensor, static: LogProbabilities
+    ) -> Memory:
+        """Return the memory with the confident images under their nearest text."""
+        gaps = self.gates.gaps(memory.history)
         is_id, is_ood = functional.gates(static[0] - static[1], self.gates.centre, *gaps)
-        names, words = logits[:, : self.classes_][is_id], logits[:, self.classes_ :][is_ood]
+        names, words = logits[:, : fitted.classes][is_id], logits[:, fitted.classes :][is_ood]
         confident = torch.cat([is_id.nonzero(), is_ood.nonzero()]).squeeze(-1)
-        self._moved().keep(
+        prototypes = memory.prototypes.keep(
             embedding[confident],
-            torch.cat([names.argmax(-1), words.argmax(-1) + self.classes_]),
+            torch.cat([names.argmax(-1), words.argmax(-1) + fitted.classes]),
             torch.cat([functional.entropy(names), functional.entropy(words)]),
-            self.counts_[0] + confident,
+            memory.counts[0] + confident,
         )
-        self.history_.extend(is_id[is_id | is_ood].int().tolist())
-        more = (len(logits), len(names), len(words))
-        self.counts_ = [count + added for count, added in zip(self.counts_, more, strict=True)]
-
-    def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
-        return received(self, embedded, self._fitted(), self._move)
-
-    def _move(self, device: torch.device) -> None:
-        self.texts_ = self.texts_.to(device)
-
-    def _fitted(self) -> Float[Tensor, "texts dim"]:
-        return fitted(self, self.texts_)
-
-    def _moved(self) -> MovedTexts:
-        self._fitted()
-        assert self.moved_ is not None
-        return self.moved_
+        history = torch.cat([memory.history, is_id[is_id | is_ood].long()])[-self.gates.history :]
+        more = torch.tensor([len(logits), len(names), len(words)]).to(memory.counts)
+        return Memory(prototypes, memory.counts + more, history)
 
 
 def _check(temperature: float, weight: float) -> None:

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal, Self, final
+from dataclasses import asdict, dataclass, replace
+from typing import final
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Embedded, Part, Reference
+from mmood.scores.base import Part, Reference
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.test_time import functional_adaneg, functional_coevo
-from mmood.scores.test_time.base import AbstractStreamScore, Update
+from mmood.scores.test_time.adaptive_prototypes import AdaptivePrototypes
+from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
+from mmood.scores.test_time.image_memory import check_images, no_images
 from mmood.scores.test_time.image_proxies import Proxies
-from mmood.scores.test_time.masses import Masses
-from mmood.scores.test_time.moved_texts import MovedTexts
-from mmood.scores.test_time.state import checked_state, fitted, received
+from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_range
+from mmood.scores.test_time.softmax_masses import SoftmaxMasses
 from mmood.scores.test_time.word_pool import other_words
 from mmood.words.miner import ADANEG as ADANEG_MINING
 from mmood.words.miner import NegativeMiner
 
-Shares = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
+LogProbabilities = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,44 @@ GATES = LeastVarianceGates()
 EVOLUTION = Evolution()
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """What CoEvo learns of the ID side.
+
+    Attributes:
+        texts: (T, D) unit-norm embeddings of the ID names, of the initial negatives, and of the rest of the corpus.
+        classes: number of ID names.
+        initial: number of initial negatives.
+    """
+
+    texts: Float32[Tensor, "texts dim"]
+    classes: int
+    initial: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What CoEvo remembers of a stream.
+
+    Attributes:
+        prototypes: the texts and the confident images under each.
+        words: the negatives, as places among the texts; the initial ones first.
+        history: the last scores S_pre.
+        counts: images seen, passed by the ID gate, passed by the OoD gate; words brought.
+        grouped: the ID names and, group by group, the negatives, as places among the texts.
+        against: their embeddings; kept, as every batch is compared with them twice.
+    """
+
+    prototypes: AdaptivePrototypes
+    words: Int64[Tensor, " words"]
+    history: Float32[Tensor, " past"]
+    counts: Int64[Tensor, " 4"]
+    grouped: Derived[Int64[Tensor, " grouped"]]
+    against: Derived[Float32[Tensor, "grouped dim"]]
+
+
 @final
-class CoEvo(AbstractStreamScore):
+class CoEvo(AbstractStreamScore[Fitted, Memory]):
     """CoEvo: negative words and image proxies that evolve together on the test stream (arXiv 2601.08476).
 
     S_T is NegLabel's S against the texts, S_V the same against proxies, the unit-norm means of each text and the images
@@ -127,75 +164,59 @@ class CoEvo(AbstractStreamScore):
         self.weight = weight
         self.gates = gates
         self.evolution = evolution
-        self.classes_, self.initial_ = 0, 0
-        self.texts_ = torch.empty(0)
-        self.words_ = torch.empty(0, dtype=torch.int64)
-        self.grouped_ = torch.empty(0, dtype=torch.int64)
-        self.against_ = torch.empty(0)
-        self.history_ = torch.empty(0)
-        self.counts_ = [0, 0, 0]
-        self.moved_: MovedTexts | None = None
 
-    def fit(self, reference: Reference) -> Self:
-        """Read or mine the negatives at the first call; encode ID names and corpus; forget the stream."""
+    def learn(self, reference: Reference) -> Fitted:
+        """Read or mine the negatives at the first call; encode ID names and corpus."""
         positive, negative = self.prototypes.encode(reference)
         assert self.prototypes.list_ is not None
         others = other_words(self.prototypes.mining, self.prototypes.list_, reference)
-        self.classes_, self.initial_ = len(positive), len(negative)
-        with torch.inference_mode(False):
-            self.texts_ = torch.cat([positive, negative, others.to(negative)])
-        self.reset()
-        return self
+        return Fitted(torch.cat([positive, negative, others.to(negative)]), len(positive), len(negative))
 
-    def reset(self, seed: int = 0) -> None:
-        """Forget the stream; nothing here is drawn, so the seed changes nothing."""
-        texts = self._fitted()
-        self.moved_ = MovedTexts(texts, Proxies("task"), self.evolution.length)
-        self.history_, self.counts_ = texts.new_empty(0), [0, 0, 0]
-        self._take(torch.arange(self.classes_, self.classes_ + self.initial_, device=texts.device))
+    def start(self, fitted: Fitted, seed: int) -> Memory:
+        """Return a memory of the initial negatives; nothing here is drawn, so the seed changes nothing."""
+        texts = fitted.texts
+        words = torch.arange(fitted.classes, fitted.classes + fitted.initial, device=texts.device)
+        counts = torch.zeros(4, dtype=torch.int64, device=texts.device)
+        return self._memory_of(fitted, self._prototypes(fitted, no_images(texts)), words, texts.new_empty(0), counts)
 
-    @torch.no_grad()
-    def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:
-        """Return the score with words and images as they are."""
-        return self._mixed(self._shares(self._embedding(embedded)), 1 - self.weight)
-
-    @torch.no_grad()
-    def step(self, embedded: Embedded) -> Float[Tensor, " batch"]:
-        """Return the scores of the next batch and learn from it."""
-        embedding = self._embedding(embedded)
-        shares = self._shares(embedding)
-        self._learn(embedding, self._mixed(shares, self.weight))
-        if self.update == "before":
-            shares = self._shares(embedding)
-        return self._mixed(shares, 1 - self.weight)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return kept images with their texts, entropies and places, the negatives, past scores and counts."""
-        words = {"words": self.words_.clone(), "history": self.history_.clone()}
-        return {**self._moved().state(), **words, "counts": torch.tensor(self.counts_)}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` returned; MmoodError if it is none of this score."""
-        rows = ("image", "text", "entropy", "place")
-        taken = checked_state("CoEvo", self.state(), state, exact=("counts",), together=rows)
-        words = taken.pop("words")
-        if len(words) < self.initial_ or not self.classes_ <= int(words.min()) <= int(words.max()) < len(self.texts_):
+    def resume(self, fitted: Fitted, saved: dict[str, Tensor]) -> Memory:
+        """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
+        words, history, counts = (saved.pop(name) for name in ("words", "history", "counts"))
+        seen, *_ = check_counts("CoEvo", counts[:3])
+        check_places("CoEvo", saved["place"], seen)
+        check_images("CoEvo", saved)
+        check_range("CoEvo", "history", history, 0, 1)
+        check_count("CoEvo", "past scores", len(history), min(self.gates.history, seen))
+        check_count("CoEvo", "words", len(words), fitted.initial + int(counts[3]))
+        first, end = fitted.classes, len(fitted.texts)
+        if not len(words) or not first <= int(words.min()) <= int(words.max()) < end:
             raise MmoodError("The state's 'words' are none of this CoEvo's corpus; restore it with the same settings.")
-        self.counts_ = taken.pop("counts").tolist()
-        self.history_ = taken.pop("history")
-        self._take(words)
-        self._moved().load(taken)
+        if len(set(words.tolist())) < len(words):
+            raise MmoodError("The state of CoEvo is torn: it holds a word twice.")
+        return self._memory_of(fitted, self._prototypes(fitted, saved), words, history, counts)
 
-    def counts(self) -> dict[str, int]:
+    def score(self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """Return the log-odds of (1 - w) S_T + w S_V."""
+        return self._mixed(self._log_probabilities(fitted, memory, embedding), 1 - self.weight)
+
+    def advance(
+        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, " batch"], Memory]:
+        """Judge the batch, learn from it, and score it with what has evolved, or with what was there before."""
+        before = self._log_probabilities(fitted, memory, embedding)
+        learned = self._learned(fitted, memory, embedding, self._mixed(before, self.weight))
+        now = self._log_probabilities(fitted, learned, embedding) if self.update == "before" else before
+        return self._mixed(now, 1 - self.weight), learned
+
+    def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen, passed each gate and are kept, and how many words were brought."""
-        seen, gated_id, gated_ood = self.counts_
-        kept = {f"kept_{side}": len(places) for side, places in self.members().items()}
-        added = len(self.words_) - self.initial_
+        seen, gated_id, gated_ood, added = memory.counts.tolist()
+        kept = {f"kept_{side}": len(places) for side, places in self.kept(fitted, memory).items()}
         return {"seen": seen, "gated_id": gated_id, "gated_ood": gated_ood, **kept, "words_added": added}
 
-    def members(self) -> dict[Literal["id", "ood"], Int[Tensor, " kept"]]:
-        """Return the places of the images kept under ID names and under negatives."""
-        return self._moved().places(self.classes_)
+    def kept(self, fitted: Fitted, memory: Memory) -> Kept:
+        """Return the positions of the images kept under ID names and under negatives."""
+        return memory.prototypes.members(fitted.classes)
 
     def learned(self) -> dict[str, object]:
         """Return the initial list, which was mined with the weights of the first `fit`."""
@@ -208,8 +229,8 @@ class CoEvo(AbstractStreamScore):
     def settings(self) -> dict[str, object]:
         """Return what it takes to compute the same number; the list's entries only after `fit`."""
         words = {name: value for name, value in self.prototypes.settings().items() if name != "negatives_used"}
-        if len(self.texts_):
-            words["corpus_words"] = len(self.texts_) - self.classes_
+        if self.fitted_ is not None:
+            words["corpus_words"] = len(self.fitted_.texts) - self.fitted_.classes
         return {
             "temperature": self.temperature,
             **words,
@@ -219,67 +240,64 @@ class CoEvo(AbstractStreamScore):
             "update": self.update,
         }
 
-    def _shares(self, embedding: Tensor) -> tuple[Shares, Shares]:
-        """Return log S and log(1 - S) of S_T and of S_V."""
-        logits = (embedding / self.temperature) @ self.against_.T
-        masses = Masses.of(logits, self.classes_, self.prototypes.groups)
-        has_images = (self._moved().memory.slots[self.grouped_, 0] >= 0).nonzero().squeeze(-1)
-        moved = self._moved().logits(self.grouped_[has_images], embedding, self.temperature)
-        sums = masses.log_sums(), masses.log_sums_with(has_images, moved)
-        return functional_adaneg.log_shares(sums[0]), functional_adaneg.log_shares(sums[1])
+    def _prototypes(self, fitted: Fitted, images: Mapping[str, Tensor]) -> AdaptivePrototypes:
+        return AdaptivePrototypes.of(images, fitted.texts, Proxies("task"), self.evolution.length)
 
-    def _mixed(self, shares: tuple[Shares, Shares], weight: float) -> Float[Tensor, " batch"]:
-        return functional_coevo.mixed_log_odds(*shares, weight=weight)
-
-    def _learn(self, embedding: Tensor, log_odds: Float[Tensor, " batch"]) -> None:
-        """Judge a batch by its scores, then bring words and put images under texts."""
-        self.history_ = torch.cat([self.history_, log_odds.sigmoid()])[-self.gates.history :]
-        centre = functional_coevo.least_variance_threshold(self.history_, self.gates.steps)
-        is_id, is_ood = functional_adaneg.gates(log_odds, centre, self.gates.gap, self.gates.gap)
-        self._bring_words(embedding[is_id], embedding[is_ood])
-        self._keep_images(embedding, is_id, is_ood)
-        more = (len(embedding), int(is_id.sum()), int(is_ood.sum()))
-        self.counts_ = [count + added for count, added in zip(self.counts_, more, strict=True)]
-
-    def _bring_words(self, id_: Tensor, ood: Tensor) -> None:
-        pool = self.texts_[self.classes_ :]
-        known, evolution = self.words_ - self.classes_, self.evolution
-        added = functional_coevo.words_to_add(ood @ pool.T, id_ @ pool.T, known, evolution.near, evolution.far)
-        if len(added):
-            self._take(torch.cat([self.words_, added + self.classes_]))
-
-    def _keep_images(self, embedding: Tensor, is_id: Tensor, is_ood: Tensor) -> None:
-        names = (embedding[is_id] / self.temperature) @ self.texts_[: self.classes_].T
-        words = (embedding[is_ood] / self.temperature) @ self.texts_[self.words_].T
-        confident = torch.cat([is_id.nonzero(), is_ood.nonzero()]).squeeze(-1)
-        self._moved().keep(
-            embedding[confident],
-            torch.cat([names.argmax(-1), self.words_[words.argmax(-1)]]),
-            torch.cat([functional_adaneg.entropy(names), functional_adaneg.entropy(words)]),
-            self.counts_[0] + confident,
-        )
-
-    def _take(self, words: Int64[Tensor, " words"]) -> None:
-        """Make these the negatives: the ID names and, group by group, the words are what scores compare with."""
-        self.words_ = words
+    def _memory_of(
+        self, fitted: Fitted, prototypes: AdaptivePrototypes, words: Tensor, history: Tensor, counts: Tensor
+    ) -> Memory:
+        """Return the memory with these negatives, put into their groups."""
         order = group_order(len(words), self.prototypes.groups, self.prototypes.seed).to(words.device)
-        self.grouped_ = torch.cat([torch.arange(self.classes_, device=words.device), words[order]])
-        # Kept, as every batch is compared with it twice.
-        self.against_ = self.texts_[self.grouped_]
+        grouped = torch.cat([torch.arange(fitted.classes, device=words.device), words[order]])
+        return Memory(prototypes, words, history, counts, grouped, fitted.texts[grouped])
 
-    def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
-        return received(self, embedded, self._fitted(), self._move)
+    def _log_probabilities(
+        self, fitted: Fitted, memory: Memory, embedding: Tensor
+    ) -> tuple[LogProbabilities, LogProbabilities]:
+        """Return log S and log(1 - S) of S_T and of S_V."""
+        logits = (embedding / self.temperature) @ memory.against.T
+        masses = SoftmaxMasses.of(logits, fitted.classes, self.prototypes.groups)
+        slots = memory.prototypes.memory.slots.tensor()
+        has_images = (slots[memory.grouped, 0] >= 0).nonzero().squeeze(-1)
+        adapted = memory.prototypes.logits(memory.grouped[has_images], embedding, self.temperature)
+        sums = masses.log_sums(), masses.log_sums_with(has_images, adapted)
+        return functional_adaneg.log_probabilities(sums[0]), functional_adaneg.log_probabilities(sums[1])
 
-    def _move(self, device: torch.device) -> None:
-        self.texts_ = self.texts_.to(device)
+    def _mixed(self, both: tuple[LogProbabilities, LogProbabilities], weight: float) -> Float[Tensor, " batch"]:
+        return functional_coevo.mixed_log_odds(*both, weight=weight)
 
-    def _fitted(self) -> Float[Tensor, "texts dim"]:
-        return fitted(self, self.texts_)
+    def _learned(self, fitted: Fitted, memory: Memory, embedding: Tensor, log_odds: Float[Tensor, " batch"]) -> Memory:
+        """Judge a batch by its scores, then bring words and put images under texts."""
+        history = torch.cat([memory.history, log_odds.sigmoid()])[-self.gates.history :]
+        centre = functional_coevo.least_variance_threshold(history, self.gates.steps)
+        is_id, is_ood = functional_adaneg.gates(log_odds, centre, self.gates.gap, self.gates.gap)
+        added = self._words_to_add(fitted, memory.words, embedding[is_id], embedding[is_ood])
+        words = torch.cat([memory.words, added]) if len(added) else memory.words
+        more = torch.tensor([len(embedding), int(is_id.sum()), int(is_ood.sum()), len(added)])
+        counts = memory.counts + more.to(memory.counts)
+        prototypes = self._with_images(fitted, memory, words, embedding, is_id, is_ood)
+        if len(added):
+            return self._memory_of(fitted, prototypes, words, history, counts)
+        return replace(memory, prototypes=prototypes, history=history, counts=counts)
 
-    def _moved(self) -> MovedTexts:
-        self._fitted()
-        assert self.moved_ is not None
-        return self.moved_
+    def _words_to_add(self, fitted: Fitted, words: Tensor, id_: Tensor, ood: Tensor) -> Int64[Tensor, " added"]:
+        pool, evolution = fitted.texts[fitted.classes :], self.evolution
+        known = words - fitted.classes
+        added = functional_coevo.words_to_add(ood @ pool.T, id_ @ pool.T, known, evolution.near, evolution.far)
+        return added + fitted.classes
+
+    def _with_images(
+        self, fitted: Fitted, memory: Memory, words: Tensor, embedding: Tensor, is_id: Tensor, is_ood: Tensor
+    ) -> AdaptivePrototypes:
+        name_logits = (embedding[is_id] / self.temperature) @ fitted.texts[: fitted.classes].T
+        word_logits = (embedding[is_ood] / self.temperature) @ fitted.texts[words].T
+        confident = torch.cat([is_id.nonzero(), is_ood.nonzero()]).squeeze(-1)
+        return memory.prototypes.keep(
+            embedding[confident],
+            torch.cat([name_logits.argmax(-1), words[word_logits.argmax(-1)]]),
+            torch.cat([functional_adaneg.entropy(name_logits), functional_adaneg.entropy(word_logits)]),
+            memory.counts[0] + confident,
+        )
 
 
 def _check(temperature: float, weight: float) -> None:

@@ -1,4 +1,4 @@
-"""AdaNeg as pure functions: shares of ID names and negatives, gates, entropy, and proxies made of texts and images.
+"""AdaNeg as pure functions: log-probabilities of names and negatives, gates, entropy, proxies of texts and images.
 
 B images, T = C + M texts (the C ID names first, then M negatives in G equal runs, the groups), L images a text.
 """
@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn.functional import logsigmoid, normalize
 
-from mmood.scores.test_time.masses import Masses
+from mmood.scores.test_time.softmax_masses import SoftmaxMasses
 
 Scores = Float[Tensor, " batch"]
 Logits = Float[Tensor, "batch texts"]
 
 
-def log_shares(log_sums: Float[Tensor, "batch segments"]) -> tuple[Scores, Scores]:
+def log_probabilities(log_sums: Float[Tensor, "batch segments"]) -> tuple[Scores, Scores]:
     """Return log S and log(1 - S) of NegLabel's S (arXiv 2403.20078), each exact where S rounds to 0 or 1.
 
     S = 1/G sum_g P_g with P_g = sigmoid(LSE_c - LSE_g), the softmax mass of the ID names among names and group g.
@@ -26,7 +26,7 @@ def log_shares(log_sums: Float[Tensor, "batch segments"]) -> tuple[Scores, Score
     Args:
         log_sums: (B, 1 + G) log sum exp(logit) over the ID names, then over each group.
 
-    >>> log_shares(torch.tensor([[90.0, 0.0]]))[1]
+    >>> log_probabilities(torch.tensor([[90.0, 0.0]]))[1]
     tensor([-90.])
     """
     gap = log_sums[:, :1] - log_sums[:, 1:]
@@ -62,7 +62,7 @@ def adaneg(adaptive: Logits, static: Logits, classes: int, groups: int = 5, weig
     >>> adaneg(torch.tensor([[9.0, 9.0]]), torch.tensor([[0.0, 0.0]]), classes=1, groups=1)
     tensor([0.5000])
     """
-    both = [log_shares(Masses.of(logits, classes, groups).log_sums()) for logits in (adaptive, static)]
+    both = [log_probabilities(SoftmaxMasses.of(logits, classes, groups).log_sums()) for logits in (adaptive, static)]
     return mixed_log_odds(both[0], both[1], weight).sigmoid()
 
 

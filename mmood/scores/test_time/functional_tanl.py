@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from mmood.scores.functional_negatives import grouped_log_odds
@@ -51,6 +51,16 @@ def mixed_activation(
     if queue is None:
         return batch.mean(0) if len(batch) else batch.new_zeros(batch.shape[1])
     return alpha * queue + (1 - alpha) * batch.mean(0) if len(batch) else queue
+
+
+def pushed(queue: Shaped[Tensor, "kept ..."], new: Shaped[Tensor, "new ..."], length: int) -> Shaped[Tensor, "now ..."]:
+    """Return a queue of at most `length` rows with new ones behind, the oldest dropped.
+
+    >>> pushed(torch.tensor([1, 2, 3]), torch.tensor([4, 5]), length=4)
+    tensor([2, 3, 4, 5])
+    """
+    stay = min(len(queue), max(0, length - len(new)))
+    return torch.cat([queue[len(queue) - stay :], new[-length:]])
 
 
 def ranking(difference: Float[Tensor, " words"], count: int) -> Int64[Tensor, " leading"]:

@@ -3,72 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from dataclasses import dataclass, replace
+from typing import Annotated, Self, final
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from mmood.errors import MmoodError
 from mmood.scores.test_time.functional_adaneg import lowest_of_each
-
-FIRST_ROWS = 1024
+from mmood.scores.test_time.memory import Derived, check_range, check_unit
+from mmood.scores.test_time.rows import Rows
 
 
 @final
+@dataclass(frozen=True)
 class ImageMemory:
     """At most `length` images under each of T texts: those with the lowest entropy, or the first ones.
 
-    Only kept images take room: their rows stand in one table that grows by doubling, and `slots` says which rows a text
-    has. A dense (T, L, D) table would be 225 MB for AdaNeg on ImageNet from the first image on.
-
-    Args:
-        texts: T.
-        length: L.
-        dim: D.
-        replace: keep those with the lowest entropy; off, the first ones.
-        device: of all tensors.
+    Only kept images take room: their rows stand in one table, and `slots` says which rows a text has. A dense (T, L, D)
+    table would be 225 MB for AdaNeg on ImageNet from the first image on.
 
     Attributes:
+        image: (K, D) the kept images.
+        text: (K,) that each is under.
+        entropy: (K,) of each.
+        place: (K,) position of each in the stream.
         slots: (T, L) rows of each text's images by rising entropy (or in the order of arrival), -1 where there is none.
+        lowest: keep those with the lowest entropy; off, the first ones.
     """
 
-    def __init__(self, texts: int, length: int, dim: int, replace: bool, device: torch.device) -> None:
-        self.length = length
-        self.replace = replace
-        self.kept = 0
-        # A tensor made in inference mode could not be written to outside of it.
-        with torch.inference_mode(False):
-            self.slots = torch.full((texts, length), -1, dtype=torch.int64, device=device)
-            self._rows = {
-                "image": torch.empty(0, dim, device=device),
-                "text": torch.empty(0, dtype=torch.int64, device=device),
-                "entropy": torch.empty(0, device=device),
-                "place": torch.empty(0, dtype=torch.int64, device=device),
-            }
+    image: Annotated[Rows, Float32[Tensor, "kept dim"]]
+    text: Annotated[Rows, Int64[Tensor, " kept"]]
+    entropy: Annotated[Rows, Float32[Tensor, " kept"]]
+    place: Annotated[Rows, Int64[Tensor, " kept"]]
+    slots: Derived[Rows]
+    lowest: Derived[bool]
 
-    def rows(self) -> dict[str, Tensor]:
-        """Return the kept images (K, D), their texts, entropies and places in the stream, (K,) each; not copies."""
-        return {name: tensor[: self.kept] for name, tensor in self._rows.items()}
+    @classmethod
+    def of(cls, rows: Mapping[str, Tensor], texts: int, length: int, lowest: bool) -> Self:
+        """Return the memory that has these images.
+
+        Args:
+            rows: `image`, `text`, `entropy` and `place`, one row for each image.
+            texts: T.
+            length: L.
+            lowest: see the class.
+
+        Raises:
+            MmoodError: a text that is not there, or more images under one text than `length`.
+        """
+        text = rows["text"]
+        if len(text) and not 0 <= int(text.min()) <= int(text.max()) < texts:
+            wrong = int(text.min()) if int(text.min()) < 0 else int(text.max())
+            raise MmoodError(f"The state has an image under text {wrong}, but there are {texts} texts.")
+        if (most := int(text.bincount(minlength=1).max())) > length:
+            raise MmoodError(f"The state has {most} images under one text; length allows {length}.")
+        arrival = rows["place"].argsort()
+        key = rows["entropy"] if lowest else torch.zeros_like(rows["entropy"])
+        order, rank = lowest_of_each(text[arrival], key[arrival], length)
+        row = arrival[order]
+        slots = torch.full((texts, length), -1, dtype=torch.int64, device=text.device)
+        slots[text[row], rank] = row
+        most = texts * length
+        return cls(
+            *(Rows(rows["image"], most), Rows(text, most), Rows(rows["entropy"], most), Rows(rows["place"], most)),
+            slots=Rows(slots),
+            lowest=lowest,
+        )
 
     def filled(self) -> Int64[Tensor, " filled"]:
         """Return the texts that have images."""
-        return (self.slots[:, :1] >= 0).any(dim=-1).nonzero().squeeze(-1)
+        return (self.slots.tensor()[:, :1] >= 0).any(dim=-1).nonzero().squeeze(-1)
 
     def images(self, texts: Int64[Tensor, " some"]) -> Float[Tensor, "some length dim"]:
         """Return the images of some texts, a copy; zero rows where there are fewer than L."""
-        slots = self.slots[texts]
-        table = self._rows["image"].new_zeros(*slots.shape, self._rows["image"].shape[1])
-        table[slots >= 0] = self._rows["image"][slots[slots >= 0]]
+        slots, image = self.slots.tensor()[texts], self.image.tensor()
+        table = image.new_zeros(*slots.shape, image.shape[1])
+        table[slots >= 0] = image[slots[slots >= 0]]
         return table
 
     def cosines(
         self, texts: Int64[Tensor, " some"], embedding: Float[Tensor, "batch dim"]
     ) -> Float[Tensor, "some length batch"]:
         """Return the inner products of embeddings with the images of some texts; zero where there are fewer than L."""
-        slots = self.slots[texts]
+        slots = self.slots.tensor()[texts]
         table = embedding.new_zeros(*slots.shape, len(embedding))
-        table[slots >= 0] = self._rows["image"][slots[slots >= 0]] @ embedding.T
+        table[slots >= 0] = self.image.tensor()[slots[slots >= 0]] @ embedding.T
         return table
 
     def insert(
@@ -77,65 +98,54 @@ class ImageMemory:
         text: Int64[Tensor, " new"],
         entropy: Float[Tensor, " new"],
         place: Int64[Tensor, " new"],
-    ) -> Int64[Tensor, " touched"]:
-        """Take images in, one after another in this order, and return the texts that were asked to take one.
+    ) -> tuple[Self, Int64[Tensor, " touched"]]:
+        """Return the memory after taking images in, one after another in this order, and the texts asked to take one.
 
         An image whose text is full replaces that with the highest entropy if its own is strictly lower; else it is
         dropped. All texts are worked on at once.
         """
-        touched = text.bincount(minlength=len(self.slots)).nonzero().squeeze(-1)
+        texts, length = self.slots.tensor().shape
+        touched = text.bincount(minlength=texts).nonzero().squeeze(-1)
         new_owner = torch.searchsorted(touched, text)
-        slots = self.slots[touched]
+        slots = self.slots.tensor()[touched]
         old_owner, old = (slots >= 0).nonzero()[:, 0], slots[slots >= 0]
-        key = torch.cat([self._rows["entropy"][old], entropy])
+        key = torch.cat([self.entropy.tensor()[old], entropy])
         owner = torch.cat([old_owner, new_owner])
-        kept, rank = lowest_of_each(owner, key if self.replace else torch.zeros_like(key), self.length)
+        kept, rank = lowest_of_each(owner, key if self.lowest else torch.zeros_like(key), length)
         taken = kept >= len(old)
         fresh = kept[taken] - len(old)
+        free, count = self._free(old, kept[~taken], len(fresh))
         row = torch.empty_like(kept)
         row[~taken] = old[kept[~taken]]
-        row[taken] = self._free(old, kept[~taken], len(fresh))
-        for name, values in {"image": image, "text": text, "entropy": entropy, "place": place}.items():
-            self._rows[name][row[taken]] = values[fresh].to(self._rows[name].dtype)
-        self.slots[touched] = -1
-        self.slots[touched[owner[kept]], rank] = row
-        return touched
+        row[taken] = free
+        slots = torch.full_like(slots, -1)
+        slots[owner[kept], rank] = row
+        memory = replace(
+            self,
+            image=self.image.written(free, image[fresh], count),
+            text=self.text.written(free, text[fresh], count),
+            entropy=self.entropy.written(free, entropy[fresh], count),
+            place=self.place.written(free, place[fresh], count),
+            slots=self.slots.written(touched, slots),
+        )
+        return memory, touched
 
-    def load(self, rows: Mapping[str, Tensor]) -> None:
-        """Take the rows of `rows()` in place of those that are here.
-
-        Raises:
-            MmoodError: a text that is not there, or more images under one text than `length`.
-        """
-        text, texts = rows["text"], len(self.slots)
-        if len(text) and not 0 <= int(text.min()) <= int(text.max()) < texts:
-            raise MmoodError(f"The state has an image under text {int(text.max())}, but there are {texts} texts.")
-        if (most := int(text.bincount(minlength=1).max())) > self.length:
-            raise MmoodError(f"The state has {most} images under one text; length allows {self.length}.")
-        self.kept = len(text)
-        with torch.inference_mode(False):
-            self._rows = {name: rows[name].clone() for name in self._rows}
-        arrival = rows["place"].argsort()
-        key = rows["entropy"] if self.replace else torch.zeros_like(rows["entropy"])
-        order, rank = lowest_of_each(text[arrival], key[arrival], self.length)
-        row = arrival[order]
-        self.slots.fill_(-1)
-        self.slots[text[row], rank] = row
-
-    def _free(self, old: Tensor, kept: Tensor, count: int) -> Int64[Tensor, " count"]:
-        """Return `count` rows to write to: those of `old` that are not among `kept`, then new ones."""
+    def _free(self, old: Tensor, kept: Tensor, count: int) -> tuple[Int64[Tensor, " count"], int]:
+        """Return `count` rows to write to, those of `old` not among `kept`, then new ones; and how many there are."""
         gone: Tensor = torch.ones_like(old, dtype=torch.bool)
         gone[kept] = False
-        start, self.kept = self.kept, self.kept + count - int(gone.sum())
-        if self.kept > len(self._rows["text"]):
-            self._grow()
-        added = torch.arange(start, self.kept, device=old.device)
-        return torch.cat([old[gone], added])
+        start = len(self.text)
+        length = start + count - int(gone.sum())
+        return torch.cat([old[gone], torch.arange(start, length, device=old.device)]), length
 
-    def _grow(self) -> None:
-        size = min(max(2 * len(self._rows["text"]), self.kept, FIRST_ROWS), self.slots.numel())
-        with torch.inference_mode(False):
-            for name, rows in self._rows.items():
-                larger = rows.new_empty(size, *rows.shape[1:])
-                larger[: len(rows)] = rows
-                self._rows[name] = larger
+
+def no_images(texts: Float[Tensor, "texts dim"]) -> dict[str, Tensor]:
+    """Return the rows of a memory without images, for images of the size and place of these texts."""
+    none = torch.empty(0, dtype=torch.int64, device=texts.device)
+    return {"image": texts[:0].clone(), "text": none, "entropy": texts.new_empty(0), "place": none.clone()}
+
+
+def check_images(owner: str, rows: Mapping[str, Tensor]) -> None:
+    """Raise MmoodError unless saved images are unit vectors and their entropies no less than 0."""
+    check_unit(owner, "image", rows["image"])
+    check_range(owner, "entropy", rows["entropy"], 0)

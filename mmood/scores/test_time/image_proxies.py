@@ -58,25 +58,35 @@ def chunks(rows: Tensor) -> Iterator[Tensor]:
 
 
 class AbstractProxies(ABC):
-    """What is kept of the memory between batches, so that the images of a text are read once when they change."""
+    """What images make of a text: an entry for each text that has images, from which follow cosines with its proxy."""
 
     @abstractmethod
-    def update(self, texts: Int64[Tensor, " touched"], memory: ImageMemory) -> None:
-        """Learn of the images of some texts."""
+    def shape(self, texts: Float[Tensor, "texts dim"], length: int) -> tuple[int, ...]:
+        """Return the shape of an entry, for texts like these and up to `length` images."""
+
+    @abstractmethod
+    def entries(
+        self, texts: Float[Tensor, "texts dim"], some: Int64[Tensor, " some"], memory: ImageMemory
+    ) -> Float[Tensor, "some ..."]:
+        """Return the entries of some of the texts."""
 
     @abstractmethod
     def logits(
         self,
-        texts: Int64[Tensor, " filled"],
+        texts: Float[Tensor, "texts dim"],
+        some: Int64[Tensor, " some"],
+        table: Float[Tensor, "texts ..."],
         memory: ImageMemory,
         embedding: Float[Tensor, "batch dim"],
         temperature: float,
-    ) -> Float[Tensor, "filled batch"]:
-        """Return the cosines of images with the proxies of texts that have images, divided by the temperature.
+    ) -> Float[Tensor, "some batch"]:
+        """Return the cosines of images with the proxies of some texts, divided by the temperature.
 
         Args:
-            texts: which texts.
-            memory: their images.
+            texts: (T, D) of all texts.
+            some: texts that have images.
+            table: the entries of all texts.
+            memory: the images of the texts.
             embedding: (B, D) of the images to score.
             temperature: divides the cosines.
         """
@@ -84,55 +94,72 @@ class AbstractProxies(ABC):
 
 @final
 class TaskProxies(AbstractProxies):
-    """The unit-norm mean of each text and its images."""
+    """The unit-norm mean of each text and its images; an entry is the proxy itself."""
 
-    def __init__(self, texts: Float[Tensor, "texts dim"]) -> None:
-        self.texts = texts
-        with torch.inference_mode(False):
-            self.table = torch.empty_like(texts)
+    def shape(self, texts: Float[Tensor, "texts dim"], length: int) -> tuple[int, ...]:
+        """Return (D,)."""
+        return (texts.shape[1],)
 
-    def update(self, texts: Int64[Tensor, " touched"], memory: ImageMemory) -> None:
-        """Take the mean anew, from the images and not from the last mean, so that no error piles up."""
-        for part in chunks(texts):
-            self.table[part] = task_proxies(self.texts[part], memory.images(part))
+    def entries(
+        self, texts: Float[Tensor, "texts dim"], some: Int64[Tensor, " some"], memory: ImageMemory
+    ) -> Float[Tensor, "some dim"]:
+        """Return the means, from the images and not from the last mean, so that no error piles up."""
+        return torch.cat([texts[:0], *(task_proxies(texts[part], memory.images(part)) for part in chunks(some))])
 
     def logits(
         self,
-        texts: Int64[Tensor, " filled"],
+        texts: Float[Tensor, "texts dim"],
+        some: Int64[Tensor, " some"],
+        table: Float[Tensor, "texts dim"],
         memory: ImageMemory,
-        embedding: Tensor,
+        embedding: Float[Tensor, "batch dim"],
         temperature: float,
-    ) -> Float[Tensor, "filled batch"]:
+    ) -> Float[Tensor, "some batch"]:
         """Return one product with the table."""
-        return self.table[texts] @ (embedding / temperature).T
+        return table[some] @ (embedding / temperature).T
 
 
 @final
 class SampleProxies(AbstractProxies):
-    """The inner products among each text and its images, from which follows the norm of any weighted sum of them."""
+    """A weighted sum for each image; an entry is the inner products among a text and its images, from which its norm.
 
-    def __init__(self, texts: Float[Tensor, "texts dim"], length: int, beta: float) -> None:
-        self.texts = texts
+    Args:
+        beta: how sharply likeness counts.
+    """
+
+    def __init__(self, beta: float) -> None:
         self.beta = beta
-        with torch.inference_mode(False):
-            self.inner = texts.new_empty(len(texts), length + 1, length + 1)
 
-    def update(self, texts: Int64[Tensor, " touched"], memory: ImageMemory) -> None:
-        """Take the inner products anew."""
-        for part in chunks(texts):
-            self.inner[part] = gram(self.texts[part], memory.images(part))
+    def shape(self, texts: Float[Tensor, "texts dim"], length: int) -> tuple[int, ...]:
+        """Return (L + 1, L + 1)."""
+        return length + 1, length + 1
+
+    def entries(
+        self, texts: Float[Tensor, "texts dim"], some: Int64[Tensor, " some"], memory: ImageMemory
+    ) -> Float[Tensor, "some places places"]:
+        """Return the inner products."""
+        places = memory.slots.tensor().shape[1] + 1
+        none = texts.new_empty(0, places, places)
+        return torch.cat([none, *(gram(texts[part], memory.images(part)) for part in chunks(some))])
 
     def logits(
         self,
-        texts: Int64[Tensor, " filled"],
+        texts: Float[Tensor, "texts dim"],
+        some: Int64[Tensor, " some"],
+        table: Float[Tensor, "texts places places"],
         memory: ImageMemory,
-        embedding: Tensor,
+        embedding: Float[Tensor, "batch dim"],
         temperature: float,
-    ) -> Float[Tensor, "filled batch"]:
-        """Return those with proxies of which each image has its own."""
+    ) -> Float[Tensor, "some batch"]:
+        """Return the logits with proxies of which each image has its own."""
         found = [embedding.new_empty(0, len(embedding))]
-        for part in chunks(texts):
-            own = self.texts[part] @ embedding.T
+        for part in chunks(some):
+            own = texts[part] @ embedding.T
             places = torch.cat([own.unsqueeze(1), memory.cosines(part, embedding)], dim=1)
-            found.append(sample_cosines(places, self.inner[part], self.beta) / temperature)
+            found.append(sample_cosines(places, table[part], self.beta) / temperature)
         return torch.cat(found)
+
+
+def proxies_of(settings: Proxies) -> AbstractProxies:
+    """Return the proxies of the settings."""
+    return TaskProxies() if settings.kind == "task" else SampleProxies(settings.beta)

@@ -5,64 +5,67 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, Self, final
+from typing import Literal, final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Embedded, Part, Reference
+from mmood.scores.base import Part, Reference
 from mmood.scores.functional_negatives import group_logsumexp, group_order, grouped_log_odds
 from mmood.scores.negatives import NegativePrototypes
-from mmood.scores.test_time.base import AbstractStreamScore, Update
+from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.class_images import CLASS_IMAGES, ClassImages, class_proxies
 from mmood.scores.test_time.inversion import INVERSION, EncodeTokens, Inversion, Prompts, invert, read_prompts
-from mmood.scores.test_time.state import checked_state, received
+from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_unit
 from mmood.words.criteria import inter_modal_deviation
 from mmood.words.miner import INTERNEG as INTERNEG_MINING
 from mmood.words.miner import NegativeMiner
 
 
 @dataclass(frozen=True)
-class _Fitted:
-    """What `fit` learns: C ID names and their image proxies, M negatives in the list's order, the text tower."""
+class Fitted:
+    """What InterNeg learns of the ID side.
 
-    positive: Float[Tensor, "classes dim"]
-    proxies: Float[Tensor, "classes dim"]
-    negative: Float[Tensor, "negatives dim"]
+    Attributes:
+        positive: (C, D) unit-norm embeddings of the ID names.
+        proxies: (C, D) mean image embeddings of the classes.
+        negative: (M, D) of the negatives, in the order of the list.
+        prompts: of the inversion; with the text tower, they stay on its device.
+        encode: the text tower.
+    """
+
+    positive: Float32[Tensor, "classes dim"]
+    proxies: Float32[Tensor, "classes dim"]
+    negative: Float32[Tensor, "negatives dim"]
     prompts: Prompts
     encode: EncodeTokens
 
-    def to(self, device: torch.device) -> _Fitted:
-        """Return it with the embeddings on a device; the text tower stays where it is."""
-        positive, proxies, negative = (rows.to(device) for rows in (self.positive, self.proxies, self.negative))
-        return _Fitted(positive, proxies, negative, self.prompts, self.encode)
-
 
 @dataclass(frozen=True)
-class _Memory:
-    """What the stream taught: kept inversions by falling deviation, and counts.
+class Memory:
+    """What InterNeg remembers of a stream: kept inversions by falling deviation, counts, the generator.
 
     Attributes:
         bank: (K, D) unit-norm text embeddings of pseudo-words.
         deviation: (K,) mean_c (b_c - cos(e, p_c)) of each.
-        place: (K,) int64, which image of the stream each was made of.
-        counts: (3,) int64: images seen, gated as OoD, accepted by the filter.
+        place: (K,) which image of the stream each was made of.
+        counts: images seen, gated as OoD, accepted by the filter.
+        generator: state of the private generator.
+        grouped: negatives and bank, group by group.
     """
 
-    bank: Float[Tensor, "kept dim"]
-    deviation: Float[Tensor, " kept"]
-    place: Int[Tensor, " kept"]
-    counts: Int[Tensor, " 3"]
-
-    def to(self, device: torch.device) -> _Memory:
-        """Return it on a device."""
-        return _Memory(self.bank.to(device), self.deviation.to(device), self.place.to(device), self.counts.to(device))
+    bank: Float32[Tensor, "kept dim"]
+    deviation: Float32[Tensor, " kept"]
+    place: Int64[Tensor, " kept"]
+    counts: Int64[Tensor, " 3"]
+    generator: UInt8[Tensor, " generator"]
+    grouped: Derived[Float32[Tensor, "grouped dim"]]
 
 
 @final
-class InterNeg(AbstractStreamScore):
+class InterNeg(AbstractStreamScore[Fitted, Memory]):
     """InterNeg: NegLabel's score against words far from ID images and inverted test images (arXiv 2603.02618).
 
     Offline: p_c is the normalised mean of the unit-norm embeddings of a class's images, b_c = cos(t_c, p_c); a word is
@@ -118,13 +121,9 @@ class InterNeg(AbstractStreamScore):
         self.inversion = replace(inversion, read_out="last") if reference_behaviour else inversion
         self.rescore = rescore
         self.reference_behaviour = reference_behaviour
-        self.fitted_: _Fitted | None = None
-        self.memory_ = _empty(0, torch.device("cpu"))
-        self.grouped_ = torch.empty(0)
-        self._generator = torch.Generator()
 
-    def fit(self, reference: Reference) -> Self:
-        """Read the class images, mine the negatives at the first call, encode; forget the stream.
+    def learn(self, reference: Reference) -> Fitted:
+        """Read the class images, mine the negatives at the first call, encode.
 
         Raises:
             MmoodError: no ID training set, a class without images, an encoder without a text tower of open_clip's.
@@ -132,52 +131,54 @@ class InterNeg(AbstractStreamScore):
         prompts = read_prompts(reference, self.inversion.templates)
         proxies = class_proxies(reference, self.images)
         positive, negative = self.prototypes.encode(reference, proxies)
-        self.fitted_ = _Fitted(positive, proxies.to(positive), negative, prompts, reference.encode_tokens)
-        self.reset()
-        return self
+        return Fitted(positive, proxies.to(positive), negative, prompts, reference.encode_tokens)
 
-    def reset(self, seed: int = 0) -> None:
-        """Forget the stream; seed new pseudo-tokens and the draw of templates."""
-        fitted = self._learned()
-        self._generator.manual_seed(seed)
-        self._remember(_empty(fitted.positive.shape[1], fitted.positive.device))
+    def start(self, fitted: Fitted, seed: int) -> Memory:
+        """Return an empty bank; `seed` is that of new pseudo-tokens and of the draw of templates."""
+        none = fitted.positive[:0]
+        place = torch.empty(0, dtype=torch.int64, device=none.device)
+        generator = torch.Generator().manual_seed(seed).get_state().to(none.device)
+        return self._memory_of(fitted, none, none[:, 0], place, place.new_zeros(3), generator)
 
-    @torch.no_grad()
-    def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:
+    def resume(self, fitted: Fitted, saved: dict[str, Tensor]) -> Memory:
+        """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
+        seen, gated, accepted = check_counts("InterNeg", saved["counts"])
+        if accepted > gated:
+            raise MmoodError(f"The state of InterNeg is torn: {accepted} of {gated} inversions were accepted.")
+        wanted = accepted if self.reference_behaviour else min(self.bank_size, accepted)
+        check_count("InterNeg", "inversions in the bank", len(saved["place"]), wanted)
+        check_places("InterNeg", saved["place"], seen)
+        check_unit("InterNeg", "bank", saved["bank"])
+        if (saved["deviation"].diff() > 0).any():
+            raise MmoodError("The state of InterNeg is torn: the deviations of its bank do not fall.")
+        generator_of(saved["generator"])
+        return self._memory_of(fitted, **saved)
+
+    def score(self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """Return log S - log(1 - S) against the negatives and the bank as it is."""
-        return self._score(self._embedding(embedded))
+        positive = group_logsumexp(embedding, fitted.positive, self.temperature).squeeze(-1)
+        negative = group_logsumexp(embedding, memory.grouped, self.temperature, self.prototypes.groups)
+        return grouped_log_odds(positive, negative)
 
-    @torch.no_grad()
-    def step(self, embedded: Embedded) -> Float[Tensor, " batch"]:
-        """Return the scores of the next batch and learn from it."""
-        embedding = self._embedding(embedded)
-        before = self._score(embedding)
-        accepted = self._learn(embedding, before)
+    def advance(
+        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, " batch"], Memory]:
+        """Score the batch, learn from what looks OoD, and score it again where an inversion was accepted."""
+        before = self.score(fitted, memory, embedding)
+        learned, accepted = self._learned(fitted, memory, embedding, before)
         if self.update == "after" or not accepted.any():
-            return before
-        after = self._score(embedding)
-        return after if self.rescore == "batch" else torch.where(accepted, after, before)
+            return before, learned
+        after = self.score(fitted, learned, embedding)
+        return after if self.rescore == "batch" else torch.where(accepted, after, before), learned
 
-    def state(self) -> dict[str, Tensor]:
-        """Return bank, deviations, places, counts and the generator."""
-        tensors = {name: tensor.clone() for name, tensor in vars(self.memory_).items()}
-        return {**tensors, "generator": self._generator.get_state()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` returned; MmoodError if it is none of this score."""
-        rows = ("bank", "deviation", "place")
-        taken = checked_state("InterNeg", self.state(), state, exact=("generator", "counts"), together=rows)
-        self._generator.set_state(taken.pop("generator").cpu())
-        self._remember(_Memory(**taken))
-
-    def counts(self) -> dict[str, int]:
+    def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen, gated as OoD and accepted, and how many the bank holds."""
-        seen, gated, accepted = self.memory_.counts.tolist()
-        return {"seen": seen, "gated_ood": gated, "accepted": accepted, "bank": len(self.memory_.bank)}
+        seen, gated, accepted = memory.counts.tolist()
+        return {"seen": seen, "gated_ood": gated, "accepted": accepted, "bank": len(memory.bank)}
 
-    def members(self) -> dict[Literal["id", "ood"], Int[Tensor, " kept"]]:
-        """Return the places of the images whose inversions are in the bank; none is taken for ID."""
-        return {"id": self.memory_.place.new_empty(0), "ood": self.memory_.place.clone()}
+    def kept(self, fitted: Fitted, memory: Memory) -> Kept:
+        """Return the positions of the images whose inversions are in the bank; none is taken for ID."""
+        return {"id": memory.place.new_empty(0), "ood": memory.place.clone()}
 
     def learned(self) -> dict[str, object]:
         """Return the list, which was mined with the weights of the first `fit`."""
@@ -202,46 +203,42 @@ class InterNeg(AbstractStreamScore):
             "reference_behaviour": self.reference_behaviour,
         }
 
-    def _learn(self, embedding: Tensor, scores: Tensor) -> Bool[Tensor, " batch"]:
-        """Invert the images that look OoD and keep the best inversions; return which images had theirs accepted."""
-        fitted, memory = self._learned(), self.memory_
+    def _learned(
+        self, fitted: Fitted, memory: Memory, embedding: Tensor, scores: Tensor
+    ) -> tuple[Memory, Bool[Tensor, " batch"]]:
+        """Return the memory with the best inversions of images that look OoD, and which had theirs accepted."""
+        generator = generator_of(memory.generator)
         gated = gate(scores, self.beta, strict=self.reference_behaviour)
-        words = invert(embedding[gated], fitted.prompts, fitted.encode, self.inversion, self._generator)
+        words = invert(embedding[gated], fitted.prompts, fitted.encode, self.inversion, generator)
         admissible, deviation = inter_modal_deviation(words, fitted.proxies, fitted.positive)
         accepted = gated.clone()
         accepted[gated] = admissible
-        place = memory.counts[0] + accepted.nonzero().squeeze(-1)
+        more = torch.stack([torch.tensor(len(gated)).to(memory.counts), gated.sum(), accepted.sum()])
+        counts, state = memory.counts + more, generator.get_state().to(memory.counts.device)
+        if not accepted.any():
+            return replace(memory, counts=counts, generator=state), accepted
+        place = torch.cat([memory.place, memory.counts[0] + accepted.nonzero().squeeze(-1)])
         deviation, order = torch.cat([memory.deviation, deviation[admissible]]).sort(descending=True, stable=True)
-        kept = order if self.reference_behaviour else order[: self.bank_size]
-        bank = torch.cat([memory.bank, words[admissible]])[kept]
-        counts = memory.counts + torch.stack([torch.tensor(len(gated)).to(place), gated.sum(), accepted.sum()])
-        changed = _Memory(bank, deviation[: len(kept)], torch.cat([memory.place, place])[kept], counts)
-        self._remember(changed, regroup=bool(accepted.any()))
-        return accepted
+        best = order if self.reference_behaviour else order[: self.bank_size]
+        bank = torch.cat([memory.bank, words[admissible]])[best]
+        return self._memory_of(fitted, bank, deviation[: len(best)], place[best], counts, state), accepted
 
-    def _score(self, embedding: Tensor) -> Float[Tensor, " batch"]:
-        positive = group_logsumexp(embedding, self._learned().positive, self.temperature).squeeze(-1)
-        negative = group_logsumexp(embedding, self.grouped_, self.temperature, self.prototypes.groups)
-        return grouped_log_odds(positive, negative)
+    def _memory_of(
+        self, fitted: Fitted, bank: Tensor, deviation: Tensor, place: Tensor, counts: Tensor, generator: Tensor
+    ) -> Memory:
+        """Return the memory with negatives and bank in their groups, by a permutation that their number fixes."""
+        texts = torch.cat([fitted.negative, bank[: self.bank_size]])
+        order = group_order(len(texts), self.prototypes.groups, self.prototypes.seed)
+        return Memory(bank, deviation, place, counts, generator, texts[order.to(texts.device)])
 
-    def _remember(self, memory: _Memory, regroup: bool = True) -> None:
-        """Take a new memory; put negatives and bank into their groups, by a permutation that their number fixes."""
-        self.memory_ = memory
-        if regroup:
-            texts = torch.cat([self._learned().negative, memory.bank[: self.bank_size]])
-            order = group_order(len(texts), self.prototypes.groups, self.prototypes.seed)
-            self.grouped_ = texts[order.to(texts.device)]
 
-    def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
-        return received(self, embedded, self._learned().positive, self._move)
-
-    def _move(self, device: torch.device) -> None:
-        self.fitted_ = self._learned().to(device)
-
-    def _learned(self) -> _Fitted:
-        if self.fitted_ is None:
-            raise MmoodError("InterNeg has learned nothing yet; call InterNeg.fit(reference) before it scores images.")
-        return self.fitted_
+def generator_of(state: UInt8[Tensor, " generator"]) -> torch.Generator:
+    """Return a generator on the CPU in a state; MmoodError if it is no state."""
+    generator = torch.Generator()
+    try:
+        return generator.set_state(state.cpu())
+    except RuntimeError as error:
+        raise MmoodError(f"The state's 'generator' is none of a generator of this PyTorch: {error}.") from error
 
 
 def gate(log_odds: Float[Tensor, " batch"], beta: float, strict: bool = False) -> Bool[Tensor, " batch"]:
@@ -252,11 +249,6 @@ def gate(log_odds: Float[Tensor, " batch"], beta: float, strict: bool = False) -
     """
     limit = math.inf if beta == 1 else -math.inf if beta == 0 else math.log(beta / (1 - beta))
     return log_odds < limit if strict else log_odds <= limit
-
-
-def _empty(dim: int, device: torch.device) -> _Memory:
-    place = torch.empty(0, dtype=torch.int64, device=device)
-    return _Memory(torch.empty(0, dim, device=device), torch.empty(0, device=device), place, place.new_zeros(3))
 
 
 def _check(temperature: float, images: ClassImages, beta: float, bank_size: int, rescore: str) -> None:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
-from typing import Literal, Self, final
+from typing import Literal, final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Embedded, Part, Reference
+from mmood.scores.base import Part, Reference
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.test_time import functional_tanl as functional
-from mmood.scores.test_time.base import AbstractStreamScore, Update
+from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
+from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_range
 from mmood.scores.test_time.noise import noise_images
-from mmood.scores.test_time.state import checked_state, fitted, received
 from mmood.words.miner import ADANEG, NegativeMiner
-
-ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -88,33 +85,51 @@ GATE = OtsuGate()
 
 
 @dataclass(frozen=True)
-class _Queue:
-    """The last images of one side: their activations (K, M) and places in the stream (K,), -1 for what it began with.
+class Fitted:
+    """What TANL learns of the ID side.
 
-    Activations and not embeddings: a queue is averaged at every batch, and changes by a part.
+    Attributes:
+        texts: (C + M, D) unit-norm embeddings of the ID names, then of the words.
+        classes: C.
+        noise: (K, M) activations of the images of noise.
     """
 
-    activation: Float[Tensor, "kept words"]
-    place: Int[Tensor, " kept"]
+    texts: Float32[Tensor, "texts dim"]
+    classes: int
+    noise: Float32[Tensor, "noise words"]
 
-    @cached_property
-    def mean(self) -> Float[Tensor, " words"] | None:
-        """The mean activation; None for an empty queue."""
-        return self.activation.mean(0) if len(self.place) else None
 
-    def push(self, activation: Tensor, place: Tensor, length: int) -> _Queue:
-        """Return the queue with new images behind, the oldest dropped."""
-        if not len(place):
-            return self
-        stay = max(0, length - len(place))
-        kept = len(self.place) - min(stay, len(self.place))
-        return _Queue(
-            torch.cat([self.activation[kept:], activation[-length:]]), torch.cat([self.place[kept:], place[-length:]])
-        )
+@dataclass(frozen=True)
+class Memory:
+    """What TANL remembers of a stream: two queues of the last confident images, and past scores.
+
+    Activations stand in the queues and not embeddings: a queue is averaged at every batch, and changes by a part.
+
+    Attributes:
+        id_activation: (K, M) of the images in the ID queue.
+        id_place: (K,) their positions in the stream, -1 for the ID names that the queue began with.
+        ood_activation: of the images in the OoD queue.
+        ood_place: their positions in the stream, -1 for noise.
+        difference: Act_OoD - Act_ID of each word.
+        past: the last S of the gate.
+        counts: images seen, passed by the ID gate, passed by the OoD gate.
+        id_mean: mean activation in the ID queue; None if it is empty.
+        ood_mean: the same of the OoD queue.
+    """
+
+    id_activation: Float32[Tensor, "id_kept words"]
+    id_place: Int64[Tensor, " id_kept"]
+    ood_activation: Float32[Tensor, "ood_kept words"]
+    ood_place: Int64[Tensor, " ood_kept"]
+    difference: Float32[Tensor, " words"]
+    past: Float32[Tensor, " past"]
+    counts: Int64[Tensor, " 3"]
+    id_mean: Derived[Float32[Tensor, " words"] | None]
+    ood_mean: Derived[Float32[Tensor, " words"] | None]
 
 
 @final
-class TANL(AbstractStreamScore):
+class TANL(AbstractStreamScore[Fitted, Memory]):
     """TANL: NegLabel's score against words that the test stream activates (arXiv 2603.25250), as log-odds.
 
     Every image activates every word by its softmax probability. Two queues hold the activations of the last confident
@@ -161,16 +176,9 @@ class TANL(AbstractStreamScore):
         self.words_per_step = step
         self.reference_behaviour = reference_behaviour
         self.seed = seed
-        self.classes_ = 0
-        self.texts_ = torch.empty(0)
-        self.noise_ = torch.empty(0)
-        self.queues_: dict[Literal["id", "ood"], _Queue] = {}
-        self.difference_ = torch.empty(0)
-        self.past_ = torch.empty(0)
-        self.counts_ = [0, 0, 0]
 
-    def fit(self, reference: Reference) -> Self:
-        """Read or mine the words at the first call; encode them, the ID names and the noise; forget the stream.
+    def learn(self, reference: Reference) -> Fitted:
+        """Read or mine the words at the first call; encode them, the ID names and the noise.
 
         Raises:
             MmoodError: the list has fewer words than `step`.
@@ -178,78 +186,60 @@ class TANL(AbstractStreamScore):
         positive, negative = self.prototypes.encode(reference)
         if len(negative) < self.words_per_step:
             raise MmoodError(f"TANL.step is {self.words_per_step}, but the list has only {len(negative)} words.")
-        self.classes_ = len(positive)
         images = noise_images(self.activation.noise, self.activation.noise_side, self.seed)
-        with torch.inference_mode(False):
-            self.texts_ = torch.cat([positive, negative])
-            self.noise_ = reference.encode_images(images).to(positive) if images else positive[:0]
-        self.reset()
-        return self
+        noise = reference.encode_images(images).to(positive) if images else positive[:0]
+        fitted = Fitted(torch.cat([positive, negative]), len(positive), negative.new_empty(0, len(negative)))
+        return replace(fitted, noise=self._activations(fitted, self._logits(fitted, noise[: self.activation.length])))
 
-    def reset(self, seed: int = 0) -> None:
-        """Forget the stream: the queues hold noise and, drawn anew, as many ID names as there is room for."""
-        texts = self._fitted()
-        drawn = torch.randperm(self.classes_, generator=torch.Generator().manual_seed(seed))
-        names = texts[: self.classes_][drawn[: self.activation.length].to(texts.device)]
-        self.queues_ = {"id": self._start(names), "ood": self._start(self.noise_[: self.activation.length])}
-        none = texts.new_empty(0, texts.shape[0] - self.classes_)
-        self.difference_ = self._difference(none, none)
-        self.past_ = texts.new_empty(0)
-        self.counts_ = [0, 0, 0]
+    def start(self, fitted: Fitted, seed: int) -> Memory:
+        """Return queues that hold noise and, drawn anew, as many ID names as there is room for."""
+        drawn = torch.randperm(fitted.classes, generator=torch.Generator().manual_seed(seed))
+        names = fitted.texts[: fitted.classes][drawn[: self.activation.length].to(fitted.texts.device)]
+        queues = self._activations(fitted, self._logits(fitted, names)), fitted.noise
+        means = [mean_activation(queue) for queue in queues]
+        places = [torch.full((len(queue),), -1, dtype=torch.int64, device=queue.device) for queue in queues]
+        none = fitted.noise[:0]
+        difference = self._difference(means, [none, none])
+        counts = torch.zeros(3, dtype=torch.int64, device=none.device)
+        return Memory(queues[0], places[0], queues[1], places[1], difference, none.new_empty(0), counts, *means)
 
-    @torch.no_grad()
-    def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:
-        """Return the score with the ranking as it is."""
-        embedding = self._embedding(embedded)
-        parts = [embedding.new_empty(0)]
-        for first in range(0, len(embedding), ROWS):
-            parts.append(self._score(self._logits(embedding[first : first + ROWS])))
-        return torch.cat(parts)
+    def resume(self, fitted: Fitted, saved: dict[str, Tensor]) -> Memory:
+        """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
+        seen, *gated = check_counts("TANL", saved["counts"])
+        length, first = self.activation.length, self.start(fitted, seed=0)
+        begun = len(first.id_place), len(first.ood_place)
+        for side, passed, names in zip(("id", "ood"), gated, begun, strict=True):
+            check_places("TANL", saved[f"{side}_place"], seen, least=-1)
+            check_range("TANL", f"{side}_activation", saved[f"{side}_activation"], 0, 1)
+            check_count("TANL", f"images in the {side} queue", len(saved[f"{side}_place"]), min(length, names + passed))
+        check_count("TANL", "past scores", len(saved["past"]), min(self.gate.history, seen))
+        check_range("TANL", "past", saved["past"], 0, 1)
+        check_range("TANL", "difference", saved["difference"], -1, 1)
+        means = [mean_activation(saved[f"{side}_activation"]) for side in ("id", "ood")]
+        return Memory(**saved, id_mean=means[0], ood_mean=means[1])
 
-    @torch.no_grad()
-    def step(self, embedded: Embedded) -> Float[Tensor, " batch"]:
-        """Return the scores of the next batch and learn from it."""
-        logits = self._logits(self._embedding(embedded))
-        before = self._score(logits)
-        self._learn(logits, before)
-        return before if self.update == "after" else self._score(logits)
+    def score(self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
+        """Return the log-odds of S with the ranking as it is."""
+        return self._score(fitted, memory.difference, self._logits(fitted, embedding))
 
-    def state(self) -> dict[str, Tensor]:
-        """Return both queues with places, the difference of activations, past scores and counts."""
-        queues = {
-            f"{side}_{name}": tensor.clone()
-            for side, queue in self.queues_.items()
-            for name, tensor in (("activation", queue.activation), ("place", queue.place))
-        }
-        rest = {"difference": self.difference_.clone(), "past": self.past_.clone()}
-        return {**queues, **rest, "counts": torch.tensor(self.counts_)}
+    def advance(
+        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
+    ) -> tuple[Float[Tensor, " batch"], Memory]:
+        """Rank the words anew by the queues and the confident images, and let these into the queues."""
+        logits = self._logits(fitted, embedding)
+        before = self._score(fitted, memory.difference, logits)
+        learned = self._learned(fitted, memory, logits, before)
+        return before if self.update == "after" else self._score(fitted, learned.difference, logits), learned
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` returned; MmoodError if it is none of this score."""
-        self._fitted()
-        taken = checked_state("TANL", self.state(), state)
-        if len(taken["difference"]) != len(self.difference_):
-            raise MmoodError(
-                f"The state knows {len(taken['difference'])} words, but the list of this TANL has "
-                f"{len(self.difference_)}."
-            )
-        self.queues_ = {
-            "id": _Queue(taken["id_activation"], taken["id_place"]),
-            "ood": _Queue(taken["ood_activation"], taken["ood_place"]),
-        }
-        self.difference_, self.past_ = taken["difference"], taken["past"]
-        self.counts_ = taken["counts"].tolist()
-
-    def counts(self) -> dict[str, int]:
+    def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen and passed each gate, and how many the queues hold."""
-        self._fitted()
-        seen, gated_id, gated_ood = self.counts_
-        queued = {f"queue_{side}": len(places) for side, places in self.members().items()}
+        seen, gated_id, gated_ood = memory.counts.tolist()
+        queued = {f"queue_{side}": len(places) for side, places in self.kept(fitted, memory).items()}
         return {"seen": seen, "gated_id": gated_id, "gated_ood": gated_ood, **queued}
 
-    def members(self) -> dict[Literal["id", "ood"], Int[Tensor, " kept"]]:
-        """Return the places of the images in the queues, without what these started with."""
-        return {side: queue.place[queue.place >= 0] for side, queue in self.queues_.items()}
+    def kept(self, fitted: Fitted, memory: Memory) -> Kept:
+        """Return the positions of the images in the queues, without what these started with."""
+        return {"id": memory.id_place[memory.id_place >= 0], "ood": memory.ood_place[memory.ood_place >= 0]}
 
     def learned(self) -> dict[str, object]:
         """Return the list, which was mined with the weights of the first `fit`."""
@@ -274,64 +264,63 @@ class TANL(AbstractStreamScore):
             "seed": self.seed,
         }
 
-    def leading(self) -> Int[Tensor, " words"]:
+    def leading(self) -> Int64[Tensor, " leading"]:
         """Return the words of the score, as their places in the list, most OoD-like first."""
-        return functional.ranking(self.difference_, self.activation.words)
+        return functional.ranking(self._memory().difference, self.activation.words)
 
-    def _logits(self, embedding: Tensor) -> Float[Tensor, "batch texts"]:
-        return (embedding / self.temperature) @ self.texts_.T
+    def _logits(self, fitted: Fitted, embedding: Tensor) -> Float[Tensor, "batch texts"]:
+        return (embedding / self.temperature) @ fitted.texts.T
 
-    def _score(self, logits: Tensor) -> Float[Tensor, " batch"]:
-        ranked = logits[:, self.classes_ + self.leading()]
-        return functional.tanl_log_odds(logits[:, : self.classes_], ranked, self.words_per_step)
+    def _score(self, fitted: Fitted, difference: Tensor, logits: Tensor) -> Float[Tensor, " batch"]:
+        leading = functional.ranking(difference, self.activation.words)
+        ranked = logits[:, fitted.classes + leading]
+        return functional.tanl_log_odds(logits[:, : fitted.classes], ranked, self.words_per_step)
 
-    def _activations(self, logits: Tensor) -> Float[Tensor, "batch words"]:
-        return functional.activations(logits, self.classes_, self.activation.over)
+    def _activations(self, fitted: Fitted, logits: Tensor) -> Float[Tensor, "batch words"]:
+        return functional.activations(logits, fitted.classes, self.activation.over)
 
-    def _start(self, embedding: Tensor) -> _Queue:
-        place = torch.full((len(embedding),), -1, dtype=torch.int64, device=embedding.device)
-        return _Queue(self._activations(self._logits(embedding)), place)
-
-    def _gates(self, logits: Tensor, log_odds: Tensor) -> tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]]:
-        """Remember the batch's S and return which images are confident ID and which confident OoD."""
+    def _gate_scores(self, fitted: Fitted, logits: Tensor, log_odds: Tensor) -> Float[Tensor, " batch"]:
+        """Return the S that the gate looks at."""
         if self.gate.score == "all":
-            names, words = logits[:, : self.classes_], logits[:, self.classes_ :]
+            names, words = logits[:, : fitted.classes], logits[:, fitted.classes :]
             log_odds = functional.tanl_log_odds(names, words, step=0)
-        share = log_odds.sigmoid()
-        self.past_ = torch.cat([self.past_, share])[-self.gate.history :].clone()
-        threshold, gap = functional.otsu(self.past_), self.gate.gap
-        return share > threshold + gap * (1 - threshold), share < threshold - gap * threshold
+        return log_odds.sigmoid()
 
-    def _learn(self, logits: Tensor, log_odds: Tensor) -> None:
-        """Rank the words anew by the queues and the confident images, and let these into the queues."""
-        is_id, is_ood = self._gates(logits, log_odds)
-        gated = {"id": is_id, "ood": is_ood}
-        new = {side: self._activations(logits[gate]) for side, gate in gated.items()}
+    def _learned(self, fitted: Fitted, memory: Memory, logits: Tensor, log_odds: Tensor) -> Memory:
+        """Return the memory with another ranking and with the confident images of a batch in the queues."""
+        values = self._gate_scores(fitted, logits, log_odds)
+        past = torch.cat([memory.past, values])[-self.gate.history :].clone()
+        threshold, gap = functional.otsu(past), self.gate.gap
+        gates = values > threshold + gap * (1 - threshold), values < threshold - gap * threshold
+        new = [self._activations(fitted, logits[gate]) for gate in gates]
+        pushed = self._pushed(memory, new, [memory.counts[0] + gate.nonzero().squeeze(-1) for gate in gates])
+        behind = pushed if self.activation.with_batch else memory
+        difference = self._difference([behind.id_mean, behind.ood_mean], new)
+        more = torch.tensor([len(logits), len(new[0]), len(new[1])]).to(memory.counts)
+        return replace(pushed, difference=difference, past=past, counts=memory.counts + more)
+
+    def _pushed(self, memory: Memory, new: list[Tensor], place: list[Tensor]) -> Memory:
+        """Return the memory with new images behind those of the queues, the oldest dropped."""
         length = self.activation.length
-        pushed = {
-            side: queue.push(new[side], self.counts_[0] + gated[side].nonzero().squeeze(-1), length)
-            for side, queue in self.queues_.items()
-        }
-        if self.activation.with_batch:
-            self.queues_ = pushed
-        self.difference_ = self._difference(new["id"], new["ood"])
-        self.queues_ = pushed
-        more = (len(logits), len(new["id"]), len(new["ood"]))
-        self.counts_ = [count + added for count, added in zip(self.counts_, more, strict=True)]
+        if len(place[0]):
+            activation = functional.pushed(memory.id_activation, new[0], length)
+            places = functional.pushed(memory.id_place, place[0], length)
+            memory = replace(memory, id_activation=activation, id_place=places, id_mean=mean_activation(activation))
+        if len(place[1]):
+            activation = functional.pushed(memory.ood_activation, new[1], length)
+            places = functional.pushed(memory.ood_place, place[1], length)
+            memory = replace(memory, ood_activation=activation, ood_place=places, ood_mean=mean_activation(activation))
+        return memory
 
-    def _difference(self, new_id: Tensor, new_ood: Tensor) -> Float[Tensor, " words"]:
-        alpha = self.activation.alpha
-        mixed = {
-            side: functional.mixed_activation(queue.mean, new, alpha)
-            for (side, queue), new in zip(self.queues_.items(), (new_id, new_ood), strict=True)
-        }
-        return mixed["ood"] - mixed["id"]
+    def _difference(self, means: list[Tensor | None], new: list[Tensor]) -> Float[Tensor, " words"]:
+        """Return Act_OoD - Act_ID of each word, each mixed of queue and batch; ID comes first."""
+        id_, ood = (
+            functional.mixed_activation(mean, batch, self.activation.alpha)
+            for mean, batch in zip(means, new, strict=True)
+        )
+        return ood - id_
 
-    def _embedding(self, embedded: Embedded) -> Float[Tensor, "batch dim"]:
-        return received(self, embedded, self._fitted(), self._move)
 
-    def _move(self, device: torch.device) -> None:
-        self.texts_, self.noise_ = self.texts_.to(device), self.noise_.to(device)
-
-    def _fitted(self) -> Float[Tensor, "texts dim"]:
-        return fitted(self, self.texts_)
+def mean_activation(queue: Float[Tensor, "kept words"]) -> Float[Tensor, " words"] | None:
+    """Return the mean activation in a queue; None if it is empty."""
+    return queue.mean(0) if len(queue) else None

@@ -1,15 +1,28 @@
 """A small stream score for tests: how far an image is from the mean of all images so far. Importable by name."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from mmood.scores.base import Embedded
 from mmood.scores.test_time.base import AbstractStreamScore
 
 
-class RunningMean(AbstractStreamScore):
+@dataclass(frozen=True)
+class Fitted:
+    prototypes: Float32[Tensor, "classes dim"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    mean: Float32[Tensor, " dim"]
+    seen: Int64[Tensor, ""]
+    low: Int64[Tensor, " low"]
+    generator: UInt8[Tensor, " generator"]
+
+
+class RunningMean(AbstractStreamScore[Fitted, Memory]):
     """The cosine with the running mean of the embeddings, plus a little private noise.
 
     Args:
@@ -24,56 +37,40 @@ class RunningMean(AbstractStreamScore):
         super().__init__(update)
         self.nan_at = nan_at
         self.noise = noise
-        self.mean_ = torch.zeros(1)
-        self.seen_ = torch.zeros((), dtype=torch.int64)
-        self.low_ = torch.empty(0, dtype=torch.int64)
-        self.generator_ = torch.Generator()
 
-    def fit(self, reference):
+    def learn(self, reference):
         assert not torch.is_grad_enabled(), "tens of thousands of words would keep their graph"
-        self.dim_ = reference.prototypes.shape[1]
-        self.reset()
-        return self
+        return Fitted(reference.prototypes)
 
-    def reset(self, seed: int = 0) -> None:
-        self.mean_ = torch.zeros(self.dim_)
-        self.seen_ = torch.zeros((), dtype=torch.int64)
-        self.low_ = torch.empty(0, dtype=torch.int64)
-        self.generator_ = torch.Generator().manual_seed(seed)
+    def start(self, fitted, seed):
+        none = torch.empty(0, dtype=torch.int64)
+        mean = torch.zeros(fitted.prototypes.shape[1])
+        return Memory(mean, none.new_zeros(()), none, torch.Generator().manual_seed(seed).get_state())
 
-    def forward(self, embedded: Embedded) -> Tensor:
-        return embedded.embedding @ self.mean_
+    def resume(self, fitted, saved):
+        return Memory(**saved)
 
-    def step(self, embedded: Embedded) -> Tensor:
-        assert not embedded.embedding.is_inference(), "a score could not differentiate"
+    def score(self, fitted, memory, embedding):
+        return embedding @ memory.mean
+
+    def advance(self, fitted, memory, embedding):
+        assert not embedding.is_inference(), "a score could not differentiate"
         assert not torch.is_inference_mode_enabled()
         assert not torch.is_grad_enabled()
-        if self.update == "before":
-            self._learn(embedded)
-        scores = self(embedded) + self.noise * torch.rand(len(embedded.logits), generator=self.generator_)
-        if self.update == "after":
-            self._learn(embedded)
-        place = self.nan_at - (int(self.seen_) - len(scores))
-        if self.nan_at >= 0 and 0 <= place < len(scores):
+        generator = torch.Generator()
+        generator.set_state(memory.generator)
+        total = memory.seen + len(embedding)
+        mean = memory.mean * (memory.seen / total) + embedding.sum(dim=0) / total
+        low = torch.cat([memory.low, memory.seen + (embedding @ mean < 0.5).nonzero().flatten()])
+        scores = embedding @ (mean if self.update == "before" else memory.mean)
+        scores = scores + self.noise * torch.rand(len(embedding), generator=generator)
+        place = self.nan_at - int(memory.seen)
+        if 0 <= place < len(scores):
             scores[place] = torch.nan
-        return scores
+        return scores, Memory(mean, total, low, generator.get_state())
 
-    def _learn(self, embedded: Embedded) -> None:
-        rows = embedded.embedding
-        total = self.seen_ + len(rows)
-        self.mean_ = self.mean_ * (self.seen_ / total) + rows.sum(dim=0) / total
-        self.low_ = torch.cat([self.low_, self.seen_ + (rows @ self.mean_ < 0.5).nonzero().flatten()])
-        self.seen_ = total
+    def count(self, fitted, memory):
+        return {"seen": int(memory.seen), "low": len(memory.low)}
 
-    def state(self) -> dict[str, Tensor]:
-        return {"mean": self.mean_, "seen": self.seen_, "low": self.low_, "generator": self.generator_.get_state()}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self.mean_, self.seen_, self.low_ = state["mean"].clone(), state["seen"].clone(), state["low"].clone()
-        self.generator_.set_state(state["generator"])
-
-    def counts(self) -> dict[str, int]:
-        return {"seen": int(self.seen_), "low": len(self.low_)}
-
-    def members(self) -> dict[str, Tensor]:
-        return {"id": self.low_.new_empty(0), "ood": self.low_}
+    def kept(self, fitted, memory):
+        return {"id": memory.low.new_empty(0), "ood": memory.low}

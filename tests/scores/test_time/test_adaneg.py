@@ -13,9 +13,9 @@ from mmood.scores import AdaNeg
 from mmood.scores.base import Embedded
 from mmood.scores.test_time import functional_adaneg as functional
 from mmood.scores.test_time.adaneg import Gates
-from mmood.scores.test_time.image_memory import ImageMemory
+from mmood.scores.test_time.image_memory import ImageMemory, no_images
 from mmood.scores.test_time.image_proxies import Proxies
-from mmood.scores.test_time.masses import Masses
+from mmood.scores.test_time.softmax_masses import SoftmaxMasses
 
 
 class Literal:
@@ -178,8 +178,7 @@ def test_the_cases_reach_full_texts_and_replacements(setup):
         score.fit(reference)
         for images in stream:
             score.step(embedded(images))
-        rows = score.moved_.memory.rows()
-        assert int(rows["text"].bincount().max()) == 2
+        assert int(score.state()["text"].bincount().max()) == 2
         members.append(set(score.members()["id"].tolist()))
     assert members[0] != members[1]
 
@@ -202,7 +201,7 @@ def test_forward_learns_nothing_and_its_blocks_do_not_show(setup, monkeypatch):
         score.step(embedded(images))
     (images,) = batches(names, words, (33,), seed=2)
     before, whole = score.counts(), score(embedded(images))
-    monkeypatch.setattr("mmood.scores.test_time.adaneg.ROWS", 10)
+    monkeypatch.setattr("mmood.scores.test_time.base.ROWS", 10)
     monkeypatch.setattr("mmood.scores.test_time.image_proxies.CHUNK", 3)
     torch.testing.assert_close(score(embedded(images)), whole)
     assert score.counts() == before
@@ -262,14 +261,14 @@ def test_works_across_inference_mode(setup):
 def test_insertion_equals_one_after_another():
     generator = torch.Generator().manual_seed(1)
     for length in (1, 2, 5):
-        memory, slots = ImageMemory(6, length, 3, True, torch.device("cpu")), [[] for _ in range(6)]
+        memory, slots = ImageMemory.of(no_images(torch.zeros(6, 3)), 6, length, lowest=True), [[] for _ in range(6)]
         place = 0
         for size in (0, 1, 40, 7, 100):
             text = torch.randint(6, (size,), generator=generator)
             # Few values, so that there are ties.
             entropy = torch.randint(30, (size,), generator=generator) / 10
             images = torch.randn(size, 3, generator=generator)
-            memory.insert(images, text, entropy, torch.arange(place, place + size))
+            memory, _ = memory.insert(images, text, entropy, torch.arange(place, place + size))
             for i in range(size):
                 held, new = slots[text[i]], (float(entropy[i]), place + i, images[i])
                 if len(held) == length and new[0] < max(h[0] for h in held):
@@ -280,19 +279,19 @@ def test_insertion_equals_one_after_another():
             place += size
         for text, held in enumerate(slots):
             held.sort(key=lambda h: h[:2])
-            row = memory.slots[text][memory.slots[text] >= 0]
-            assert memory.rows()["place"][row].tolist() == [h[1] for h in held]
+            row = memory.slots.tensor()[text][memory.slots.tensor()[text] >= 0]
+            assert memory.place.tensor()[row].tolist() == [h[1] for h in held]
             assert torch.equal(memory.images(torch.tensor([text]))[0, : len(held)], torch.stack([h[2] for h in held]))
-        assert memory.kept == sum(map(len, slots))
+        assert len(memory.place) == sum(map(len, slots))
 
 
 def test_only_kept_images_take_room():
-    memory = ImageMemory(10_000, 10, 4, True, torch.device("cpu"))
-    memory.insert(torch.ones(5, 4), torch.arange(5), torch.zeros(5), torch.arange(5))
-    assert len(memory._rows["image"]) <= 1024
-    memory.insert(torch.ones(2000, 4), torch.arange(2000), torch.ones(2000), torch.arange(5, 2005))
-    assert memory.kept == 2005
-    assert len(memory._rows["image"]) <= 4096
+    memory = ImageMemory.of(no_images(torch.zeros(1, 4)), 10_000, 10, lowest=True)
+    memory, _ = memory.insert(torch.ones(5, 4), torch.arange(5), torch.zeros(5), torch.arange(5))
+    assert memory.image.tensor().untyped_storage().nbytes() <= 1024 * 4 * 4
+    memory, _ = memory.insert(torch.ones(2000, 4), torch.arange(2000), torch.ones(2000), torch.arange(5, 2005))
+    assert len(memory.place) == 2005
+    assert memory.image.tensor().untyped_storage().nbytes() <= 4096 * 4 * 4
 
 
 def test_examples():
@@ -312,7 +311,7 @@ def test_entropy_keeps_its_digits_where_confidence_is_high():
 def test_saturated_scores_do_not_tie():
     gaps = torch.linspace(20, 60, 200)
     logits = torch.stack([gaps, torch.zeros(200), torch.zeros(200)], dim=1)
-    shares = functional.log_shares(Masses.of(logits, 1, 2).log_sums())
+    shares = functional.log_probabilities(SoftmaxMasses.of(logits, 1, 2).log_sums())
     assert torch.unique(functional.adaneg(logits, logits, 1, 2)).numel() < 20
     assert torch.unique(functional.mixed_log_odds(shares, shares, 0.1)).numel() == 200
 

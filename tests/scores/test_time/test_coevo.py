@@ -165,7 +165,7 @@ def test_equals_the_literal_form(case, reference, files):
     assert {side: sorted(members.tolist()) for side, members in score.members().items()} == places
     counts = score.counts()
     assert (counts["seen"], counts["words_added"]) == (sum(SIZES), len(literal.negatives) - INITIAL)
-    assert [int(w) - len(NAMES) for w in score.words_] == literal.negatives
+    assert [int(w) - len(NAMES) for w in score.memory_.words] == literal.negatives
     # The case is one.
     if case.get("gap") == 1.0:
         assert counts["gated_id"] == counts["gated_ood"] == counts["kept_id"] == 0
@@ -258,7 +258,7 @@ def test_words_of_a_batch_serve_it_and_oo_d_images_fall(reference, files):
     score.reset(0)
     static = score(Embedded(torch.empty(10, 0), torch.empty(10, 4), like))
     score.step(Embedded(torch.empty(40, 0), torch.empty(40, 4), torch.cat([mixed, like])))
-    assert len(NAMES) + len(WORDS) - 1 in score.words_.tolist()
+    assert len(NAMES) + len(WORDS) - 1 in score.memory_.words.tolist()
     assert float((score(Embedded(torch.empty(10, 0), torch.empty(10, 4), like)) - static).mean()) < -0.5
 
 
@@ -287,7 +287,7 @@ def test_wrong_calls_are_named(reference, files):
         score.step(Embedded(torch.empty(2, 3), torch.empty(2, 3)))
     with pytest.raises(MmoodError, match="A state of CoEvo holds"):
         score.load_state({})
-    with pytest.raises(MmoodError, match="'words' are none of this CoEvo's corpus"):
+    with pytest.raises(MmoodError, match=f"holds 1 words, and by its counts there are {INITIAL}"):
         score.load_state({**score.state(), "words": torch.tensor([1])})
     with pytest.raises(MmoodError, match="image 1, text 0, entropy 0, place 0"):
         score.load_state({**score.state(), "image": torch.zeros(1, 16)})

@@ -15,7 +15,7 @@ from mmood.cli.main import main
 from mmood.errors import MmoodError
 from mmood.scores import InterNeg
 from mmood.scores.base import Embedded
-from mmood.scores.test_time import interneg, state
+from mmood.scores.test_time import interneg, memory
 from mmood.scores.test_time.class_images import ClassImages, class_proxies
 from mmood.scores.test_time.inversion import Inversion, invert, read_prompts
 from mmood.words import CorpusSettings
@@ -355,7 +355,7 @@ def test_wrong_calls_are_named(reference, words_file):
 
 
 def test_examples():
-    for module in (interneg, state):
+    for module in (interneg, memory):
         found = doctest.testmod(module)
         assert found.attempted
         assert not found.failed

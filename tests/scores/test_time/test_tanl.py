@@ -206,7 +206,7 @@ def test_forward_learns_nothing_and_its_blocks_do_not_show(setup, monkeypatch):
         score.step(embedded(images))
     (images,) = batches(names, words, (33,), seed=2)
     before, whole = score.state(), score(embedded(images))
-    monkeypatch.setattr("mmood.scores.test_time.tanl.ROWS", 10)
+    monkeypatch.setattr("mmood.scores.test_time.base.ROWS", 10)
     torch.testing.assert_close(score(embedded(images)), whole)
     assert all(torch.equal(score.state()[name], tensor) for name, tensor in before.items())
     assert score(embedded(images[:0])).shape == (0,)

@@ -1,4 +1,4 @@
-"""What scores read of the images of a prediction, kept in files until all have come."""
+"""A temporary store: what scores read of the images of a prediction, in files until all have come."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mmood.errors import MmoodError
 from mmood.evaluation.streams.source import Rows
 
 
-class Spill:
+class TemporaryStore:
     """Features and embeddings by key, in two mapped files; the memory stays flat.
 
     Batches come in the order of workers, a stream is in the order of keys.
 
     Args:
-        folder: for the files; it must not exist or be an earlier spill.
+        folder: for the files; it must not exist, or be that of an earlier temporary store.
         count: N, number of images.
     """
 

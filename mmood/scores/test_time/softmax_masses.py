@@ -16,7 +16,7 @@ LEAST, MOST = 1e-30, 1e30
 
 @final
 @dataclass(frozen=True)
-class Masses:
+class SoftmaxMasses:
     """exp(logit) of every image and text, in segments: the ID names, then each group of negatives.
 
     Attributes:
@@ -32,7 +32,7 @@ class Masses:
     mass: Float[Tensor, "batch texts"]
 
     @classmethod
-    def of(cls, logits: Float[Tensor, "batch texts"], classes: int, groups: int = 1) -> Masses:
+    def of(cls, logits: Float[Tensor, "batch texts"], classes: int, groups: int = 1) -> SoftmaxMasses:
         """Return the masses of C ID names and of M negatives in G groups; M is a multiple of G."""
         sizes = [classes] + groups * [(logits.shape[1] - classes) // groups]
         parts = torch.split(logits, sizes, dim=1)
@@ -69,5 +69,5 @@ class Masses:
         lost = ~((sums > LEAST) & (sums < MOST)).all(dim=0)
         if lost.any():
             anew = self.logits[lost].index_copy(1, texts, logits.T[lost])
-            found[lost] = Masses.of(anew, self.sizes[0], len(self.sizes) - 1).log_sums()
+            found[lost] = SoftmaxMasses.of(anew, self.sizes[0], len(self.sizes) - 1).log_sums()
         return found

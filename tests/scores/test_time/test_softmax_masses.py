@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmood.scores.test_time.masses import Masses
+from mmood.scores.test_time.softmax_masses import SoftmaxMasses
 
 
 def plain(logits, classes, groups):
@@ -16,7 +16,7 @@ def plain(logits, classes, groups):
 def test_sums_with_other_logits_for_some_texts(classes, words, groups, spread):
     generator = torch.Generator().manual_seed(0)
     logits = spread * torch.randn(9, classes + words, generator=generator)
-    masses = Masses.of(logits, classes, groups)
+    masses = SoftmaxMasses.of(logits, classes, groups)
     torch.testing.assert_close(masses.log_sums(), plain(logits, classes, groups), atol=1e-5, rtol=1e-6)
     for count in (0, 1, (classes + words) // 2, classes + words):
         texts = torch.randperm(classes + words, generator=generator)[:count].sort().values
@@ -28,7 +28,7 @@ def test_sums_with_other_logits_for_some_texts(classes, words, groups, spread):
 @pytest.mark.parametrize("moved", [-500.0, 0.0, 500.0])
 def test_texts_that_lead_may_leave_and_others_come_far_from_them(moved):
     logits = torch.tensor([[0.0, 200.0, 0.0, 1.0], [0.0, 0.5, 0.0, 1.0]])
-    masses = Masses.of(logits, classes=2)
+    masses = SoftmaxMasses.of(logits, classes=2)
     found = masses.log_sums_with(torch.tensor([1]), torch.tensor([[moved, 0.5]]))
     anew = logits.clone()
     anew[0, 1] = moved
@@ -36,6 +36,6 @@ def test_texts_that_lead_may_leave_and_others_come_far_from_them(moved):
 
 
 def test_no_images():
-    masses = Masses.of(torch.empty(0, 5), classes=2, groups=3)
+    masses = SoftmaxMasses.of(torch.empty(0, 5), classes=2, groups=3)
     assert masses.log_sums().shape == (0, 4)
     assert masses.log_sums_with(torch.tensor([0, 4]), torch.empty(2, 0)).shape == (0, 4)
