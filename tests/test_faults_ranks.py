@@ -1,6 +1,8 @@
 """A rank is killed: the others end soon and with a word, nothing half-written counts, and a restart completes the work.
 
-The sets come through a script that stops while a file `gate` exists, so that a rank is killed at a known place.
+The sets come through a script that stops while a file `gate` exists, so that a rank is killed at a known place. `test` is
+launched as a user does, with Lightning's watch over the processes that it starts. The ranks of `embed` and `fit` are
+started as `torchrun` or SLURM does, so that nobody tells the one that is left.
 """
 
 import json
@@ -14,12 +16,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import mmood
 
 from mmood.cli.main import main
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
 START = 240  # seconds for two processes to come to the gate, on a machine that does other things too
+TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 END = 60  # seconds until a run without one of its ranks must be over
 
 SCRIPT = """
@@ -34,6 +38,7 @@ class Gated:
     def __init__(self, folder, root):
         self.folder, self.gate, self.root = folder, folder / "gate", root
         self.reached = Path(f"{self.gate}.reached")
+        self.process = None
 
     def sets(self, blocked):
         script = self.folder / "serve.sh"
@@ -41,19 +46,27 @@ class Gated:
         return f"pipe:sh {script} {{}}"
 
     def start(self, arguments):
-        command = [sys.executable, "-m", "mmood", *arguments, "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+        command = [sys.executable, "-m", "mmood", *arguments, *TWO]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.said = self.folder / "stderr"
         with self.said.open("w") as said:
             self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
         return self.process
 
-    def until(self, arrived):
+    def until(self, arrived, running=None):
+        """Wait for the run to come to a place; `running` are forked ranks, in place of what `start` started."""
         end = time.monotonic() + START
         while not arrived():
-            assert self.process.poll() is None, self.said.read_text()
+            for process in running or [self.process]:
+                assert process.poll() is None, process.err if running else self.said.read_text()
             assert time.monotonic() < end, "the run does not come to the gate"
             time.sleep(0.05)
+
+    def kill_second(self, ranks):
+        """Kill the second of two forked ranks and open the gate; return how the first one ended."""
+        ranks[1].kill()
+        self.gate.unlink()
+        return ranks[0].finished(END)
 
     def kill(self, rank):
         """Kill a rank; return exit code and last words once both processes are gone."""
@@ -90,9 +103,9 @@ def gated(tmp_path, toy_root):
     run = Gated(tmp_path, toy_root)
     yield run
     run.gate.unlink(missing_ok=True)
-    if run.process.poll() is None:
+    if run.process is not None:
         run.process.kill()
-    run.process.wait()
+        run.process.wait()
 
 
 def with_root(flags, root, toy_root):
@@ -124,17 +137,16 @@ def test_test_without_a_rank(gated, toy_root, toy_flags, tmp_path, rank, word):
     assert again["rows"] == whole["rows"]
 
 
-def test_embed_without_a_rank(gated, toy_root, toy_flags, tmp_path):
+def test_embed_without_a_rank(gated, toy_root, toy_flags, tmp_path, forked):
     flags = with_root(toy_flags, gated.sets("toy-near/*.tar"), toy_root)
     arguments = ["embed", "--config", "vitb16_zeroshot.yaml", *flags, "--data.features", str(tmp_path / "stores")]
     gated.gate.touch()
-    gated.start(arguments)
-    gated.until(gated.reached.exists)
-    code, said = gated.kill(1)
-    assert code != 0
-    # Who is first: Lightning's watch over its processes, or the collective that the other rank waits in.
-    assert "Child process with PID" in said or "mmood: Another process of this run ended early" in said
-    assert "Traceback" not in said
+    ranks = forked.start_ranks(mmood, [*arguments, *TWO])
+    gated.until(gated.reached.exists, ranks)
+    ended = gated.kill_second(ranks)
+    assert ended.code != 0
+    assert "mmood: Another process of this run ended early" in ended.err
+    assert "Traceback" not in ended.err
     # The set that was encoded is whole, the one under way does not pass for one.
     (manifest,) = (tmp_path / "stores").glob("*/manifest.json")
     assert manifest.parent.name.startswith("toy-test.")
@@ -160,7 +172,7 @@ trainer: {precision: 32-true, logger: false, max_epochs: 5}
 """
 
 
-def test_fit_without_a_rank(gated, toy_root, toy_flags, tmp_path):
+def test_fit_without_a_rank(gated, toy_root, toy_flags, tmp_path, forked):
     (tmp_path / "fit.yaml").write_text(CONFIG)
     flags = [
         *with_root(toy_flags, gated.sets("toy-train/*.tar"), toy_root),
@@ -168,15 +180,15 @@ def test_fit_without_a_rank(gated, toy_root, toy_flags, tmp_path):
     ]  # fmt: skip
     arguments = ["fit", "--config", str(tmp_path / "fit.yaml"), *flags]
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    gated.start([*arguments, "--run_dir", str(tmp_path / "run")])
-    gated.until(last.exists)
+    ranks = forked.start_ranks(mmood, [*arguments, *TWO, "--run_dir", str(tmp_path / "run")])
+    gated.until(last.exists, ranks)
     gated.gate.touch()
-    gated.until(gated.reached.exists)
-    code, said = gated.kill(1)
-    assert code != 0
-    assert "Child process with PID" in said or "mmood: Another process of this run ended early" in said
-    assert gated.start([*arguments, "--run_dir", str(tmp_path / "run"), "--ckpt_path", str(last)]).wait() == 0
-    assert gated.start([*arguments, "--run_dir", str(tmp_path / "other")]).wait() == 0
+    gated.until(gated.reached.exists, ranks)
+    ended = gated.kill_second(ranks)
+    assert ended.code != 0
+    assert "mmood: Another process of this run ended early" in ended.err
+    assert forked.ranks([*arguments, "--run_dir", str(tmp_path / "run"), "--ckpt_path", str(last)]).code == 0
+    assert forked.ranks([*arguments, "--run_dir", str(tmp_path / "other")]).code == 0
     own, whole = (
         torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=True) for run in ("run", "other")
     )

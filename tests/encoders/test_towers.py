@@ -113,9 +113,18 @@ def test_gradients_reach_the_image_tower(vit):
     assert encoder.model.visual.proj.grad.abs().max() > 0
 
 
-@pytest.mark.slow
-def test_every_architecture_is_split():
-    for name in open_clip.list_models():
+# One of each kind of tower that open_clip builds.
+KINDS = [
+    *("ViT-B-32", "RN50", "coca_ViT-B-32", "convnext_base", "EVA02-B-16", "ViT-B-16-SigLIP", "ViTamin-S"),
+    *("MobileCLIP-S1", "PE-Core-T-16-384", "swin_base_patch4_window7_224", "vit_medium_patch16_gap_256"),
+]
+
+
+@pytest.mark.parametrize(
+    "names", [KINDS, pytest.param(open_clip.list_models(), marks=pytest.mark.long)], ids=["kinds", "all"]
+)
+def test_every_architecture_is_split(names):
+    for name in names:
         if name.endswith("-quickgelu"):
             continue
         arguments = open_clip.get_model_config(name)

@@ -407,7 +407,7 @@ def test_two_ranks_train_the_same_head_as_one(flags, tmp_path, forked):
     same_state(checkpoint_of(tmp_path / "alone"), checkpoint_of(tmp_path / "ddp"), 1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_on_real_features_the_probe_is_as_accurate_as_logistic_regression(real_data, tmp_path, monkeypatch):
     monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
     root = tmp_path / "root"

@@ -62,7 +62,13 @@ def ends(folder: Path) -> dict[str, dict]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("config", "accumulate", "places"), [(ALIGN, 1, (3, 10, 11, 15)), ("vitb16_fft.yaml", 2, (2, 5, 8))]
+    ("config", "accumulate", "places"),
+    [
+        (ALIGN, 1, (3, 11)),
+        ("vitb16_fft.yaml", 2, (5,)),
+        pytest.param(ALIGN, 1, (10, 15), marks=pytest.mark.long),
+        pytest.param("vitb16_fft.yaml", 2, (2, 8), marks=pytest.mark.long),
+    ],
 )
 def test_ends_with_the_same_weights_wherever_it_is_asked(config, accumulate, places, fit_flags, job, tmp_path):
     # Each epoch has a place after every step but the last, and one before each of the two validation sets.
