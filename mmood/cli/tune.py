@@ -129,12 +129,7 @@ def _checked(sets: TuningSets, data: OoDDataModule, quiet: bool) -> list[str]:
 def _without_scores(cli: DetectorCLI, grids: list[ScoreGrid]) -> AbstractDetector:
     """Return the detector without scores; its steps return what those of the grids read."""
     parts = {part for grid in grids for part in grid.build(grid.first()).needs}
-    detector = cli.detector().without_scores(parts)
-    if detector.interpolation is not None and len(detector.interpolation.alphas) > 1:
-        raise MmoodError(
-            f"`model.weight_interpolation` is {list(detector.interpolation.alphas)}; tune for one of these weights."
-        )
-    return detector
+    return cli.detector().without_scores(parts)
 
 
 def _learned(checkpoint: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
@@ -25,6 +25,7 @@ from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.evaluation.callback import OoDCallback
 from mmood.evaluation.tuned import TunedSettings
+from mmood.evaluation.weights import evaluate
 from mmood.modules import AbstractDetector
 from mmood.runs.checkpoint_files import WholeCheckpoints
 from mmood.runs.checkpoints import check_readable, stored_config
@@ -95,23 +96,27 @@ class DetectorCLI(LightningCLI):
             self.config[self.subcommand].weights_only = True
             check_readable(self.config[self.subcommand].ckpt_path)
 
-    def after_validate(self) -> None:
-        """Go on with the other weights, where the model asks for several."""
-        self._other_weights("validate")
+    def validate(
+        self,
+        model: AbstractDetector,
+        datamodule: OoDDataModule,
+        ckpt_path: str | None,
+        verbose: bool,
+        weights_only: bool,
+    ) -> None:
+        """Evaluate the validation sets, with each of the weights that the model asks for."""
+        evaluate("validate", self.trainer, model, datamodule, ckpt_path)
 
-    def after_test(self) -> None:
-        """Go on with the other weights, where the model asks for several."""
-        self._other_weights("test")
-
-    def _other_weights(self, stage: Literal["validate", "test"]) -> None:
-        interpolation = self.model.interpolation
-        if interpolation is None:
-            return
-        evaluate = getattr(self.trainer, stage)
-        for number in range(1, len(interpolation.alphas)):
-            interpolation.number = number
-            checkpoint = self.config[stage].ckpt_path
-            evaluate(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, verbose=False, weights_only=True)
+    def test(
+        self,
+        model: AbstractDetector,
+        datamodule: OoDDataModule,
+        ckpt_path: str | None,
+        verbose: bool,
+        weights_only: bool,
+    ) -> None:
+        """Evaluate the test sets, with each of the weights that the model asks for."""
+        evaluate("test", self.trainer, model, datamodule, ckpt_path)
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, unless only the config is wanted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from mmood.errors import MmoodError
 from mmood.evaluation.figures import log_figures
 from mmood.evaluation.predictions import write_predictions, write_scores
 from mmood.evaluation.provenance import provenance
-from mmood.evaluation.store import ScoreStore, SetScores, joined_scores
+from mmood.evaluation.store import ScoreStore, SetScores
 from mmood.evaluation.streams.callback import Streams, evaluate_streams, left_out, predict_streams
 from mmood.evaluation.streams.settings import DEFAULT as STREAM
 from mmood.evaluation.streams.settings import StreamSettings
 from mmood.evaluation.streams.temporary_store import TemporaryStore
+from mmood.evaluation.variants import Variants
 from mmood.loading.batch import Batch
 from mmood.metrics.functional import Rates, accuracy, mean_rates, ood_metrics
 from mmood.metrics.gather import gathered_objects
@@ -27,8 +28,7 @@ from mmood.modules.base import AbstractDetector, limited
 from mmood.modules.evaluated import Evaluated
 from mmood.output.console import console
 from mmood.output.printing import say
-from mmood.results.blocks import label
-from mmood.results.model import IdRow, ResultRow, Results, build_results, joined_results
+from mmood.results.model import IdRow, ResultRow, Results, build_results
 from mmood.results.serialisation import write_results
 from mmood.results.tables import to_rich
 from mmood.shards.reading import Skipped
@@ -44,6 +44,9 @@ class OoDCallback(Callback):
         save_scores: keep the scores of every image in `scores/<set>.npz`.
         show: print the table at the end of an evaluation.
         stream: the streams of images for scores that learn from them.
+
+    Attributes:
+        variants: what joins the passes where a run evaluates several weights.
     """
 
     def __init__(self, save_scores: bool = True, show: bool = True, stream: StreamSettings = STREAM) -> None:
@@ -53,7 +56,7 @@ class OoDCallback(Callback):
         self._sets: dict[str, EvaluationSet] = {}
         self._stores: dict[str, ScoreStore] = {}
         self._skipped: list[tuple[str, Skipped]] = []
-        self._passes: dict[str, tuple[Results, dict[str, SetScores]]] = {}
+        self.variants = Variants()
         self._temporary: TemporaryStore | None = None
         self._told = False
 
@@ -163,8 +166,8 @@ class OoDCallback(Callback):
         skipped = gathered_objects(self._skipped)
         results = build_results(
             stage=stage,
-            id_rows=_id_rows(self._sets, found, module.variant),
-            rows=_rows(self._sets, found, module.variant) + streams.rows,
+            id_rows=_id_rows(self._sets, found, self.variants.current),
+            rows=_rows(self._sets, found, self.variants.current) + streams.rows,
             provenance={**provenance(trainer, module, self._sets), **streams.provenance},
             skipped=[{"set": name, **sample._asdict()} for name, sample in skipped],
             partial=partial,
@@ -172,12 +175,12 @@ class OoDCallback(Callback):
         module.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        joined, of_all = self._with_earlier(module, results, found)
+        joined, of_all = self.variants.joined(results, found)
         written = stage != "fit" and not partial
         if written:
             self._write(_run_folder(trainer), joined, of_all)
         log_figures(trainer.loggers, results, found, trainer.global_step)
-        if self.show and joined.rows and (module.interpolation is None or module.interpolation.last):
+        if self.show and joined.rows and self.variants.last:
             console().print(to_rich(joined))
         if written:
             say(f"Results: {_run_folder(trainer)}")
@@ -191,7 +194,7 @@ class OoDCallback(Callback):
         provider, folder = module.id_features(), _run_folder(trainer) if self.save_scores else None
         with torch.inference_mode(False), torch.no_grad():
             stores = provider.on_disk({name: entry.index for name, entry in self._sets.items()})
-        found = evaluate_streams(trainer, module, self._sets, stores, self.stream, folder)
+        found = evaluate_streams(trainer, module, self._sets, stores, self.stream, folder, self.variants.current)
         provider.discard()
         return found
 
@@ -208,20 +211,6 @@ class OoDCallback(Callback):
                 f"one stream, and trainer.devices makes {trainer.world_size} processes; predict with one."
             )
         return TemporaryStore(_run_folder(trainer) / "features", len(data_module(trainer).predict_names()))
-
-    def _with_earlier(
-        self, module: AbstractDetector, results: Results, found: dict[str, SetScores]
-    ) -> tuple[Results, dict[str, SetScores]]:
-        """Return this pass together with those of the same run over other weights, if there are any."""
-        if module.variant is None:
-            return results, found
-        variant = module.variant
-        found = {of: replace(one, names=tuple(label(name, variant) for name in one.names)) for of, one in found.items()}
-        self._passes[variant] = results, found
-        joined = {of: joined_scores([scores[of] for _, scores in self._passes.values()]) for of in found}
-        if len(self._passes) == 1:
-            return results, joined
-        return joined_results({name: of_pass for name, (of_pass, _) in self._passes.items()}), joined
 
     def _write(self, folder: Path, results: Results, found: dict[str, SetScores]) -> None:
         if self.save_scores:

@@ -25,7 +25,7 @@ from mmood.modules.base import AbstractDetector
 from mmood.modules.captions import Candidates, Captions, with_classes
 from mmood.modules.gather import gathered, rank, world_size
 from mmood.modules.gradient_cache import in_chunks
-from mmood.modules.interpolation import WeightInterpolation
+from mmood.modules.interpolation import interpolate, interpolation_weights
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
 from mmood.modules.reference import ModelReference
 from mmood.modules.trained import TrainedParts, parameter_groups, select, training_mode
@@ -77,6 +77,9 @@ class AlignmentFineTune(AbstractDetector):
         execution: memory and speed of a step.
         weight_interpolation: evaluate weights between the pre-trained (0) and a checkpoint's (1), as WiSE-FT does;
             several are evaluated one after the other, each with rows of its own.
+
+    Attributes:
+        alphas: the values of `weight_interpolation`, in order.
     """
 
     def __init__(
@@ -103,9 +106,9 @@ class AlignmentFineTune(AbstractDetector):
         self.schedule = schedule
         self.execution = execution
         self.weight_interpolation = weight_interpolation
-        if weight_interpolation is not None:
-            several = weight_interpolation if isinstance(weight_interpolation, list) else [weight_interpolation]
-            self.interpolation = WeightInterpolation(several)
+        self.alphas = interpolation_weights(weight_interpolation)
+        self._alpha = self.alphas[0] if len(self.alphas) == 1 else None
+        self._pretrained: dict[str, Tensor] | None = None
         select(self._vision_language, trained)
         self._prototypes: Tensor | None = None
 
@@ -128,6 +131,11 @@ class AlignmentFineTune(AbstractDetector):
 
     def reference(self) -> Reference:
         """Return the class names and their text prototypes, made now with the fine-tuned text tower."""
+        if self.alphas and self._pretrained is None and not self.fitting():
+            raise MmoodError(
+                f"`model.weight_interpolation` is {list(self.alphas)}, but no checkpoint was loaded to whose weights "
+                "it could go; name one with --ckpt_path."
+            )
         reference = ModelReference(self.encoder, self.class_names, self.templates, provider=self.provider)
         self._prototypes = reference.prototypes
         return reference
@@ -135,6 +143,27 @@ class AlignmentFineTune(AbstractDetector):
     def trained_state(self) -> dict[str, Tensor]:
         """Return the whole encoder, frozen parts and BatchNorm statistics included: a checkpoint stands alone."""
         return {name: tensor for name, tensor in self.state_dict().items() if name.startswith("encoder.")}
+
+    def load_at(self, alpha: float) -> None:
+        """Let the next checkpoint that is loaded be interpolated to α, where `weight_interpolation` names several."""
+        self._alpha = alpha
+
+    def weights_to_load(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the interpolated weights, between those before the first checkpoint and the stored ones.
+
+        Raises:
+            MmoodError: `weight_interpolation` names several values of α, and none was chosen.
+        """
+        if not self.alphas or self.fitting():
+            return stored
+        if self._alpha is None:
+            raise MmoodError(
+                f"`model.weight_interpolation` is {list(self.alphas)}; several weights are for `mmood test` and `mmood "
+                "validate`, so name one here."
+            )
+        if self._pretrained is None:
+            self._pretrained = {name: tensor.detach().cpu().clone() for name, tensor in self.trained_state().items()}
+        return interpolate(self._pretrained, stored, self._alpha)
 
     def settings(self) -> dict[str, object]:
         """Return the prompt templates, λ and the interpolation of the weights."""

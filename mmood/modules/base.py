@@ -23,7 +23,6 @@ from mmood.features.provider import Encoding, FeatureProvider
 from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
 from mmood.modules.evaluated import Evaluated, Scored
-from mmood.modules.interpolation import WeightInterpolation
 from mmood.modules.joined import JoinData
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
 from mmood.scores.test_time.base import AbstractStreamScore, AnyStreamScore
@@ -59,7 +58,6 @@ class AbstractDetector(LightningModule, ABC):
         self.class_names = load_class_names(class_names)
         self.encoder = build_encoder(encoder)
         self.scores = nn.ModuleDict(_checked(scores))
-        self.interpolation: WeightInterpolation | None = None
         self.provider: FeatureProvider | None = None
         self.reference_: Reference | None = None
         self._wanted: frozenset[Part] = frozenset()
@@ -73,11 +71,6 @@ class AbstractDetector(LightningModule, ABC):
     def parts(self) -> frozenset[Part]:
         """The parts of `Embedded` that steps return: those that at least one static score reads."""
         return self._wanted.union(*(score.needs for _, score in self.static_scores()))
-
-    @property
-    def variant(self) -> str | None:
-        """How results call the weights that are evaluated now, where a run evaluates several."""
-        return None if self.interpolation is None else self.interpolation.variant
 
     @abstractmethod
     def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
@@ -94,6 +87,10 @@ class AbstractDetector(LightningModule, ABC):
     @abstractmethod
     def settings(self) -> dict[str, object]:
         """Return what a reader must know of the module to compute the same logits (prompts, hyper-parameters)."""
+
+    def weights_to_load(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what to load in place of the tensors of a checkpoint; by default these."""
+        return stored
 
     def named_scores(self) -> list[tuple[str, AbstractScore]]:
         """Return all scores with their names, in the order of the settings."""
@@ -185,16 +182,11 @@ class AbstractDetector(LightningModule, ABC):
         While a run trains, a stream score is not evaluated; it learns once what a checkpoint keeps, such as words mined
         with the weights before training.
         """
-        if self.interpolation is not None and not (self.interpolation.loaded or self._fitting()):
-            raise MmoodError(
-                f"`model.weight_interpolation` is {list(self.interpolation.alphas)}, but no checkpoint was loaded to "
-                "whose weights it could go; name one with --ckpt_path."
-            )
         # Lightning tests in inference mode; a stream score may have to differentiate what it learned here.
         with torch.inference_mode(False), torch.no_grad():
             self.reference_ = self.reference()
             for _, score in self.named_scores():
-                if not (self._fitting() and isinstance(score, AbstractStreamScore) and score.learned()):
+                if not (self.fitting() and isinstance(score, AbstractStreamScore) and score.learned()):
                     score.fit(self.reference_)
 
     def embed(self, batch: Batch) -> Embedded:
@@ -212,7 +204,7 @@ class AbstractDetector(LightningModule, ABC):
 
     def encoder_changes(self) -> bool:
         """Return whether the run trains the encoder."""
-        return self._fitting() and _trains_encoder(self)
+        return self.fitting() and _trains_encoder(self)
 
     def evaluate(self, batch: Batch) -> Evaluated:
         """Return a batch with its static scores, which are computed in float32 outside autocast."""
@@ -268,8 +260,7 @@ class AbstractDetector(LightningModule, ABC):
         _check_names(set(checkpoint["state_dict"]), set(self.trained_state()))
         for name, score in self.named_scores():
             score.restore(checkpoint.get("mmood_scores", {}).get(name, {}))
-        if self.interpolation is not None and not self._fitting():
-            checkpoint["state_dict"] = self.interpolation.between(self.trained_state(), checkpoint["state_dict"])
+        checkpoint["state_dict"] = self.weights_to_load(checkpoint["state_dict"])
         if _trains_encoder(self):
             # Its weights come from the checkpoint: nothing to compare, and no reason to hash what is replaced.
             return
@@ -281,7 +272,8 @@ class AbstractDetector(LightningModule, ABC):
                 f"{str(own['weights_sha256'])[:12]}; name the same encoder and tag."
             )
 
-    def _fitting(self) -> bool:
+    def fitting(self) -> bool:
+        """Return whether a run trains now."""
         # The module's own property raises where it has no trainer.
         return self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
 

@@ -38,48 +38,23 @@ def interpolate(pretrained: Mapping[str, Tensor], tuned: Mapping[str, Tensor], a
     }
 
 
-class WeightInterpolation:
-    """The weights that a run evaluates one after the other, each between the pre-trained and a checkpoint's.
-
-    Args:
-        alphas: from 0 (pre-trained) to 1 (the checkpoint's weights), in the order of the evaluations.
-
-    Attributes:
-        number: which of them is evaluated now.
+def interpolation_weights(setting: float | Sequence[float] | None) -> tuple[float, ...]:
+    """Return the values of α that a setting names, each from 0 (pre-trained) to 1 (the checkpoint's weights).
 
     Raises:
-        MmoodError: there is none, one comes twice, or one is outside [0, 1].
+        MmoodError: a list is empty, a value comes twice, or one is outside [0, 1].
+
+    >>> interpolation_weights(0.5), interpolation_weights([0, 1]), interpolation_weights(None)
+    ((0.5,), (0, 1), ())
     """
-
-    def __init__(self, alphas: Sequence[float]) -> None:
-        for alpha in alphas:
-            _check(alpha)
-        if not alphas or len(set(alphas)) < len(alphas):
-            raise MmoodError(f"`model.weight_interpolation` is {list(alphas)}; give different numbers in [0, 1].")
-        self.alphas = tuple(alphas)
-        self.number = 0
-        self._pretrained: dict[str, Tensor] | None = None
-
-    @property
-    def loaded(self) -> bool:
-        """Whether a checkpoint was met, so that there is something to interpolate to."""
-        return self._pretrained is not None
-
-    @property
-    def variant(self) -> str | None:
-        """How results call the weights that are evaluated now; None if there is only one alpha."""
-        return f"wise-ft {self.alphas[self.number]:g}" if len(self.alphas) > 1 else None
-
-    @property
-    def last(self) -> bool:
-        """Whether no other weights are evaluated after these."""
-        return self.number == len(self.alphas) - 1
-
-    def between(self, current: Mapping[str, Tensor], tuned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights to load in place of a checkpoint's; `current` of the first call are the pre-trained."""
-        if self._pretrained is None:
-            self._pretrained = {name: tensor.detach().cpu().clone() for name, tensor in current.items()}
-        return interpolate(self._pretrained, tuned, self.alphas[self.number])
+    if setting is None:
+        return ()
+    alphas = tuple(setting) if isinstance(setting, Sequence) else (setting,)
+    for alpha in alphas:
+        _check(alpha)
+    if not alphas or len(set(alphas)) < len(alphas):
+        raise MmoodError(f"`model.weight_interpolation` is {list(alphas)}; give different numbers in [0, 1].")
+    return alphas
 
 
 def _check(alpha: float) -> None:

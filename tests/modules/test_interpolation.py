@@ -7,7 +7,7 @@ import pytest
 
 from mmood.cli.main import main
 from mmood.errors import MmoodError
-from mmood.modules.interpolation import WeightInterpolation
+from mmood.modules.interpolation import interpolation_weights
 
 
 @pytest.fixture(scope="module")
@@ -73,4 +73,4 @@ def test_without_a_checkpoint_there_is_nothing_to_interpolate_to(toy_flags, tmp_
 @pytest.mark.parametrize("alphas", [[], [0.5, 0.5], [0.5, 1.5]])
 def test_bad_lists_are_refused(alphas):
     with pytest.raises(MmoodError, match="weight_interpolation"):
-        WeightInterpolation(alphas)
+        interpolation_weights(alphas)

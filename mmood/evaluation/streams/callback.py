@@ -46,6 +46,7 @@ def evaluate_streams(
     stores: Mapping[str, StoredFeatures],
     settings: StreamSettings,
     folder: Path | None,
+    variant: str | None = None,
 ) -> Streams:
     """Return rows and provenance of the stream scores of a detector; every rank must call this.
 
@@ -56,14 +57,15 @@ def evaluate_streams(
         stores: features of every set.
         settings: the protocol.
         folder: run folder for the scores of the images; None to keep none.
+        variant: how results call the weights, where a run evaluates several.
     """
     scores = dict(module.stream_scores())
-    runs = StreamRuns(scores, _stream_sets(module, sets, stores), settings, _keeper(folder, module.variant))
+    runs = StreamRuns(scores, _stream_sets(module, sets, stores), settings, _keeper(folder, variant))
     quiet = trainer.progress_bar_callback is None
     results = runs.evaluate(trainer.global_rank, trainer.world_size, quiet)
     protocol = {**settings.as_dict(), "update": {name: score.update for name, score in scores.items()}}
-    of_streams = [{"variant": module.variant, **result.as_dict()} for result in results]
-    return Streams(_rows(results, module.variant), {"streams": {"protocol": protocol, "runs": of_streams}})
+    of_streams = [{"variant": variant, **result.as_dict()} for result in results]
+    return Streams(_rows(results, variant), {"streams": {"protocol": protocol, "runs": of_streams}})
 
 
 def predict_streams(
