@@ -5,17 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from PIL import Image
+from tiny import evaluating, trainer
+from torch.utils.data import DataLoader
 
 from mmood.data.datamodule import OoDDataModule
-from mmood.data.settings import ValSettings
 from mmood.encoders import EncoderSettings
-from mmood.evaluation.callback import OoDCallback
-from mmood.features.encoding import SeededByImage
-from mmood.loading.settings import LoaderSettings
+from mmood.errors import MmoodError
+from mmood.features.encoding import Ranks, SeededByImage
 from mmood.modules import CrossEntropyFineTune, ZeroShot
-from mmood.scores import KNN
+from mmood.scores import KNN, MCM
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
 
 
@@ -37,34 +36,6 @@ class Keeper(AbstractScore):
         return embedded.logits[:, 0]
 
 
-@pytest.fixture
-def data(toy_root, tmp_path, monkeypatch) -> Callable[..., OoDDataModule]:
-    monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
-
-    def make(**more) -> OoDDataModule:
-        names = str(toy_root / "classes.txt")
-        settings = {"id": "toy-test", "ood": {"near": ["toy-near"]}, "train": "toy-train", "val": ValSettings(id=0.25)}
-        loader = LoaderSettings(workers=0, seed=more.pop("seed", 0))
-        return OoDDataModule(str(toy_root), class_names=names, batch_size=16, loader=loader, **{**settings, **more})
-
-    return make
-
-
-def run(tmp_path, **more) -> Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return Trainer(
-        accelerator="cpu",
-        devices=1,
-        callbacks=[OoDCallback(save_scores=False, show=False)],
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        default_root_dir=tmp_path / "run",
-        **quiet,
-        **more,
-    )
-
-
 def pictures(toy_root, data: OoDDataModule) -> list[Image.Image]:
     """The training images in the order of their keys, read from the files that were packed."""
     folder = toy_root.parent / "images" / "toy-train"
@@ -83,7 +54,7 @@ def test_a_bank_under_the_training_transform_is_augmented_once_by_seed(data, toy
         keeper = Keeper(transform)
         module = ZeroShot(EncoderSettings(toy_model), str(toy_root / "classes.txt"), {"keeper": keeper})
         own = data(seed=seed)
-        run(tmp_path).test(module, own, verbose=False)
+        evaluating(tmp_path).test(module, own, verbose=False)
         ((bank, _),) = keeper.seen
         banks[name] = bank.features
         assert torch.equal(bank.keys, torch.from_numpy(own.train_keys()))
@@ -119,8 +90,7 @@ def test_while_a_tower_trains_banks_are_those_of_its_weights_and_leave_nothing(d
     )
     own = data()
     images = pictures(toy_root, own)
-    trainer = run(tmp_path, max_epochs=3)
-    trainer.fit(module, own)
+    evaluating(tmp_path, max_epochs=3).fit(module, own)
     assert len(keeper.seen) == 3
     for bank, expected in keeper.seen:
         torch.testing.assert_close(bank.features, expected, atol=1e-4, rtol=1e-4)
@@ -130,3 +100,41 @@ def test_while_a_tower_trains_banks_are_those_of_its_weights_and_leave_nothing(d
     assert not any("scores" in name for name, _ in module.named_buffers())
     assert not (tmp_path / "cache").exists()
     assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_without_a_trainer_a_bank_is_the_one_of_a_run(data, toy_root, toy_model, tmp_path):
+    def keeper() -> tuple[ZeroShot, Keeper]:
+        score = Keeper()
+        return ZeroShot(EncoderSettings(toy_model), str(toy_root / "classes.txt"), {"keeper": score}).eval(), score
+
+    module, in_run = keeper()
+    evaluating(tmp_path).test(module, data(features="off"), verbose=False)
+    alone, by_hand = keeper()
+    with pytest.raises(MmoodError, match="no ID training set here"):
+        alone.fit_scores()
+    own = data(features="off")
+    alone.join(own, Ranks.alone(), tmp_path / "alone")
+    alone.fit_scores()
+    ((expected, _),), ((found, _),) = in_run.seen, by_hand.seen
+    assert torch.equal(found.features, expected.features)
+    assert torch.equal(found.embedding, expected.embedding)
+    assert found.identity == expected.identity
+    assert not list(tmp_path.rglob("*.safetensors")), "features of one run alone are left nowhere"
+    # The data are read for the detector: its transform, and its stores in place of images.
+    (batch,) = [batch for batch in own.test_dataloader()["toy-near"] if 0 in batch["key"]]
+    images = sorted((toy_root.parent / "images" / "toy-near").iterdir())
+    with Image.open(images[0]) as first:
+        assert torch.equal(batch["image"][0], alone.image_transform(train=False)(first.convert("RGB")))
+
+
+def test_a_run_over_other_data_forgets_the_ones_before(data, toy_root, toy_model, tmp_path):
+    module = ZeroShot(EncoderSettings(toy_model), str(toy_root / "classes.txt"), {"mcm": MCM()})
+    evaluating(tmp_path).test(module, data(), verbose=False)
+    first = module.provider
+    evaluating(tmp_path).test(module, data(), verbose=False)
+    assert module.provider is not first
+    batch = {"image": torch.zeros(2, 3, 32, 32), "label": torch.zeros(2, dtype=torch.int64), "key": torch.arange(2)}
+    trainer(1).test(module, DataLoader([batch], batch_size=None), verbose=False)
+    assert module.provider is None
+    with pytest.raises(MmoodError, match="no ID images here"):
+        module.id_features()

@@ -16,6 +16,7 @@ from safetensors.torch import save_model
 from torch.utils.data import DataLoader
 
 from mmood.encoders import EncoderSettings
+from mmood.evaluation.callback import OoDCallback
 from mmood.loading.batch import Batch
 from mmood.modules.alignment import AlignmentFineTune
 from mmood.scores.logits import MCM
@@ -97,6 +98,12 @@ def trainer(steps: int, **more) -> Trainer:
     }
     where = {"accelerator": "cpu", "devices": 1, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
     return Trainer(**{**where, **quiet, "max_steps": steps, **more})
+
+
+def evaluating(folder: Path, **more) -> Trainer:
+    """Return a silent trainer with an evaluation that shows nothing, whose run folder is below `folder`."""
+    callbacks = [OoDCallback(save_scores=False, show=False)]
+    return trainer(-1, callbacks=callbacks, default_root_dir=folder / "run", **more)
 
 
 def weights(module) -> dict[str, torch.Tensor]:
