@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmood.data.datamodule import OoDDataModule
     from mmood.data.settings import ValSettings
+    from mmood.detector.decisions import Decision
+    from mmood.detector.detector import Detector
     from mmood.detector.streams import StreamDetector
     from mmood.encoders import EncoderSettings
     from mmood.errors import MmoodError
@@ -38,6 +40,8 @@ __all__ = [
     "AlignmentFineTune",
     "Bank",
     "CrossEntropyFineTune",
+    "Decision",
+    "Detector",
     "Embedded",
     "EncoderSettings",
     "LinearProbe",
@@ -61,6 +65,8 @@ __all__ = [
 _PLACES = {
     "mmood.data.datamodule": ("OoDDataModule",),
     "mmood.data.settings": ("ValSettings",),
+    "mmood.detector.decisions": ("Decision",),
+    "mmood.detector.detector": ("Detector",),
     "mmood.detector.streams": ("StreamDetector",),
     "mmood.encoders": ("EncoderSettings",),
     "mmood.errors": ("MmoodError",),

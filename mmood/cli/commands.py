@@ -41,6 +41,12 @@ GROUPS: dict[str, dict[str, Command]] = {
         "embed": Command("--config NAME", "encode every set once; later runs read features", "mmood.cli.embed"),
         "negatives": Command("--config NAME --out FILE", "mine negative labels into a file", "mmood.cli.negatives"),
     },
+    "Ship": {
+        "calibrate": Command(
+            "--config NAME --out DETECTOR", "a score with a threshold, in a folder that ships", "mmood.cli.calibrate"
+        ),
+        "detect": Command("DETECTOR INPUT ... --out FILE", "decide on images, folders, shards", "mmood.cli.detect"),
+    },
     "Compare": {
         "report": Command("RUN [RUN ...]", "put runs side by side in one page", "mmood.cli.report"),
     },

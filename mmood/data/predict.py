@@ -55,7 +55,7 @@ def find_predict_set(root: str, what: str | Sequence[str], pipes: bool = False) 
     """
     entries = [what] if isinstance(what, str) else list(what)
     passed_over = PassedOver()
-    found = [_files(entry, passed_over) for entry in entries]
+    found = [input_files(entry, passed_over) for entry in entries]
     if len(entries) == 1 and found[0] is None:
         return _set(root, entries[0], pipes)
     files: list[InputFile] = []
@@ -75,8 +75,16 @@ def _set(root: str, name: str, pipes: bool) -> PredictSet:
     return PredictSet(name, ShardSource(index), [row.sample for row in load_table(index)], PassedOver())
 
 
-def _files(entry: str, passed_over: PassedOver) -> list[InputFile] | None:
-    """Return the files that an entry means, None if it means none."""
+def input_files(entry: str, passed_over: PassedOver) -> list[InputFile] | None:
+    """Return the files that an entry means (see `find_predict_set`), None if it means none.
+
+    Args:
+        entry: an image, a folder, a pattern or a list of images.
+        passed_over: what lies beside the images in folders is added to it.
+
+    Raises:
+        MmoodError: a list cannot be read, or is empty.
+    """
     path = user_path(entry)
     if path.is_dir():
         images = find_images(path)
@@ -94,11 +102,12 @@ def _files(entry: str, passed_over: PassedOver) -> list[InputFile] | None:
 def _listed(file: Path) -> list[InputFile]:
     listed = read_image_list(file)
     if not listed:
-        raise MmoodError(f"`data.predict` names the list {file}, and it is empty.")
-    return [_listed_file(image.path, file.parent) for image in listed]
+        raise MmoodError(f"The list of images {file} is empty.")
+    return [listed_file(image.path, file.parent) for image in listed]
 
 
-def _listed_file(name: str, folder: Path) -> InputFile:
+def listed_file(name: str, folder: Path) -> InputFile:
+    """Return the file that a line of a list means; its path starts from the working directory or from `folder`."""
     path = user_path(name)
     if not path.exists():
         path = folder / path

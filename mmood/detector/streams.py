@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self, final
@@ -13,12 +12,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmood.classes.names import class_names_hash
+from mmood.detector.from_settings import module_from_settings
 from mmood.detector.state_file import read_state, write_state
 from mmood.errors import MmoodError
-from mmood.features.encoding import Ranks
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
-from mmood.runs.checkpoints import read_checkpoint, stored_config
 from mmood.scores.test_time.base import AnyStreamScore
 from mmood.shards.images import Exif, to_rgb
 
@@ -60,20 +58,8 @@ class StreamDetector:
             score: see the class.
             checkpoint: a fine-tuned model; its settings come first, as with `--ckpt_path`.
         """
-        from mmood.configuration.lightning import built
-
-        stored = stored_config(["--ckpt_path", str(checkpoint)]) if checkpoint is not None else []
-        # A trainer has a run folder; this one is given back, for nothing runs.
-        with tempfile.TemporaryDirectory() as folder:
-            cli = built([*stored, *arguments, "--run_dir", folder])
-            detector, trainer = cli.model, cli.trainer
-            if checkpoint is not None:
-                content = dict(read_checkpoint(Path(checkpoint), "The checkpoint"))
-                detector.on_load_checkpoint(content)
-                detector.load_state_dict(content["state_dict"], strict=detector.strict_loading)
-            ranks = Ranks.alone(str(trainer.precision), trainer.precision_plugin.forward_context)
-            detector.join(cli.datamodule, ranks, Path(folder))
-            return cls(detector.to(trainer.strategy.root_device), score, cli.datamodule.exif or "apply")
+        detector, data = module_from_settings(arguments, checkpoint)
+        return cls(detector, score, data.exif or "apply")
 
     def reset(self, seed: int = 0) -> None:
         """Forget the stream; `seed` is that of the score's private generators."""

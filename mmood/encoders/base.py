@@ -11,6 +11,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from mmood.errors import MmoodError
+from mmood.images.preprocessing import Preprocessing
 
 ImageTransform = Callable[[Image], Tensor]
 
@@ -83,12 +84,14 @@ class AbstractEncoder(nn.Module, ABC):
         feature_dim: F, width of the features before projection.
         embedding_dim: D, width of the joint space; None for an image-only encoder.
         image_size: (height, width) of the input in pixels.
+        preprocessing: what the eval transform does.
     """
 
     settings: EncoderSettings
     feature_dim: int
     embedding_dim: int | None
     image_size: tuple[int, int]
+    preprocessing: Preprocessing
 
     @abstractmethod
     def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:

@@ -13,9 +13,10 @@ from timm.models import load_state_dict
 from torch import Tensor
 
 from mmood.encoders.base import RANDOM, TIMM, AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
-from mmood.encoders.transforms import Limited, Preprocessing, train_transform
+from mmood.encoders.transforms import Limited, train_transform
 from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable, weights_hash
 from mmood.errors import MmoodError, unknown
+from mmood.images.preprocessing import Preprocessing
 
 
 def check_timm(settings: EncoderSettings) -> None:
@@ -58,6 +59,7 @@ class ImageEncoder(AbstractEncoder):
             self.data_config["input_size"] = (3, settings.image_size, settings.image_size)
         height, width = self.data_config["input_size"][1:]
         self.image_size = (height, width)
+        self.preprocessing = _preprocessing(self.data_config)
 
     def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
         """Return the pooled features in float32; there are neither embeddings nor patches (MmoodError)."""
@@ -70,7 +72,7 @@ class ImageEncoder(AbstractEncoder):
     def transform(self, train: bool = False) -> ImageTransform:
         """Return timm's eval transform for the model, or the training transform."""
         if train:
-            return train_transform(self._preprocessing(), self.settings.crop)
+            return train_transform(self.preprocessing, self.settings.crop)
         transform = cast(ImageTransform, create_transform(**self.data_config, is_training=False))
         if self.data_config["crop_mode"] == "squash":
             return transform
@@ -87,20 +89,20 @@ class ImageEncoder(AbstractEncoder):
             "name": self.settings.name,
             "pretrained": self.settings.pretrained or self.model.pretrained_cfg.get("tag"),
             "weights_sha256": self.weights_hash(),
-            **self._preprocessing().identity(),
+            **self.preprocessing.identity(),
             "feature_dim": self.feature_dim,
             "embedding_dim": None,
         }
 
-    def _preprocessing(self) -> Preprocessing:
-        config = self.data_config
-        return Preprocessing(
-            size=self.image_size,
-            mean=tuple(config["mean"]),
-            std=tuple(config["std"]),
-            interpolation=config["interpolation"],
-            resize_mode=f"{config['crop_mode']} {config['crop_pct']}",
-        )
+
+def _preprocessing(config: dict[str, Any]) -> Preprocessing:
+    return Preprocessing(
+        size=tuple(config["input_size"][1:]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+        resize_mode=f"{config['crop_mode']} {config['crop_pct']}",
+    )
 
 
 def _load(settings: EncoderSettings) -> Any:

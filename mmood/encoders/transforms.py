@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -10,50 +9,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmood.encoders.base import ImageTransform
-from mmood.errors import ImageError
-
-MAX_RESIZED = 2**27
-"""Pixels of an image after resizing and before cropping, at most: a line of 100,000 pixels would take 20 GB."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes the input of a tower.
-
-    Attributes:
-        size: (height, width) in pixels.
-        mean: per channel, of values in [0, 1].
-        std: per channel.
-        interpolation: `bicubic` or `bilinear`, of the eval resize.
-        resize_mode: `shortest` (resize the shorter side, crop the centre), `longest` (fit and pad), `squash`.
-        fill: grey value of the padding of `longest`.
-    """
-
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    interpolation: str
-    resize_mode: str
-    fill: int = 0
-
-    def identity(self) -> dict[str, str | int | None]:
-        """Return the settings as flat values for a provenance record."""
-        return {
-            "image_size": "x".join(str(side) for side in self.size),
-            "mean": numbers(self.mean),
-            "std": numbers(self.std),
-            "interpolation": self.interpolation,
-            "resize_mode": self.resize_mode,
-        }
-
-
-def numbers(values: Sequence[float]) -> str:
-    """Return numbers as one text, each as short as it can be written exactly.
-
-    >>> numbers((0.5, 0.25))
-    '0.5, 0.25'
-    """
-    return ", ".join(repr(float(value)) for value in values)
+from mmood.images.preprocessing import Preprocessing, check_resized
 
 
 @dataclass(frozen=True)
@@ -72,14 +28,7 @@ class Limited:
 
     def __call__(self, image: Image) -> Tensor:
         """Return the transformed image; ImageError if it is too narrow for that."""
-        shares = image.height / self.size[0], image.width / self.size[1]
-        share = max(shares) if self.longest else min(shares)
-        height, width = round(image.height / share), round(image.width / share)
-        if height * width > MAX_RESIZED or not (height and width):
-            raise ImageError(
-                f"the image has {image.width} x {image.height} pixels and would be resized to {width} x {height}; "
-                f"1 to {MAX_RESIZED} pixels are possible"
-            )
+        check_resized(image, self.size, self.longest)
         return self.transform(image)
 
 

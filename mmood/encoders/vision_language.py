@@ -15,9 +15,10 @@ from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
 from mmood.encoders.prompts import check_templates, fill
 from mmood.encoders.texts import cut, deciding_tokens, encode_frozen, encode_tokens, given_embeddings, token_embedding
 from mmood.encoders.towers import image_tower
-from mmood.encoders.transforms import Preprocessing, eval_transform, train_transform
+from mmood.encoders.transforms import eval_transform, train_transform
 from mmood.encoders.weights import weights_hash
 from mmood.errors import MmoodError
+from mmood.images.preprocessing import Preprocessing
 
 
 @final
@@ -29,7 +30,6 @@ class VisionLanguageEncoder(AbstractEncoder):
 
     Attributes:
         model: open_clip's model, weights in float32; its parameters are the encoder's only ones.
-        preprocessing: what the eval transform does.
     """
 
     def __init__(self, settings: EncoderSettings) -> None:

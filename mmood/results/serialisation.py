@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.metrics.functional import OoDMetrics, Rates
+from mmood.records import Fields
 from mmood.results.model import SCHEMA, IdRow, MeanRow, Protocol, ResultRow, Results
 from mmood.results.tables import to_csv, to_latex, to_markdown
 
@@ -50,7 +51,7 @@ def read_results(path: Path) -> Results:
     if not path.is_file():
         raise MmoodError(f"There are no results at {path}; `mmood test` writes them.")
     raw = parse_json(read_limited(path, str(path)), str(path))
-    top = _Fields(raw, str(path))
+    top = Fields(raw, str(path))
     schema = top.whole("schema")
     if schema != SCHEMA:
         raise MmoodError(f"{path} has schema {schema}; this version of mmood reads schema {SCHEMA}.")
@@ -65,71 +66,19 @@ def read_results(path: Path) -> Results:
     )
 
 
-class _Fields:
-    """A JSON object whose fields are read by name and type; every error says where it is."""
-
-    def __init__(self, raw: object, where: str) -> None:
-        if not isinstance(raw, dict):
-            raise MmoodError(f"{where} is {_short(raw)}; it must be an object with named fields.")
-        self.raw: Mapping[str, Any] = raw
-        self.where = where
-
-    def _value(self, name: str, right: Callable[[Any], bool], kind: str) -> Any:
-        if name not in self.raw:
-            raise MmoodError(f"{self.where} has no '{name}'; it must be {kind}.")
-        value = self.raw[name]
-        if not right(value):
-            raise MmoodError(f"{self.where} has {name} = {_short(value)}; it must be {kind}.")
-        return value
-
-    def text(self, name: str) -> str:
-        return str(self._value(name, lambda v: isinstance(v, str), "a text"))
-
-    def text_or_null(self, name: str) -> str | None:
-        return None if self.raw.get(name, "") is None else self.text(name)
-
-    def whole(self, name: str) -> int:
-        return int(self._value(name, lambda v: isinstance(v, int) and not isinstance(v, bool), "a whole number"))
-
-    def count(self, name: str) -> int:
-        right = "a whole number from 0 to 2^53"  # what JSON readers everywhere take
-        return int(self._value(name, lambda v: type(v) is int and 0 <= v <= 2**53, right))
-
-    def whole_or_null(self, name: str) -> int | None:
-        return None if self.raw.get(name, "") is None else self.whole(name)
-
-    def share(self, name: str) -> float:
-        right = "a number from 0 to 1"  # NaN is none
-        return float(self._value(name, lambda v: type(v) in (int, float) and 0 <= v <= 1, right))
-
-    def share_or_null(self, name: str) -> float | None:
-        return None if self.raw.get(name, "") is None else self.share(name)
-
-    def protocol(self) -> Protocol:
-        value: Protocol = self._value("protocol", lambda v: v in ("static", "test_time"), "'static' or 'test_time'")
-        return value
-
-    def mapping(self, name: str) -> dict[str, object]:
-        return dict(self._value(name, lambda v: isinstance(v, dict), "an object with named fields"))
-
-    def children(self, name: str) -> list[_Fields]:
-        items = self._value(name, lambda v: isinstance(v, list), "a list")
-        return [_Fields(item, f"{self.where}: {name}[{i}]") for i, item in enumerate(items)]
-
-
-def _provenance(top: _Fields) -> dict[str, object]:
+def _provenance(top: Fields) -> dict[str, object]:
     """Return the record of the run; what a report looks into must have the form in which runs write it."""
     record = top.mapping("provenance")
-    fields = _Fields(record, f"{top.where}: provenance")
+    fields = Fields(record, f"{top.where}: provenance")
     for name in record.keys() & {"encoder", "settings", "scores", "sets"}:
         fields.mapping(name)
     for name in record.keys() & {"scores", "sets"}:
-        for entry in (of := _Fields(record[name], f"{fields.where}.{name}")).raw:
+        for entry in (of := Fields(record[name], f"{fields.where}.{name}")).raw:
             of.mapping(entry)
     return record
 
 
-def _id_row(fields: _Fields) -> IdRow:
+def _id_row(fields: Fields) -> IdRow:
     return IdRow(
         set=fields.text("set"),
         n=fields.count("n"),
@@ -138,12 +87,12 @@ def _id_row(fields: _Fields) -> IdRow:
     )
 
 
-def _row(fields: _Fields) -> ResultRow:
+def _row(fields: Fields) -> ResultRow:
     return ResultRow(
         score=fields.text("score"),
         variant=fields.text_or_null("variant"),
         seed=fields.whole_or_null("seed"),
-        protocol=fields.protocol(),
+        protocol=_protocol(fields),
         set=fields.text("set"),
         group=fields.text("group"),
         metrics=OoDMetrics(
@@ -158,11 +107,11 @@ def _row(fields: _Fields) -> ResultRow:
     )
 
 
-def _mean(fields: _Fields) -> MeanRow:
+def _mean(fields: Fields) -> MeanRow:
     return MeanRow(
         score=fields.text("score"),
         variant=fields.text_or_null("variant"),
-        protocol=fields.protocol(),
+        protocol=_protocol(fields),
         group=fields.text("group"),
         rates=Rates(
             auroc=fields.share("auroc"),
@@ -174,8 +123,6 @@ def _mean(fields: _Fields) -> MeanRow:
     )
 
 
-def _short(value: object) -> str:
-    try:
-        return f"{value!r:.40}"
-    except ValueError:  # Python refuses to print a whole number of thousands of digits
-        return "a number too long to print"
+def _protocol(fields: Fields) -> Protocol:
+    protocol: Protocol = fields.value("protocol", lambda v: v in ("static", "test_time"), "'static' or 'test_time'")
+    return protocol

@@ -38,12 +38,13 @@ class ReAct(AbstractScore):
         temperature: divides the logits.
     """
 
+    head_: LinearHead | None = None
+    threshold_: float = float("inf")
+
     def __init__(self, percentile: float = 90.0, temperature: float = 1.0) -> None:
         super().__init__()
         self.percentile, self.temperature = _percentile("ReAct", percentile), _temperature("ReAct", temperature)
         self.needs = frozenset({"features"})
-        self.head_: LinearHead | None = None
-        self.threshold_ = float("inf")
 
     def fit(self, reference: Reference) -> Self:
         """Take the head and learn the threshold in two passes over the bank.
@@ -74,6 +75,8 @@ class ASH(AbstractScore):
         temperature: divides the logits.
     """
 
+    head_: LinearHead | None = None
+
     def __init__(
         self, variant: Literal["s", "b", "p"] = "s", percentile: float | None = None, temperature: float = 1.0
     ) -> None:
@@ -84,7 +87,6 @@ class ASH(AbstractScore):
         self.percentile = _percentile("ASH", ASH_PERCENTILES[variant] if percentile is None else percentile)
         self.temperature = _temperature("ASH", temperature)
         self.needs = frozenset({"features"})
-        self.head_: LinearHead | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Take the head.
@@ -111,11 +113,12 @@ class SCALE(AbstractScore):
         temperature: divides the logits.
     """
 
+    head_: LinearHead | None = None
+
     def __init__(self, percentile: float = 85.0, temperature: float = 1.0) -> None:
         super().__init__()
         self.percentile, self.temperature = _percentile("SCALE", percentile), _temperature("SCALE", temperature)
         self.needs = frozenset({"features"})
-        self.head_: LinearHead | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Take the head.

@@ -104,6 +104,27 @@ class LinearHead:
         return LinearHead(self.reads, self.weight.to(device), self.bias.to(device))
 
 
+@dataclass(frozen=True)
+class NegativeTexts:
+    """Text embeddings of unit norm that images are compared with.
+
+    Attributes:
+        positive: (C, D) of the ID names.
+        negative: (M, D) of the negative labels; M is a multiple of `groups`, and each of the equal runs is a group.
+        words: the M negative labels in that order.
+        groups: G.
+    """
+
+    positive: Float[Tensor, "classes dim"]
+    negative: Float[Tensor, "negatives dim"]
+    words: tuple[str, ...]
+    groups: int = 1
+
+    def to(self, device: torch.device) -> NegativeTexts:
+        """Return the embeddings on a device."""
+        return NegativeTexts(self.positive.to(device), self.negative.to(device), self.words, self.groups)
+
+
 class Reference(ABC):
     """What a score may know about the ID side when it is fitted; never a label of an OoD test image.
 
@@ -199,13 +220,17 @@ class Reference(ABC):
 class AbstractScore(nn.Module, ABC):
     """A score of images, higher = more in-distribution.
 
-    A subclass stores its settings in `__init__`, learns in `fit` (under names that end in `_`) and maps `Embedded` to
-    (B,) float32 in `forward`, on a scale that its docstring states. Probability-like scores return their log-odds, so
-    that nothing saturates into ties.
+    A subclass stores its settings in `__init__`, learns in `fit` and maps `Embedded` to (B,) float32 in `forward`, on
+    a scale that its docstring states. What it learns has names that end in `_`, declared in the class with their types
+    (tensors, numbers, texts, frozen dataclasses of these): so that it can be shipped (`mmood.scores.portable`).
+    Probability-like scores return their log-odds, so that nothing saturates into ties.
     """
 
     needs: frozenset[Part] = frozenset({"logits"})
     """The parts of `Embedded` that `forward` reads."""
+
+    least_classes: int = 1
+    """With fewer ID classes every image has the same score."""
 
     def fit(self, reference: Reference) -> Self:
         """Learn what the score needs of the ID side; called at the start of every evaluation. Returns self."""
@@ -214,6 +239,10 @@ class AbstractScore(nn.Module, ABC):
     @abstractmethod
     def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:
         """Return the scores of a batch, float32, higher = more in-distribution."""
+
+    def negative_labels(self) -> NegativeTexts | None:
+        """Return the texts that stand for everything else, once it is fitted; None for a score that has none."""
+        return None
 
     def learned(self) -> dict[str, object]:
         """Return, as plain data, what a checkpoint must keep: a later `fit` would learn it with other weights."""

@@ -67,6 +67,8 @@ def fit_temperature(logits: Float[Tensor, "images classes"], labels: Int[Tensor,
 class L1Norm(AbstractScore):
     """L1 norm of the logits counted from their minimum, sum_c (z_c - min z), in [0, inf) (PLP, arXiv 2303.05828)."""
 
+    least_classes = 2
+
     def forward(self, embedded: Embedded) -> Scores:
         """Return the L1 norm."""
         return l1_norm(embedded.logits)

@@ -64,6 +64,8 @@ class Mahalanobis(AbstractScore):
             (PLP's pseudo-labels under zero-shot; a pseudo-label probe gives those of its training anyway).
     """
 
+    classes_: Gaussians | None = None
+
     def __init__(
         self,
         reads: Space = "features",
@@ -75,7 +77,6 @@ class Mahalanobis(AbstractScore):
         self.labels = labels
         self.reads, self.covariance, self.ridge = reads, covariance, _not_negative("Mahalanobis", ridge)
         self.needs = frozenset({reads})
-        self.classes_: Gaussians | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Learn class means and covariance in two passes over the bank.
@@ -109,6 +110,10 @@ class RelativeMahalanobis(AbstractScore):
         labels: classes of the training images, as `given` or `predicted`; see `Mahalanobis`.
     """
 
+    least_classes = 2
+    classes_: Gaussians | None = None
+    background_: Gaussians | None = None
+
     def __init__(
         self,
         reads: Space = "features",
@@ -120,8 +125,6 @@ class RelativeMahalanobis(AbstractScore):
         self.labels = labels
         self.reads, self.covariance, self.ridge = reads, covariance, _not_negative("RelativeMahalanobis", ridge)
         self.needs = frozenset({reads})
-        self.classes_: Gaussians | None = None
-        self.background_: Gaussians | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Learn class means and both covariances in four passes over the bank.

@@ -39,6 +39,8 @@ class MCM(AbstractScore):
         temperature: divides the cosine (or the logit of a head); 1 as in the paper.
     """
 
+    least_classes = 2
+
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         self.temperature = _positive(self, "temperature", temperature)
@@ -81,6 +83,8 @@ class Entropy(AbstractScore):
         temperature: divides the cosine (or the logit of a head).
     """
 
+    least_classes = 2
+
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         self.temperature = _positive(self, "temperature", temperature)
@@ -101,6 +105,8 @@ class SoftmaxVariance(AbstractScore):
     Args:
         temperature: divides the cosine (or the logit of a head).
     """
+
+    least_classes = 2
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
@@ -123,6 +129,8 @@ class GEN(AbstractScore):
         top: sum over this many largest probabilities (100 in the paper for 1,000 classes); None for all.
     """
 
+    least_classes = 2
+
     def __init__(self, temperature: float = 1.0, gamma: float = 0.1, top: int | None = None) -> None:
         super().__init__()
         self.temperature = _positive(self, "temperature", temperature)
@@ -140,6 +148,8 @@ class GEN(AbstractScore):
 
 class Margin(AbstractScore):
     """Gap between the largest and the second largest logit."""
+
+    least_classes = 2
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the gap."""

@@ -14,7 +14,8 @@ from torch import Tensor
 from mmood.encoders.prompts import check_templates
 from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
-from mmood.scores.base import AbstractScore, Embedded, Part, Reference
+from mmood.scores.bank import fitted
+from mmood.scores.base import AbstractScore, Embedded, NegativeTexts, Part, Reference
 from mmood.words.embedding import embed_words
 from mmood.words.lists import NegativeList, Templates, load_negatives
 from mmood.words.miner import CSP as CSP_MINING
@@ -36,6 +37,7 @@ class NegativePrototypes:
         list_: the negative labels.
         positive_: (C, D) of the ID names.
         negative_: (M, D) in the order of the groups; M is the largest multiple of `groups` in the list.
+        words_: the M words in that order.
     """
 
     def __init__(self, negatives: str | None, mining: NegativeMiner, groups: int, seed: int) -> None:
@@ -48,6 +50,7 @@ class NegativePrototypes:
         self.list_: NegativeList | None = None
         self.positive_ = torch.empty(0)
         self.negative_ = torch.empty(0)
+        self.words_: tuple[str, ...] = ()
 
     def fit(self, reference: Reference) -> None:
         """Get the list, if there is none yet, and encode it.
@@ -58,6 +61,12 @@ class NegativePrototypes:
         self.positive_, negative = self.encode(reference)
         order = functional.group_order(len(negative), self.groups, self.seed)
         self.negative_ = negative[order.to(negative.device)]
+        assert self.list_ is not None  # `encode` got one
+        self.words_ = tuple(self.list_.words[number] for number in order.tolist())
+
+    def texts(self) -> NegativeTexts:
+        """Return what `fit` has encoded."""
+        return NegativeTexts(self.positive_, self.negative_, self.words_, self.groups)
 
     def encode(
         self, reference: Reference, proxies: Float[Tensor, "classes dim"] | None = None
@@ -77,12 +86,6 @@ class NegativePrototypes:
             raise MmoodError(f"groups is {self.groups}, but the list has only {len(self.list_)} negative labels.")
         positive = self.list_.embed_id_names(reference.encode_text, reference.class_names)
         return positive, self.list_.embed(reference.encode_text)
-
-    def log_odds(self, embedding: Float[Tensor, "batch dim"] | None, temperature: float) -> Scores:
-        """Return the log-odds of NegLabel's S of a batch."""
-        embedding = _required(embedding, self.list_ is not None)
-        self.positive_, self.negative_ = self.positive_.to(embedding.device), self.negative_.to(embedding.device)
-        return functional.neglabel_log_odds(embedding, self.positive_, self.negative_, temperature, self.groups)
 
     def settings(self) -> dict[str, object]:
         """Return list, prompts and grouping; the list's entries only after `fit`."""
@@ -126,6 +129,7 @@ class AbstractMinedNegatives(AbstractScore):
     """What NegLabel and CSP share: all but how their lists are mined."""
 
     needs: frozenset[Part] = frozenset({"embedding"})
+    texts_: NegativeTexts | None = None
 
     def __init__(
         self, groups: int, temperature: float, negatives: str | None, mining: NegativeMiner, seed: int
@@ -137,11 +141,18 @@ class AbstractMinedNegatives(AbstractScore):
     def fit(self, reference: Reference) -> Self:
         """Read or mine the negatives at the first call; encode them and the ID names at every call."""
         self.prototypes.fit(reference)
+        self.texts_ = self.prototypes.texts()
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return log S - log(1 - S)."""
-        return self.prototypes.log_odds(embedded.embedding, self.temperature)
+        embedding = _required(embedded.embedding)
+        texts = self.texts_ = fitted(self, self.texts_).to(embedding.device)
+        return functional.neglabel_log_odds(embedding, texts.positive, texts.negative, self.temperature, texts.groups)
+
+    def negative_labels(self) -> NegativeTexts | None:
+        """Return the negative labels and their embeddings."""
+        return self.texts_
 
     def learned(self) -> dict[str, object]:
         """Return the list, which was mined with the weights of the first `fit`."""
@@ -220,6 +231,7 @@ class EOE(AbstractScore):
     """
 
     needs: frozenset[Part] = frozenset({"embedding"})
+    texts_: NegativeTexts | None = None
 
     def __init__(
         self, outliers: str, beta: float = 0.25, temperature: float = 1.0, template: str = "a photo of a {}"
@@ -231,25 +243,27 @@ class EOE(AbstractScore):
         self.temperature = _positive("EOE.temperature", temperature)
         self.template = template
         self.list_: NegativeList | None = None
-        self.positive_ = torch.empty(0)
-        self.negative_ = torch.empty(0)
 
     def fit(self, reference: Reference) -> EOE:
         """Read the outlier names; encode them and the ID names."""
         prompts = (self.template,)
         self.list_ = load_negatives(self.outliers, Templates(id=prompts, noun=prompts, adjective=prompts))
-        self.positive_ = embed_words(reference.encode_text, reference.class_names, prompts)
-        self.negative_ = self.list_.embed(reference.encode_text)
+        positive = embed_words(reference.encode_text, reference.class_names, prompts)
+        self.texts_ = NegativeTexts(positive, self.list_.embed(reference.encode_text), self.list_.words)
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return max_c p_c - beta max_o p_o."""
-        embedding = _required(embedded.embedding, self.list_ is not None)
-        self.positive_, self.negative_ = self.positive_.to(embedding.device), self.negative_.to(embedding.device)
+        embedding = _required(embedded.embedding)
+        texts = self.texts_ = fitted(self, self.texts_).to(embedding.device)
         # At temperature 1 probabilities differ in the fourth digit: float64 until the end (Apple's GPUs have none).
         precise = torch.float32 if embedding.device.type == "mps" else torch.float64
-        positive, negative = ((embedding @ texts.T).to(precise) for texts in (self.positive_, self.negative_))
+        positive, negative = ((embedding @ rows.T).to(precise) for rows in (texts.positive, texts.negative))
         return functional.eoe(positive, negative, self.beta, self.temperature).float()
+
+    def negative_labels(self) -> NegativeTexts | None:
+        """Return the outlier names and their embeddings."""
+        return self.texts_
 
     def settings(self) -> dict[str, object]:
         """Return temperature, beta, prompt and, after `fit`, the hash and number of the outlier names."""
@@ -259,11 +273,11 @@ class EOE(AbstractScore):
         return {**settings, "outliers_sha256": self.list_.content_hash, "outliers": len(self.list_)}
 
 
-def _required(embedding: Tensor | None, fitted: bool) -> Tensor:
-    if not fitted:
-        raise RuntimeError("The score is asked before it was fitted; call fit(reference) first.")
+def _required(embedding: Tensor | None) -> Tensor:
     if embedding is None:
-        raise MmoodError("Scores against negative labels need a vision-language model; this encoder knows no text.")
+        raise MmoodError(
+            "Scores against negative labels need a vision-language model; this encoder has no text encoder."
+        )
     return embedding
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -40,16 +40,6 @@ class Neighbours:
         return nearest_similarities(queries, self.rows, self.scale, k)
 
 
-class Searched(Protocol):
-    """A bank that finds the rows nearest to a query."""
-
-    def to(self, device: torch.device) -> Searched:
-        """Return the bank where queries on this device are compared with it."""
-
-    def nearest(self, queries: Float[Tensor, "batch dim"], k: int) -> Float[Tensor, "batch k"]:
-        """Return the k largest similarities of each query, largest first."""
-
-
 class KNN(AbstractScore):
     """Cosine similarity with the nearest ID training images, in [-1, 1].
 
@@ -67,6 +57,8 @@ class KNN(AbstractScore):
             never more similar than the exact neighbour, up to the rounding of its half precision.
     """
 
+    neighbours_: Neighbours | Cells | None = None
+
     def __init__(
         self,
         k: int = 1,
@@ -82,7 +74,6 @@ class KNN(AbstractScore):
             require_faiss("KNN.search: approximate")
         self.k, self.reads, self.average, self.shots, self.search = k, reads, average, shots, search
         self.needs = frozenset({reads})
-        self.neighbours_: Searched | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Take hold of the bank (no copy) and learn the norm of each image.
@@ -101,8 +92,9 @@ class KNN(AbstractScore):
     def forward(self, embedded: Embedded) -> Scores:
         """Return the similarity of the k-th neighbour, or the mean of the k nearest."""
         queries = normalize(part(embedded, self.reads), dim=1)
-        self.neighbours_ = fitted(self, self.neighbours_).to(queries.device)
-        nearest = self.neighbours_.nearest(queries, self.k)
+        bank: Neighbours | Cells = fitted(self, self.neighbours_)  # type: ignore[assignment]
+        self.neighbours_ = bank = bank.to(queries.device)
+        nearest = bank.nearest(queries, self.k)
         return nearest.mean(dim=1) if self.average else nearest[:, -1]
 
 
@@ -120,6 +112,8 @@ class NNGuide(AbstractScore):
         shots: training images of each class; None for all. The paper takes 1 % of ImageNet, 13 of each class.
     """
 
+    neighbours_: Neighbours | None = None
+
     def __init__(
         self, k: int = 10, reads: Stored = "features", temperature: float = 1.0, shots: int | None = None
     ) -> None:
@@ -130,7 +124,6 @@ class NNGuide(AbstractScore):
             )
         self.k, self.reads, self.temperature, self.shots = k, reads, temperature, shots
         self.needs = frozenset({reads, "logits"})
-        self.neighbours_: Neighbours | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Learn norm and energy of each image of the bank.

@@ -69,12 +69,13 @@ class SHE(AbstractScore):
         reads: `features` before projection or the joint `embedding`; not normalised.
     """
 
+    patterns_: Tensor | None = None
+    present_: Tensor | None = None
+
     def __init__(self, reads: Stored = "features") -> None:
         super().__init__()
         self.reads = reads
         self.needs = frozenset({reads, "logits"})
-        self.patterns_: Tensor | None = None
-        self.present_: Tensor | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Learn the patterns in two passes over the bank.
@@ -116,12 +117,14 @@ class KLMatching(AbstractScore):
         temperature: divides the cosine (or the logit of a head).
     """
 
+    least_classes = 2
+    log_templates_: Tensor | None = None
+
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         if not temperature > 0:
             raise MmoodError(f"KLMatching.temperature is {temperature}; it must be greater than 0.")
         self.temperature = temperature
-        self.log_templates_: Tensor | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Learn the templates in one pass over the bank.

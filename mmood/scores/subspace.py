@@ -52,11 +52,12 @@ class Residual(AbstractScore):
             F / 2.
     """
 
+    subspace_: Subspace | None = None
+
     def __init__(self, reads: Stored = "features", dimension: int | None = None) -> None:
         super().__init__()
         self.reads, self.dimension = reads, dimension
         self.needs = frozenset({reads})
-        self.subspace_: Subspace | None = None
 
     def fit(self, reference: Reference) -> Self:
         """Learn the subspace in one pass over the bank.
@@ -88,14 +89,15 @@ class ViM(AbstractScore):
             residual alone decides.
     """
 
+    subspace_: Subspace | None = None
+    alpha_: float = 0.0
+
     def __init__(self, reads: Stored = "features", dimension: int | None = None, temperature: float = 1.0) -> None:
         super().__init__()
         if not temperature > 0:
             raise MmoodError(f"ViM.temperature is {temperature}; it must be greater than 0.")
         self.reads, self.dimension, self.temperature = reads, dimension, temperature
         self.needs = frozenset({reads, "logits"})
-        self.subspace_: Subspace | None = None
-        self.alpha_ = 0.0
 
     def fit(self, reference: Reference) -> Self:
         """Learn subspace and alpha in two passes over the bank.

@@ -4,8 +4,9 @@ import pytest
 from PIL import Image
 
 from mmood.encoders import EncoderSettings, build_encoder
-from mmood.encoders.transforms import MAX_RESIZED, Preprocessing, eval_transform, train_transform
+from mmood.encoders.transforms import eval_transform, train_transform
 from mmood.errors import ImageError
+from mmood.images.preprocessing import MAX_RESIZED, Preprocessing
 from mmood.shards.images import MAX_PIXELS
 
 

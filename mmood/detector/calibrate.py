@@ -1,0 +1,94 @@
+"""From the settings of a test to a detector folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mmood.detector.calibration_set import CalibrationSet, calibration_set
+from mmood.detector.conformal import Calibration, coverage_band, least_images
+from mmood.detector.detector import Detector
+from mmood.detector.from_module import chosen_score, from_module
+from mmood.detector.from_settings import module_from_settings
+from mmood.detector.torch_folder import check_new
+from mmood.errors import MmoodError
+
+_NEW_IMAGES = 1000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What kind of detector is wanted.
+
+    Attributes:
+        out: the detector folder.
+        score: name of the score; None for the only one.
+        id_recall: share of new ID images to accept.
+        fraction: share of the ID images to calibrate on.
+        copy_weights: put the tower's weights into the folder.
+    """
+
+    out: Path
+    score: str | None
+    id_recall: float
+    fraction: float
+    copy_weights: bool
+
+
+def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: str | None) -> str:
+    """Write the detector folder and return what there is to say of it.
+
+    Args:
+        arguments: settings as on the command line of `mmood test`.
+        request: what kind of detector is wanted.
+        checkpoint: a trained model.
+
+    Raises:
+        MmoodError: settings are wrong, the score cannot be shipped, or the ID images give no threshold.
+    """
+    check_new(request.out)
+    module, data = module_from_settings(arguments, checkpoint)
+    name = chosen_score(module, request.score)
+    images = calibration_set(data, request.fraction)
+    _check_number(len(images.keys), request.id_recall)
+    module.fit_scores()
+    provenance: dict[str, object] = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "calibration": images.provenance(),
+        "checkpoint": checkpoint,
+        "banks": [] if module.provider is None else list(module.provider.banks.values()),
+    }
+    detector = Detector(*from_module(module, name, data.exif or "apply", provenance))
+    detector = detector.calibrated_on(images.images(), request.id_recall, min(data.batch_size, 64))
+    detector.save(request.out, request.copy_weights)
+    return "\n".join(_said(detector.calibration, name, images, request.out))
+
+
+def _check_number(images: int, id_recall: float) -> None:
+    """Raise MmoodError before any image is read if there are too few."""
+    if not 0 < id_recall < 1:
+        raise MmoodError(f"--id_recall is {id_recall}; it is a share of the ID images, between 0 and 1.")
+    if images < least_images(id_recall):
+        raise MmoodError(
+            f"{images} ID images are too few for a threshold with --id_recall {id_recall:g}, which needs at least "
+            f"{least_images(id_recall)}; take more images (--fraction, data.val.id) or a smaller --id_recall."
+        )
+
+
+def _said(calibration: Calibration, name: str, images: CalibrationSet, out: Path) -> list[str]:
+    n, recall = len(calibration.scores), calibration.id_recall
+    band, of_new = coverage_band(n, recall), coverage_band(n, recall, _NEW_IMAGES)
+    lines = [
+        f"Threshold of {name}: {calibration.threshold:.6g}, by {n} images of '{images.index.name}' ({images.source}).",
+        f"Of new ID images {band.mean:.2%} are accepted in expectation; over the draw of the {n} images, 95 % of "
+        f"such thresholds accept between {band.low:.2%} and {band.high:.2%}, and of the next {_NEW_IMAGES} images "
+        f"between {of_new.low:.1%} and {of_new.high:.1%} (beta-binomial).",
+    ]
+    if band.useless(recall):
+        lines.append(
+            f"Beware: {n} images are few for --id_recall {recall:g}. This threshold may reject more than twice the "
+            f"{1 - recall:.1%} of ID images that were asked for."
+        )
+    return [*lines, f"Detector: {out}"]

@@ -1,0 +1,44 @@
+"""Calibrating a detector: ID images through the very path that later images take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Float32
+
+from mmood.detector.embeddings import CalibrationEmbeddings, summarised
+from mmood.detector.pictures import Picture
+from mmood.detector.scorer import Scorer, batched, prepared
+from mmood.errors import ImageError, MmoodError
+from mmood.shards.images import Exif
+
+
+def calibration_scores(
+    scorer: Scorer, images: Iterable[tuple[str, Picture]], exif: Exif, batch_size: int
+) -> tuple[Float32[np.ndarray, " images"], CalibrationEmbeddings]:
+    """Return the scores of ID images, and what is kept of their embeddings.
+
+    Args:
+        scorer: computes the scores.
+        images: what an error calls each image, and the image.
+        exif: whether images are turned as their cameras noted.
+        batch_size: images that pass the tower together.
+
+    Raises:
+        MmoodError: there is no image, or one cannot be read.
+    """
+    scores, embeddings = [], []
+    for batch in batched(images, batch_size):
+        scored = scorer.score(np.stack([_readable(name, prepared(scorer, picture, exif)) for name, picture in batch]))
+        scores.append(scored.scores)
+        embeddings.append(scored.embedding)
+    if not scores:
+        raise MmoodError("There is no ID image to calibrate on.")
+    return np.concatenate(scores), summarised(embeddings)
+
+
+def _readable(name: str, pixels: np.ndarray | ImageError) -> np.ndarray:
+    if isinstance(pixels, ImageError):
+        raise MmoodError(f"The calibration image {name} cannot be used: {pixels}; take it out of the set.")
+    return pixels

@@ -1,0 +1,40 @@
+"""The module and the data that `mmood test` would evaluate, outside of a run."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmood.data.datamodule import OoDDataModule
+from mmood.features.encoding import Ranks
+from mmood.modules.base import AbstractDetector
+from mmood.runs.checkpoints import read_checkpoint, stored_config
+
+
+def module_from_settings(
+    arguments: Sequence[str], checkpoint: str | Path | None = None
+) -> tuple[AbstractDetector, OoDDataModule]:
+    """Return module and data, the module with its weights and on its device; its scores are not fitted.
+
+    Args:
+        arguments: as on the command line, such as `["--config", "vitb16_zeroshot.yaml", "--data.root", "shards"]`.
+        checkpoint: trained weights; their settings come first, as with `--ckpt_path`.
+
+    Raises:
+        MmoodError: the settings or the checkpoint are wrong.
+    """
+    from mmood.configuration.lightning import built
+
+    stored = stored_config(["--ckpt_path", str(checkpoint)]) if checkpoint is not None else []
+    # A trainer has a run folder; this one is given back, for nothing runs.
+    with tempfile.TemporaryDirectory() as folder:
+        cli = built([*stored, *arguments, "--run_dir", folder])
+        module, trainer = cli.model, cli.trainer
+        if checkpoint is not None:
+            content = dict(read_checkpoint(Path(checkpoint), "The checkpoint"))
+            module.on_load_checkpoint(content)
+            module.load_state_dict(content["state_dict"], strict=module.strict_loading)
+        ranks = Ranks.alone(str(trainer.precision), trainer.precision_plugin.forward_context)
+        module.join(cli.datamodule, ranks, Path(folder))
+        return module.to(trainer.strategy.root_device).eval(), cli.datamodule

@@ -1,0 +1,121 @@
+"""A detector folder that torch runs: written and read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import mmood.scores  # noqa: F401  (the scores that a folder may name)
+from mmood.detector.embeddings import CalibrationEmbeddings, write_embeddings
+from mmood.detector.manifest import EncoderRecord, Manifest, write_manifest
+from mmood.detector.torch_scorer import TorchScorer, best_device, torch_scorer
+from mmood.encoders import AbstractEncoder, EncoderSettings, build_encoder
+from mmood.errors import MmoodError
+from mmood.scores.base import LinearHead
+from mmood.scores.portable import Plain, PortableScore, packed, unpacked
+
+SCORE_FILE = "score.safetensors"
+ENCODER_FOLDER = "encoder"
+_HEAD = "head."
+_SCORE = "score."
+
+
+def save_detector(
+    manifest: Manifest, scorer: TorchScorer, embeddings: CalibrationEmbeddings, folder: Path, copy_weights: bool
+) -> None:
+    """Write a calibrated detector that torch runs into a new or empty folder; see `Detector.save`."""
+    if not copy_weights and manifest.provenance.get("trained_tower"):
+        raise MmoodError("The tower of this detector was trained, so no name means its weights; use --weights copy.")
+    check_new(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    graph = scorer.graph
+    if copy_weights:
+        from mmood.encoders.saving import save_encoder
+
+        save_encoder(graph.encoder, folder / ENCODER_FOLDER)
+    tensors = {f"{_SCORE}{name}": tensor for name, tensor in packed(graph.score).tensors.items()}
+    tensors |= {f"{_HEAD}weight": graph.head.weight, f"{_HEAD}bias": graph.head.bias}
+    save_file({name: _own(tensor) for name, tensor in tensors.items()}, folder / SCORE_FILE)
+    write_embeddings(folder, embeddings)
+    encoder = replace(manifest.encoder, weights="copy" if copy_weights else "name")
+    write_manifest(folder, replace(manifest, encoder=encoder).with_files(folder))
+
+
+def load_torch_scorer(folder: Path, manifest: Manifest, device: str | None) -> TorchScorer:
+    """Return what computes the scores of a detector folder.
+
+    Raises:
+        MmoodError: the weights are those of another tower, or tensors are missing or of another shape.
+    """
+    encoder = _encoder(folder, manifest.encoder)
+    tensors = _tensors(folder / SCORE_FILE)
+    reads = manifest.head_reads
+    head = LinearHead(reads, _of(tensors, f"{_HEAD}weight", folder), _of(tensors, f"{_HEAD}bias", folder))
+    width = encoder.feature_dim if reads == "features" else encoder.embedding_dim
+    if head.weight.shape != (len(manifest.class_names), width) or head.bias.shape != (len(manifest.class_names),):
+        raise MmoodError(
+            f"The head of the detector {folder} has the shape {tuple(head.weight.shape)}; with "
+            f"{len(manifest.class_names)} classes and this tower it must be {(len(manifest.class_names), width)}."
+        )
+    learned = {name.removeprefix(_SCORE): tensor for name, tensor in tensors.items() if name.startswith(_SCORE)}
+    record = manifest.score
+    settings, values = cast("dict[str, Plain]", record.settings), cast("dict[str, Plain]", record.values)
+    score = unpacked(PortableScore(record.kind, settings, values, learned), f"The detector {folder}")
+    try:
+        scorer = torch_scorer(encoder, head, score, best_device(device))
+        _try(scorer, encoder)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise MmoodError(f"The score of the detector {folder} does not fit its tower: {reason}.") from error
+    return scorer
+
+
+def check_new(folder: Path) -> None:
+    """Raise MmoodError if a folder is a file or holds something."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise MmoodError(f"{folder} is there already; a detector is written into a new or empty folder.")
+
+
+def _encoder(folder: Path, record: EncoderRecord) -> AbstractEncoder:
+    settings = EncoderSettings(record.name, record.pretrained, record.image_size)
+    if record.weights == "copy":
+        from mmood.encoders.saving import saved_settings
+
+        return build_encoder(saved_settings(settings, folder / ENCODER_FOLDER))
+    encoder = build_encoder(settings)
+    if (found := encoder.weights_hash()) != record.fingerprint:
+        raise MmoodError(
+            f"The detector {folder} belongs to the tower '{record.name}' with weights {record.fingerprint[:12]}, and "
+            f"that name now has weights {found[:12]}; calibrate again, its threshold means nothing for another tower."
+        )
+    return encoder
+
+
+def _try(scorer: TorchScorer, encoder: AbstractEncoder) -> None:
+    """Score one black image, so that what does not fit shows now."""
+    height, width = encoder.image_size
+    scorer.score(torch.zeros(1, 3, height, width).numpy())
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+        return tensors
+    except (OSError, SafetensorError) as error:
+        raise MmoodError(f"{path} cannot be read as tensors: {error}.") from error
+
+
+def _of(tensors: dict[str, Tensor], name: str, folder: Path) -> Tensor:
+    if name not in tensors:
+        raise MmoodError(f"The detector {folder} has no tensor '{name}' in its {SCORE_FILE}.")
+    return tensors[name]
+
+
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().clone()

@@ -1,0 +1,99 @@
+"""Scores by torch: encoder, head and fitted score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from PIL.Image import Image
+from torch import Tensor, nn
+
+from mmood.detector.scorer import Pixels, Scored
+from mmood.encoders import AbstractEncoder, ImageTransform
+from mmood.scores.base import AbstractScore, Embedded, LinearHead
+
+
+class ScoringGraph(nn.Module):
+    """From a batch of prepared images to score, logits, embedding and nearest negative label, all as tensors.
+
+    Args:
+        encoder: the encoder.
+        head: gives the logits.
+        score: fitted.
+    """
+
+    def __init__(self, encoder: AbstractEncoder, head: LinearHead, score: AbstractScore) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.score = score
+        texts = score.negative_labels()
+        self.negative = None if texts is None else texts.negative
+
+    def forward(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch classes"], Float[Tensor, "batch dim"], Tensor]:
+        """Return scores, logits, unit-norm embeddings and the number of the nearest negative label (-1 without any).
+
+        An image-only encoder has no joint space: there the embedding is the normalised features.
+        """
+        encoded = self.encoder.encode_image(images, patches="patches" in self.score.needs)
+        rows = encoded.features if self.head.reads == "features" else encoded.embedding
+        assert rows is not None, "checked when the head was taken"
+        logits = self.head.logits(rows)
+        scores = self.score(Embedded(encoded.features, logits, encoded.embedding, encoded.patches)).float()
+        embedding = encoded.embedding
+        if embedding is None:
+            embedding = nn.functional.normalize(encoded.features, dim=-1)
+        return scores, logits, embedding, self._nearest(embedding)
+
+    def _nearest(self, embedding: Float[Tensor, "batch dim"]) -> Int64[Tensor, " batch"]:
+        if self.negative is None:
+            return embedding[:, 0].long() * 0 - 1
+        return (embedding @ self.negative.T).argmax(dim=1)
+
+
+@final
+@dataclass(frozen=True)
+class TorchScorer:
+    """A scorer on a device of torch.
+
+    Attributes:
+        graph: on the device, in eval mode.
+        transform: the encoder's eval transform.
+        device: where it computes.
+    """
+
+    graph: ScoringGraph
+    transform: ImageTransform
+    device: torch.device
+
+    def prepare(self, image: Image) -> Float32[np.ndarray, "3 height width"]:
+        """Return an RGB image under the eval transform."""
+        pixels: np.ndarray = self.transform(image).numpy()
+        return pixels
+
+    def score(self, pixels: Pixels) -> Scored:
+        """Return the arrays of a batch."""
+        with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+            scores, logits, embedding, nearest = self.graph(torch.from_numpy(pixels).to(self.device))
+        negative = None if self.graph.negative is None else nearest.cpu().numpy()
+        return Scored(scores.cpu().numpy(), logits.float().cpu().numpy(), embedding.float().cpu().numpy(), negative)
+
+
+def torch_scorer(encoder: AbstractEncoder, head: LinearHead, score: AbstractScore, device: torch.device) -> TorchScorer:
+    """Return the scorer of a fitted score, everything on the device and in eval mode."""
+    graph = ScoringGraph(encoder, head.to(device), score).to(device).eval()
+    if graph.negative is not None:
+        graph.negative = graph.negative.to(device)
+    return TorchScorer(graph.requires_grad_(False), encoder.transform(), device)
+
+
+def best_device(name: str | None) -> torch.device:
+    """Return a device by name; without one a GPU if there is one."""
+    if name is not None:
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,55 @@
+"""`mmood calibrate`: the settings of a test become a detector folder."""
+
+import numpy as np
+import pytest
+
+from mmood.cli.main import main
+from mmood.detector.detector import Detector
+from mmood.loading.plan import held_out
+from mmood.shards.index import load_index
+from mmood.shards.sources import ShardSource
+
+
+@pytest.fixture
+def arguments(toy_flags, tmp_path):
+    return ["calibrate", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--out", str(tmp_path / "det")]
+
+
+def test_the_threshold_is_that_of_the_set(arguments, toy_root, tmp_path, capsys):
+    assert main([*arguments, "--score", "mcm", "--fraction", "0.6"]) == 0
+    detector = Detector.load(tmp_path / "det", device="cpu")
+    index = load_index(str(toy_root), "toy-test")
+    keys = held_out(index.keys(), 0.6)
+    images = [sample.image for sample in ShardSource(index).read(keys, skip=False)]
+    scores = np.array([decision.score for decision in detector(images)], dtype=np.float32)
+    assert np.allclose(np.sort(scores), detector.calibration.scores, atol=1e-5)
+    assert detector.calibration.threshold == pytest.approx(scores.min(), abs=1e-5)
+    said = capsys.readouterr().out
+    assert f"by {len(keys)} images of 'toy-test' (data.id)" in said
+    assert "beta-binomial" in said
+    assert "Beware" in said
+    assert detector.manifest.provenance["calibration"]["images"] == len(keys)
+
+
+def test_a_score_with_a_bank_ships(arguments, tmp_path, mixed):
+    scores = "{knn: {class_path: KNN, init_args: {k: 2}}}"
+    assert main([*arguments, "--data.train", "toy-train", "--model.scores", scores, "--id_recall", "0.9"]) == 0
+    decisions = Detector.load(tmp_path / "det", device="cpu")(mixed[:3])
+    assert all(-1 <= decision.score <= 1.0001 for decision in decisions)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "choose one with --score"),
+        (["--score", "mcn"], "did you mean 'mcm'"),
+        (["--score", "mcm", "--fraction", "0"], "--fraction is 0.0"),
+        (["--score", "mcm", "--id_recall", "0.999"], "are too few for a threshold with --id_recall 0.999"),
+        (["--score", "mcm", "--id_recall", "1"], "--id_recall is 1.0; it is a share"),
+        (["--score", "mcm", "--data.train", "toy-test"], "`data.id` and `data.train` are both 'toy-test'"),
+    ],
+)
+def test_what_cannot_be_is_said_before_any_image_is_read(arguments, tmp_path, capsys, more, said):
+    assert main([*arguments, *more]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "det").exists()

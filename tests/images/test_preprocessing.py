@@ -1,0 +1,45 @@
+"""The transform without torch: bit for bit that of open_clip and timm."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from timm.data import create_transform
+
+from mmood.encoders.transforms import eval_transform
+from mmood.errors import MmoodError
+from mmood.images.preprocessing import Preprocessing
+
+SIZES = [(64, 64), (37, 90), (200, 33), (32, 32), (31, 47), (1, 5), (500, 499)]
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def picture(size):
+    generator = np.random.default_rng(sum(size))
+    return Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_it_is_open_clips(size, mode, interpolation):
+    settings = Preprocessing((32, 32), MEAN, STD, interpolation, mode, fill=9)
+    assert np.array_equal(settings.pixels(picture(size)), eval_transform(settings)(picture(size)).numpy())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("mode", "share"), [("center", 0.9), ("center", 1.0), ("squash", 0.875)])
+def test_it_is_timms(size, mode, share):
+    settings = Preprocessing((32, 32), MEAN, STD, "bicubic", f"{mode} {share}")
+    theirs = create_transform((3, 32, 32), mean=MEAN, std=STD, interpolation="bicubic", crop_pct=share, crop_mode=mode)
+    assert np.array_equal(settings.pixels(picture(size)), theirs(picture(size)).numpy())
+
+
+def test_squash_may_be_no_square():
+    settings = Preprocessing((24, 40), MEAN, STD, "bicubic", "squash")
+    assert np.array_equal(settings.pixels(picture((64, 64))), eval_transform(settings)(picture((64, 64))).numpy())
+
+
+@pytest.mark.parametrize("mode", ["border 1.0", "shortest"])
+def test_what_has_no_such_form_is_refused(mode):
+    with pytest.raises(MmoodError, match="has no form without torch"):
+        Preprocessing((24, 40), MEAN, STD, "bicubic", mode).pixels(picture((64, 64)))

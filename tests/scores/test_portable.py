@@ -1,0 +1,80 @@
+"""Every static score as plain data and tensors: back again it gives the same numbers to the bit."""
+
+import json
+
+import pytest
+import torch
+from bank_fakes import queries, with_head
+from torch.nn.functional import normalize
+
+import mmood.scores as scores
+from mmood.errors import MmoodError
+from mmood.scores.base import AbstractScore, Embedded, NegativeTexts
+from mmood.scores.portable import PortableScore, packed, unpacked
+from mmood.scores.test_time.base import AbstractStreamScore
+
+WITH_SETTINGS = {
+    "KNN": {"k": 3, "average": True},
+    "ASH": {"variant": "b"},
+    "MCM": {"temperature": 0.02},
+    "EOE": {"outliers": "names.txt", "beta": 0.5},
+}
+STATIC = [
+    name
+    for name in scores.__all__
+    if issubclass(kind := getattr(scores, name), AbstractScore)
+    and kind is not AbstractScore
+    and not issubclass(kind, AbstractStreamScore)
+]
+
+
+def fitted(name):
+    score = getattr(scores, name)(**WITH_SETTINGS.get(name, {}))
+    if name in ("NegLabel", "CSP", "EOE"):
+        texts = normalize(torch.randn(11, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+        words = tuple(f"word {number}" for number in range(8))
+        score.texts_ = NegativeTexts(texts[:3], texts[3:], words, groups=1 if name == "EOE" else 4)
+    else:
+        score.fit(with_head())
+    return score
+
+
+def images():
+    found = queries(with_head())
+    return Embedded(found.features, found.logits, normalize(found.features, dim=1))
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_there_and_back(name):
+    score = fitted(name)
+    portable = packed(score)
+    # As it comes from a file.
+    settings, values = (json.loads(json.dumps(dict(part))) for part in (portable.settings, portable.values))
+    again = unpacked(PortableScore(portable.kind, settings, values, portable.tensors), "The folder x")
+    assert type(again) is type(score)
+    assert torch.equal(again(images()), score(images()))
+    texts = again.negative_labels()
+    assert (texts is None) == (score.negative_labels() is None)
+    assert texts is None or texts.words == score.negative_labels().words
+
+
+def test_an_index_of_faiss_is_refused():
+    pytest.importorskip("faiss")
+    with pytest.raises(MmoodError, match=r"KNN cannot be shipped: its neighbours_.index .* `search: exact`"):
+        packed(scores.KNN(search="approximate").fit(with_head()))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": "system"}, "There is no score 'system'"),
+        ({"settings": {"k": 1, "command": "x"}}, "does not fit the score KNN"),
+        ({"values": {"neighbours_.": "Path"}}, "does not fit the score KNN"),
+        ({"tensors": {}}, "does not fit the score KNN"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, said):
+    portable = packed(fitted("KNN"))
+    fields = {name: getattr(portable, name) for name in ("kind", "settings", "values", "tensors")} | change
+    with pytest.raises(MmoodError, match=said):
+        unpacked(PortableScore(**fields), "The folder x")
