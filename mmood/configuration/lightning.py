@@ -163,7 +163,7 @@ class DetectorCLI(LightningCLI):
             # One for each turn of a requeued job: Lightning would delete what the turn before has logged.
             kwargs["logger"] = CSVLogger(folder, name="logs", version=f"{stage}.{turn}" if (turn := turns()) else stage)
         if stage == "fit":
-            kwargs["callbacks"] = _with_checkpoints(config.trainer, folder)
+            kwargs["callbacks"] = _with_checkpoints(config.trainer, folder, config.data.val.id is not None)
             kwargs["plugins"] = _with_whole_files(config.trainer)
             if checkpoint := checkpoint_to_resume(folder / "checkpoints"):
                 config.ckpt_path = str(checkpoint)
@@ -173,10 +173,18 @@ class DetectorCLI(LightningCLI):
             raise MmoodError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def _with_checkpoints(settings: Namespace, folder: Path) -> list[Callback]:
-    """Return the callbacks of a training; its checkpoints lie in the run folder, also if the user asked for none."""
+def _with_checkpoints(settings: Namespace, folder: Path, validated: bool) -> list[Callback]:
+    """Return the callbacks of a training; its checkpoints lie in the run folder, also if the user asked for none.
+
+    Args:
+        settings: the trainer's.
+        folder: the run folder.
+        validated: there is an ID validation set; without one no checkpoint can be chosen by it.
+    """
     given = settings.callbacks or []
     callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
+    if not validated:
+        callbacks = [callback for callback in callbacks if not _chosen_by_validation(callback)]
     checkpoints = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]
     if not checkpoints and settings.enable_checkpointing is not False and not settings.fast_dev_run:
         # A second run into the folder replaces last.ckpt; Lightning's default would write last-v1.ckpt beside it.
@@ -187,6 +195,10 @@ def _with_checkpoints(settings: Namespace, folder: Path) -> list[Callback]:
     if job_id() is not None:
         callbacks.append(Requeue(folder / "checkpoints"))
     return callbacks
+
+
+def _chosen_by_validation(callback: Callback) -> bool:
+    return isinstance(callback, ModelCheckpoint) and (callback.monitor or "").startswith("id/")
 
 
 def _with_whole_files(settings: Namespace) -> list[Any]:

@@ -25,6 +25,21 @@ def test_every_part_serves_several_configs():
     } == {}
 
 
+def test_papers_train_on_all_images():
+    assert "val" not in yaml.safe_load((installed_folder() / "data/imagenet_train.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("val", "kept"), [([], {"last.ckpt"}), (["--data.val.id", "0.25"], {"last.ckpt", "epoch=0.ckpt"})]
+)
+def test_a_best_epoch_needs_images_to_choose_it_by(val, kept, toy_flags, words, tmp_path, recwarn):
+    flags = [*toy_flags, "--data.train", "toy-train", "--data.batch_size", "16", "--trainer.max_epochs", "1", *val]
+    flags += ["--model.scores.neglabel.init_args.negatives", str(words), "--run_dir", str(tmp_path)]
+    assert main(["fit", "--config", "vitb16_align.yaml", *flags]) == 0
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == kept
+    assert not [warning for warning in recwarn if "could not find the monitored key" in str(warning.message)]
+
+
 @pytest.fixture(scope="module")
 def words(tmp_path_factory) -> Path:
     """A short list in place of WordNet, whose mining has tests of its own."""
