@@ -145,7 +145,7 @@ def where_to_get(name: str) -> str | None:
     return None if known is None else f"{name} ({known.count:,} images): {known.get}"
 
 
-def check_count(name: str, count: int) -> None:
+def check_sample_count(name: str, count: int) -> None:
     """Raise MmoodError if a set of the registry has another number of samples than its protocol."""
     known = KNOWN_SETS.get(name)
     if known is None or known.count == count:

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mmood.classes.matching import Classes
 from mmood.classes.names import load_class_names
-from mmood.data.benchmarks import check_count
+from mmood.data.benchmarks import check_sample_count
 from mmood.data.catalog import (
     ID_GROUP,
     Catalog,
@@ -173,7 +173,7 @@ class OoDDataModule(LightningDataModule):
             check_not_empty(index)
             if member.group == ID_GROUP and (note := check_classes(index, class_names)):
                 notes.append(note)
-            check_count(member.set, index.count)
+            check_sample_count(member.set, index.count)
         return notes
 
     def classes_of(self, index: SetIndex) -> Classes | None:

@@ -55,7 +55,7 @@ def from_module(
     head = logit_head(module.reference())
     _check_head(module, head)
     encoder, texts = module.encoder, score.negative_labels()
-    prompts = module.settings().get("prompts", [])
+    prompts = module.details().get("prompts", [])
     manifest = Manifest(
         backend="torch",
         score=ScoreRecord(name, portable.kind, portable.settings, portable.values),
@@ -78,7 +78,7 @@ def from_module(
             "mmood": __version__,
             "module": type(module).__name__,
             "trained_tower": any(key.startswith("encoder.") for key in module.trained_state()),
-            "settings": score.settings(),
+            "settings": score.record(),
             "class_names_sha256": class_names_hash(module.class_names),
             **(provenance or {}),
         },

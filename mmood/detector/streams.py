@@ -111,8 +111,8 @@ def _owner(detector: AbstractDetector, score: AnyStreamScore) -> dict[str, objec
     encoder = {key: value for key, value in detector.encoder.identity().items() if key not in _NAMES}
     return {
         "score": type(score).__name__,
-        "settings": score.settings(),
+        "settings": score.record(),
         "encoder": encoder,
-        "detector": {"class": type(detector).__name__, **detector.settings()},
+        "detector": {"class": type(detector).__name__, **detector.own_record()},
         "class names (sha256)": class_names_hash(detector.class_names),
     }

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mmood.data.catalog import EvaluationSet
 from mmood.errors import MmoodError
 from mmood.modules.base import AbstractDetector
+from mmood.settings import plain
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +109,23 @@ def tuned_settings(
 
 def _check_settings(name: str, record: Tuned, settings: Mapping[str, object]) -> None:
     for key, value in record.chosen.items():
-        if key in settings and settings[key] != value:
+        found: object = settings
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, Mapping) else None
+        if not _agrees(plain(value, f"`tuned.scores.{name}.chosen.{key}`"), found):
             raise MmoodError(
-                f"`tuned.scores` says that {name}.{key} was tuned to {value}, and the run has {settings[key]}; "
+                f"`tuned.scores` says that {name}.{key} was tuned to {value}, and the run has {found}; "
                 "set `tuned.scores: null` for settings of your own."
             )
+
+
+def _agrees(chosen: object, found: object) -> bool:
+    """Return whether a setting is as it was chosen; of grouped settings only those that were chosen count."""
+    if isinstance(chosen, Mapping):
+        return isinstance(found, Mapping) and all(
+            name in found and _agrees(value, found[name]) for name, value in chosen.items()
+        )
+    return chosen == found
 
 
 def _check_sets(name: str, record: Tuned, sets: Mapping[str, EvaluationSet]) -> None:

@@ -31,6 +31,7 @@ from mmood.modules.reference import ModelReference
 from mmood.modules.trained import TrainedParts, parameter_groups, select, training_mode
 from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore, Reference
+from mmood.settings import check_number
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,9 @@ class LossSettings:
     detach_scale: bool = False
     multi_positive: bool = False
     max_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        check_number("`model.loss.max_scale`", self.max_scale, above=0, null="no clamp")
 
 
 _LOSS = LossSettings()
@@ -165,13 +169,9 @@ class AlignmentFineTune(AbstractDetector):
             self._pretrained = {name: tensor.detach().cpu().clone() for name, tensor in self.trained_state().items()}
         return interpolate(self._pretrained, stored, self._alpha)
 
-    def settings(self) -> dict[str, object]:
-        """Return the prompt templates, λ and the interpolation of the weights."""
-        return {
-            "prompts": list(self.templates),
-            "alignment": self.alignment,
-            "weight_interpolation": self.weight_interpolation,
-        }
+    def details(self) -> dict[str, object]:
+        """Return the prompt templates, whatever name stands for them."""
+        return {"prompts": list(self.templates)}
 
     def setup(self, stage: str) -> None:
         """Prepare the towers for training."""
@@ -255,8 +255,7 @@ class AlignmentFineTune(AbstractDetector):
 
 
 def _check(alignment: float, trained: TrainedParts, execution: Execution) -> None:
-    if not 0 <= alignment <= 1:
-        raise MmoodError(f"`model.alignment` is {alignment}; it must be in [0, 1] (0 is FLYP, 1 attracts only).")
+    check_number("`model.alignment` (0 is FLYP, 1 attracts only)", alignment, least=0, most=1)
     if trained.towers == "none":
         raise MmoodError(
             "`model.trained.towers` is none, which leaves AlignmentFineTune nothing to train; set image or both."

@@ -26,13 +26,14 @@ from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.joined import JoinData
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
 from mmood.scores.test_time.base import AbstractStreamScore, AnyStreamScore
+from mmood.settings import Recorded
 from mmood.shards.index import SetIndex
 
 # Names of other arrays in `scores/<set>.npz`, and of arguments of the function that writes it.
 _RESERVED = frozenset({"key", "label", "predicted", "file", "allow_pickle"})
 
 
-class AbstractDetector(LightningModule, ABC):
+class AbstractDetector(Recorded, LightningModule, ABC):
     """A LightningModule whose evaluation steps score images.
 
     A subclass says what its logits are (`logits`) and what scores may know of the ID side (`reference`).
@@ -84,9 +85,11 @@ class AbstractDetector(LightningModule, ABC):
     def trained_state(self) -> dict[str, Tensor]:
         """Return the tensors that a checkpoint must hold, by their names in `state_dict`."""
 
-    @abstractmethod
-    def settings(self) -> dict[str, object]:
-        """Return what a reader must know of the module to compute the same logits (prompts, hyper-parameters)."""
+    def own_record(self) -> dict[str, object]:
+        """Return settings and details besides encoder, class names and scores, of which there are records elsewhere."""
+        return {
+            name: value for name, value in self.record().items() if name not in ("encoder", "class_names", "scores")
+        }
 
     def weights_to_load(self, stored: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what to load in place of the tensors of a checkpoint; by default these."""

@@ -107,9 +107,9 @@ class CrossEntropyFineTune(AbstractDetector):
         kept = ("head.",) if self.trained.towers == "none" else ("head.", "encoder.")
         return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(kept)}
 
-    def settings(self) -> dict[str, object]:
-        """Return where the head started, what it reads, and what is trained besides it."""
-        return {"head": self.head_settings.start, "reads": self.head_settings.reads, "trained": self.trained.towers}
+    def details(self) -> dict[str, object]:
+        """Return the prompt templates, whatever name stands for them."""
+        return {"prompts": list(self.templates)}
 
     def setup(self, stage: str) -> None:
         """Prepare for training, and give the head its start: before a checkpoint to resume from is loaded."""

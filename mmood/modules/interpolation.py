@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmood.errors import MmoodError
+from mmood.settings import check_number
 
 
 def interpolate(pretrained: Mapping[str, Tensor], tuned: Mapping[str, Tensor], alpha: float) -> dict[str, Tensor]:
@@ -58,5 +59,4 @@ def interpolation_weights(setting: float | Sequence[float] | None) -> tuple[floa
 
 
 def _check(alpha: float) -> None:
-    if not 0 <= alpha <= 1:
-        raise MmoodError(f"`model.weight_interpolation` is {alpha}; it must be in [0, 1] (0 is pre-trained).")
+    check_number("`model.weight_interpolation` (0 is pre-trained)", alpha, least=0, most=1)

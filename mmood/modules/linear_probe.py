@@ -22,9 +22,9 @@ from mmood.modules.probe_training import (
     ProbeSettings,
     ShareWarmupCosine,
     chooses,
+    chosen,
     epoch_ends,
     optimisation,
-    probe_settings,
     probe_state,
     training_rows,
 )
@@ -89,9 +89,9 @@ class LinearProbe(AbstractDetector):
         """Return head and standardisation."""
         return probe_state(self.probe)
 
-    def settings(self) -> dict[str, object]:
-        """Return how the head was trained."""
-        return probe_settings(self.probe, self.training_settings, self.grid)
+    def details(self) -> dict[str, object]:
+        """Return the prompt templates, whatever name stands for them, and the chosen head."""
+        return {"prompts": list(self.templates), "chosen": chosen(self.probe, self.grid)}
 
     def training_rows(self) -> TrainingRows:
         """Return the stored training images with their labels; the head learns their mean and variance."""

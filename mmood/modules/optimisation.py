@@ -15,6 +15,7 @@ from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.image_only import ImageEncoder
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
+from mmood.settings import check_count
 
 ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
 """From the optimiser and the number of steps of the whole run to its learning rates, stepped after every batch."""
@@ -65,8 +66,7 @@ class Execution:
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        if self.chunk is not None and self.chunk < 1:
-            raise MmoodError(f"`model.execution.chunk` is {self.chunk}; give at least 1, or leave it out.")
+        check_count("`model.execution.chunk`", self.chunk, null="all images at once")
 
 
 def prepare(encoder: AbstractEncoder, execution: Execution) -> None:

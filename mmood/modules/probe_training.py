@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from jaxtyping import Int
 from lightning.pytorch import Trainer
@@ -17,6 +17,7 @@ from mmood.features.loader import TrainingRows, few_shot
 from mmood.modules.optimisation import ScheduleCallable, total_steps, warmup_cosine
 from mmood.modules.probe import Parts, Probe
 from mmood.modules.probe_head import GridSettings
+from mmood.settings import check_count
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,9 @@ class ProbeSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or (self.shots is not None and self.shots < 1):
-            raise MmoodError(
-                f"`model.training` has batch_size {self.batch_size} and shots {self.shots}; both must be at least 1."
-            )
+        check_count("`model.training.batch_size`", self.batch_size)
+        check_count("`model.training.shots`", self.shots, null="all images")
+        check_count("`model.training.seed`", self.seed, least=0)
 
 
 class ShareWarmupCosine(LambdaLR):
@@ -98,11 +98,10 @@ def probe_state(probe: Probe) -> dict[str, Tensor]:
     return {f"probe.{name}": tensor for name, tensor in probe.state_dict().items()}
 
 
-def probe_settings(probe: Probe, settings: ProbeSettings, grid: GridSettings) -> dict[str, object]:
-    """Return how the head was trained and what it reads, with the grid and the choice."""
+def chosen(probe: Probe, grid: GridSettings) -> dict[str, object]:
+    """Return what the chosen head reads, and how it was trained where the grid says so."""
     kind, _, number = probe.choice()
-    chosen = {"reads": kind, **grid.options()[number]}
-    return {"training": asdict(settings), "grid": asdict(grid) if chooses(probe) else None, "chosen": chosen}
+    return {"reads": kind, **grid.options()[number]}
 
 
 def chooses(probe: Probe) -> bool:

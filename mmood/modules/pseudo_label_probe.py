@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.encoders.vision_language import VisionLanguageEncoder
-from mmood.errors import MmoodError
 from mmood.features.loader import TrainingRows
 from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
@@ -26,15 +25,16 @@ from mmood.modules.probe_training import (
     ProbeSettings,
     ShareWarmupCosine,
     chooses,
+    chosen,
     epoch_ends,
     optimisation,
-    probe_settings,
     probe_state,
     training_rows,
 )
 from mmood.modules.reference import ModelReference, text_prototypes
 from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore, Reference, Stored
+from mmood.settings import check_number
 
 _TRAINING = ProbeSettings()
 _ONE_HEAD = GridSettings()
@@ -76,8 +76,7 @@ class PseudoLabelProbe(AbstractDetector):
         schedule: ScheduleCallable = lambda optimizer, steps: ShareWarmupCosine(optimizer, steps, share=0.1),
     ) -> None:
         super().__init__(encoder, class_names, scores)
-        if confidence is not None and not 0 < confidence < 1:
-            raise MmoodError(f"`model.confidence` is {confidence}; a probability lies between 0 and 1.")
+        check_number("`model.confidence`", confidence, above=0, below=1, null="all images")
         self.encoder.requires_grad_(False)
         self.templates = load_templates(prompts)
         self.confidence = confidence
@@ -101,10 +100,9 @@ class PseudoLabelProbe(AbstractDetector):
         """Return head and standardisation."""
         return probe_state(self.probe)
 
-    def settings(self) -> dict[str, object]:
-        """Return prompts and threshold of the pseudo-labels, and how the head was trained."""
-        shared = probe_settings(self.probe, self.training_settings, self.grid)
-        return {"prompts": list(self.templates), "confidence": self.confidence, **shared}
+    def details(self) -> dict[str, object]:
+        """Return the prompt templates, whatever name stands for them, and the chosen head."""
+        return {"prompts": list(self.templates), "chosen": chosen(self.probe, self.grid)}
 
     def training_rows(self) -> TrainingRows:
         """Return the stored training images with their pseudo-labels; the head learns their mean and variance."""

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
+from mmood.settings import check_count
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,7 @@ class TrainedParts:
     decay_vectors: bool = True
 
     def __post_init__(self) -> None:
-        if self.groups is not None and self.groups < 1:
-            raise MmoodError(
-                f"`model.trained.groups` is {self.groups}; give at least 1, or leave it out for all layers."
-            )
+        check_count("`model.trained.groups`", self.groups, null="all layers")
 
 
 def select(encoder: VisionLanguageEncoder, trained: TrainedParts) -> None:

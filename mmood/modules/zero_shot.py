@@ -52,8 +52,8 @@ class ZeroShot(AbstractDetector):
         """Return nothing: a zero-shot detector trains nothing."""
         return {}
 
-    def settings(self) -> dict[str, object]:
-        """Return the prompt templates."""
+    def details(self) -> dict[str, object]:
+        """Return the prompt templates, whatever name stands for them."""
         return {"prompts": list(self.templates)}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

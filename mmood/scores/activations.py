@@ -11,7 +11,6 @@ from typing import Literal, Self
 from jaxtyping import Float
 from torch import Tensor
 
-from mmood.errors import MmoodError
 from mmood.scores import functional
 from mmood.scores.bank import bank_rows, double, feature_head, fitted
 from mmood.scores.base import AbstractScore, Embedded, LinearHead, Reference
@@ -23,6 +22,7 @@ from mmood.scores.functional_activations import (
     percentile_of,
     scale_activations,
 )
+from mmood.settings import check_choice, check_number
 
 Scores = Float[Tensor, " batch"]
 
@@ -43,7 +43,8 @@ class ReAct(AbstractScore):
 
     def __init__(self, percentile: float = 90.0, temperature: float = 1.0) -> None:
         super().__init__()
-        self.percentile, self.temperature = _percentile("ReAct", percentile), _temperature("ReAct", temperature)
+        _check("ReAct", percentile, temperature)
+        self.percentile, self.temperature = percentile, temperature
         self.needs = frozenset({"features"})
 
     def fit(self, reference: Reference) -> Self:
@@ -81,11 +82,11 @@ class ASH(AbstractScore):
         self, variant: Literal["s", "b", "p"] = "s", percentile: float | None = None, temperature: float = 1.0
     ) -> None:
         super().__init__()
-        if variant not in ASH_VARIANTS:
-            raise MmoodError(f"ASH.variant is '{variant}'; it must be one of s, b, p.")
+        check_choice("ASH.variant", variant, ASH_VARIANTS)
         self.variant = variant
-        self.percentile = _percentile("ASH", ASH_PERCENTILES[variant] if percentile is None else percentile)
-        self.temperature = _temperature("ASH", temperature)
+        self.percentile = ASH_PERCENTILES[variant] if percentile is None else percentile
+        self.temperature = temperature
+        _check("ASH", self.percentile, temperature)
         self.needs = frozenset({"features"})
 
     def fit(self, reference: Reference) -> Self:
@@ -96,6 +97,10 @@ class ASH(AbstractScore):
         """
         self.head_ = feature_head(reference)
         return self
+
+    def details(self) -> dict[str, object]:
+        """Return the percentile, the paper's where none is set."""
+        return {"percentile": self.percentile}
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the energy of the pruned features."""
@@ -117,7 +122,8 @@ class SCALE(AbstractScore):
 
     def __init__(self, percentile: float = 85.0, temperature: float = 1.0) -> None:
         super().__init__()
-        self.percentile, self.temperature = _percentile("SCALE", percentile), _temperature("SCALE", temperature)
+        _check("SCALE", percentile, temperature)
+        self.percentile, self.temperature = percentile, temperature
         self.needs = frozenset({"features"})
 
     def fit(self, reference: Reference) -> Self:
@@ -140,13 +146,6 @@ def _energy(head: LinearHead, shaped: Float[Tensor, "batch features"], temperatu
     return functional.energy(double(logits), temperature).float().to(shaped.device)
 
 
-def _percentile(name: str, value: float) -> float:
-    if not 0 <= value < 100:
-        raise MmoodError(f"{name}.percentile is {value}; it must be in [0, 100).")
-    return value
-
-
-def _temperature(name: str, value: float) -> float:
-    if not value > 0:
-        raise MmoodError(f"{name}.temperature is {value}; it must be greater than 0.")
-    return value
+def _check(name: str, percentile: float, temperature: float) -> None:
+    check_number(f"{name}.percentile", percentile, least=0, below=100)
+    check_number(f"{name}.temperature", temperature, above=0)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import with_texts
+from mmood.settings import Recorded
 from mmood.shards.images import to_rgb
 
 Part = Literal["features", "embedding", "logits", "patches"]
@@ -217,13 +218,14 @@ class Reference(ABC):
             return encoder.encode_frozen_tokens(embeddings, ids)
 
 
-class AbstractScore(nn.Module, ABC):
+class AbstractScore(Recorded, nn.Module, ABC):
     """A score of images, higher = more in-distribution.
 
     A subclass stores its settings in `__init__`, learns in `fit` and maps `Embedded` to (B,) float32 in `forward`, on
     a scale that its docstring states. What it learns has names that end in `_`, declared in the class with their types
     (tensors, numbers, texts, frozen dataclasses of these): so that it can be shipped (`mmood.scores.portable`).
     Probability-like scores return their log-odds, so that nothing saturates into ties.
+    Its arguments are recorded (see `Recorded`); what `fit` finds goes to `details`.
     """
 
     needs: frozenset[Part] = frozenset({"logits"})
@@ -250,9 +252,3 @@ class AbstractScore(nn.Module, ABC):
 
     def restore(self, learned: Mapping[str, object]) -> None:
         """Take back what `learned` returned, in place of learning it at the next `fit`."""
-
-    def settings(self) -> dict[str, object]:
-        """Return what a reader must know to compute the same number: by default the public constructor arguments."""
-        plain = (str, int, float, bool, type(None))
-        public = {name: value for name, value in vars(self).items() if not name.startswith("_") and name != "training"}
-        return {name: value for name, value in public.items() if not name.endswith("_") and isinstance(value, plain)}

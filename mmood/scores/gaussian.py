@@ -15,6 +15,7 @@ from mmood.errors import MmoodError
 from mmood.scores.bank import Space, bank_rows, double, fitted, part
 from mmood.scores.base import AbstractScore, Embedded, Reference
 from mmood.scores.functional_gaussian import Stream, class_means, scatter, squared_distances, whitening
+from mmood.settings import check_number
 
 Scores = Float[Tensor, " batch"]
 Covariance = Literal["pooled", "mean_of_classes"]
@@ -75,7 +76,8 @@ class Mahalanobis(AbstractScore):
     ) -> None:
         super().__init__()
         self.labels = labels
-        self.reads, self.covariance, self.ridge = reads, covariance, _not_negative("Mahalanobis", ridge)
+        check_number("Mahalanobis.ridge", ridge, least=0)
+        self.reads, self.covariance, self.ridge = reads, covariance, ridge
         self.needs = frozenset({reads})
 
     def fit(self, reference: Reference) -> Self:
@@ -123,7 +125,8 @@ class RelativeMahalanobis(AbstractScore):
     ) -> None:
         super().__init__()
         self.labels = labels
-        self.reads, self.covariance, self.ridge = reads, covariance, _not_negative("RelativeMahalanobis", ridge)
+        check_number("RelativeMahalanobis.ridge", ridge, least=0)
+        self.reads, self.covariance, self.ridge = reads, covariance, ridge
         self.needs = frozenset({reads})
 
     def fit(self, reference: Reference) -> Self:
@@ -178,9 +181,3 @@ def _class_weights(counts: Float[Tensor, " classes"], covariance: Covariance) ->
     if covariance == "pooled":
         return usable / counts[usable].sum()
     return torch.where(usable, 1 / (usable.sum() * (counts - 1).clamp_min(1)), 0.0)
-
-
-def _not_negative(name: str, ridge: float) -> float:
-    if not ridge >= 0:
-        raise MmoodError(f"{name}.ridge is {ridge}; it must be 0 or more.")
-    return ridge

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmood.errors import MmoodError
 from mmood.scores import functional
 from mmood.scores.base import AbstractScore, Embedded
+from mmood.settings import check_count, check_number
 
 Scores = Float[Tensor, " batch"]
 
@@ -22,12 +22,6 @@ Scores = Float[Tensor, " batch"]
 def _precise(logits: Tensor) -> Tensor:
     # Apple's GPUs have no float64.
     return logits if logits.device.type == "mps" else logits.to(torch.float64)
-
-
-def _positive(owner: AbstractScore, key: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise MmoodError(f"{type(owner).__name__}.{key} is {value}; it must be a finite number greater than 0.")
-    return value
 
 
 class MCM(AbstractScore):
@@ -43,7 +37,8 @@ class MCM(AbstractScore):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        self.temperature = _positive(self, "temperature", temperature)
+        check_number(f"{type(self).__name__}.temperature", temperature, above=0)
+        self.temperature = temperature
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return log p - log(1 - p) of the largest softmax probability p."""
@@ -67,7 +62,8 @@ class Energy(AbstractScore):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        self.temperature = _positive(self, "temperature", temperature)
+        check_number(f"{type(self).__name__}.temperature", temperature, above=0)
+        self.temperature = temperature
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return T * logsumexp_c(logit_c / T)."""
@@ -87,7 +83,8 @@ class Entropy(AbstractScore):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        self.temperature = _positive(self, "temperature", temperature)
+        check_number(f"{type(self).__name__}.temperature", temperature, above=0)
+        self.temperature = temperature
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return log(log C - H) - log H; 0 with one class, which has no entropy to compare."""
@@ -110,7 +107,8 @@ class SoftmaxVariance(AbstractScore):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        self.temperature = _positive(self, "temperature", temperature)
+        check_number(f"{type(self).__name__}.temperature", temperature, above=0)
+        self.temperature = temperature
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the variance of the probabilities."""
@@ -133,9 +131,10 @@ class GEN(AbstractScore):
 
     def __init__(self, temperature: float = 1.0, gamma: float = 0.1, top: int | None = None) -> None:
         super().__init__()
-        self.temperature = _positive(self, "temperature", temperature)
-        self.gamma = _positive(self, "gamma", gamma)
-        self.top = None if top is None else int(_positive(self, "top", top))
+        check_number("GEN.temperature", temperature, above=0)
+        check_number("GEN.gamma", gamma, above=0)
+        check_count("GEN.top", top, null="all classes")
+        self.temperature, self.gamma, self.top = temperature, gamma, top
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return GEN minus GEN of the uniform distribution."""

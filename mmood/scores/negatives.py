@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -16,6 +15,7 @@ from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
 from mmood.scores.bank import fitted
 from mmood.scores.base import AbstractScore, Embedded, NegativeTexts, Part, Reference
+from mmood.settings import check_count, check_number
 from mmood.words.embedding import embed_words
 from mmood.words.lists import NegativeList, Templates, load_negatives
 from mmood.words.miner import CSP as CSP_MINING
@@ -41,8 +41,8 @@ class NegativePrototypes:
     """
 
     def __init__(self, negatives: str | None, mining: NegativeMiner, groups: int, seed: int) -> None:
-        if groups < 1:
-            raise MmoodError(f"groups is {groups}; it must be at least 1 (1 is the single softmax).")
+        check_count("groups", groups)
+        check_count("seed", seed, least=0)
         self.negatives = negatives
         self.mining = mining
         self.groups = groups
@@ -87,19 +87,17 @@ class NegativePrototypes:
         positive = self.list_.embed_id_names(reference.encode_text, reference.class_names)
         return positive, self.list_.embed(reference.encode_text)
 
-    def settings(self) -> dict[str, object]:
-        """Return list, prompts and grouping; the list's entries only after `fit`."""
-        settings: dict[str, object] = {"groups": self.groups, "seed": self.seed}
-        if self.list_ is not None:
-            settings |= {
-                "negatives_sha256": self.list_.content_hash,
-                "negatives": len(self.list_),
-                "negatives_used": len(self.negative_),
-                "id_templates": list(self.list_.id_templates),
-                "templates": {part.kind: list(part.templates) for part in self.list_.parts},
-                "mined_with": dict(self.list_.mined_with),
-            }
-        return settings
+    def details(self) -> dict[str, object]:
+        """Return, after `fit`, what the list is: its hash, its length and its prompts."""
+        if self.list_ is None:
+            return {}
+        return {
+            "negatives_sha256": self.list_.content_hash,
+            "negatives_found": len(self.list_),
+            "id_templates": list(self.list_.id_templates),
+            "templates": {part.kind: list(part.templates) for part in self.list_.parts},
+            "mined_with": dict(self.list_.mined_with),
+        }
 
     def learned(self) -> dict[str, object]:
         """Return the list as plain data; nothing before the first `fit`."""
@@ -135,7 +133,8 @@ class AbstractMinedNegatives(AbstractScore):
         self, groups: int, temperature: float, negatives: str | None, mining: NegativeMiner, seed: int
     ) -> None:
         super().__init__()
-        self.temperature = _positive(f"{type(self).__name__}.temperature", temperature)
+        check_number(f"{type(self).__name__}.temperature", temperature, above=0)
+        self.temperature = temperature
         self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
 
     def fit(self, reference: Reference) -> Self:
@@ -162,9 +161,10 @@ class AbstractMinedNegatives(AbstractScore):
         """Take the list back."""
         self.prototypes.restore(learned)
 
-    def settings(self) -> dict[str, object]:
-        """Return temperature, list, prompts and grouping."""
-        return {"temperature": self.temperature, **self.prototypes.settings()}
+    def details(self) -> dict[str, object]:
+        """Return, after `fit`, what the list is, and how many of its words fill the groups."""
+        words = self.prototypes.details()
+        return {**words, "negatives_used": len(self.prototypes.negative_)} if words else {}
 
 
 class NegLabel(AbstractMinedNegatives):
@@ -239,8 +239,10 @@ class EOE(AbstractScore):
         super().__init__()
         check_templates((template,))
         self.outliers = outliers
+        check_number("EOE.beta", beta, least=0)
+        check_number("EOE.temperature", temperature, above=0)
         self.beta = beta
-        self.temperature = _positive("EOE.temperature", temperature)
+        self.temperature = temperature
         self.template = template
         self.list_: NegativeList | None = None
 
@@ -265,12 +267,11 @@ class EOE(AbstractScore):
         """Return the outlier names and their embeddings."""
         return self.texts_
 
-    def settings(self) -> dict[str, object]:
-        """Return temperature, beta, prompt and, after `fit`, the hash and number of the outlier names."""
-        settings = {"temperature": self.temperature, "beta": self.beta, "template": self.template}
+    def details(self) -> dict[str, object]:
+        """Return, after `fit`, the hash and number of the outlier names."""
         if self.list_ is None:
-            return {**settings}
-        return {**settings, "outliers_sha256": self.list_.content_hash, "outliers": len(self.list_)}
+            return {}
+        return {"outliers_sha256": self.list_.content_hash, "outliers_found": len(self.list_)}
 
 
 def _required(embedding: Tensor | None) -> Tensor:
@@ -279,9 +280,3 @@ def _required(embedding: Tensor | None) -> Tensor:
             "Scores against negative labels need a vision-language model; this encoder has no text encoder."
         )
     return embedding
-
-
-def _positive(key: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise MmoodError(f"{key} is {value}; it must be a finite number greater than 0.")
-    return value

@@ -16,6 +16,7 @@ from mmood.scores.approximate import PER_CELL, Cells, cells_of, require_faiss
 from mmood.scores.bank import ROWS, bank_rows, double, finite_rows, fitted, part, set_name, stored
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference, Stored
 from mmood.scores.functional_neighbours import inverse_norms, nearest_similarities
+from mmood.settings import check_count, check_number
 
 Scores = Float[Tensor, " batch"]
 Search = Literal["exact", "approximate"]
@@ -68,8 +69,8 @@ class KNN(AbstractScore):
         search: Search = "exact",
     ) -> None:
         super().__init__()
-        if k < 1:
-            raise MmoodError(f"KNN.k is {k}; it must be at least 1.")
+        check_count("KNN.k", k)
+        check_count("KNN.shots", shots, null="all images")
         if search == "approximate":
             require_faiss("KNN.search: approximate")
         self.k, self.reads, self.average, self.shots, self.search = k, reads, average, shots, search
@@ -118,10 +119,9 @@ class NNGuide(AbstractScore):
         self, k: int = 10, reads: Stored = "features", temperature: float = 1.0, shots: int | None = None
     ) -> None:
         super().__init__()
-        if k < 1 or not temperature > 0:
-            raise MmoodError(
-                f"NNGuide.k is {k} and temperature {temperature}; k must be at least 1, the other above 0."
-            )
+        check_count("NNGuide.k", k)
+        check_count("NNGuide.shots", shots, null="all images")
+        check_number("NNGuide.temperature", temperature, above=0)
         self.k, self.reads, self.temperature, self.shots = k, reads, temperature, shots
         self.needs = frozenset({reads, "logits"})
 

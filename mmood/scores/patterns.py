@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmood.errors import MmoodError
 from mmood.scores.bank import bank_rows, double, fitted, part
 from mmood.scores.base import AbstractScore, Embedded, Reference, Stored
 from mmood.scores.functional_gaussian import class_means
+from mmood.settings import check_number
 
 Scores = Float[Tensor, " batch"]
 
@@ -122,8 +122,7 @@ class KLMatching(AbstractScore):
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise MmoodError(f"KLMatching.temperature is {temperature}; it must be greater than 0.")
+        check_number("KLMatching.temperature", temperature, above=0)
         self.temperature = temperature
 
     def fit(self, reference: Reference) -> Self:

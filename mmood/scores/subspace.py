@@ -15,6 +15,7 @@ from mmood.scores.bank import bank_rows, double, feature_head, fitted, part, sto
 from mmood.scores.base import AbstractScore, Embedded, Reference, Stored
 from mmood.scores.functional_gaussian import scatter
 from mmood.scores.functional_subspace import default_dimension, head_origin, null_basis, residual_norm, vim
+from mmood.settings import check_count, check_number
 
 Scores = Float[Tensor, " batch"]
 
@@ -56,6 +57,7 @@ class Residual(AbstractScore):
 
     def __init__(self, reads: Stored = "features", dimension: int | None = None) -> None:
         super().__init__()
+        check_count("Residual.dimension", dimension, null="ViM's choice")
         self.reads, self.dimension = reads, dimension
         self.needs = frozenset({reads})
 
@@ -94,8 +96,8 @@ class ViM(AbstractScore):
 
     def __init__(self, reads: Stored = "features", dimension: int | None = None, temperature: float = 1.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise MmoodError(f"ViM.temperature is {temperature}; it must be greater than 0.")
+        check_number("ViM.temperature", temperature, above=0)
+        check_count("ViM.dimension", dimension, null="ViM's choice")
         self.reads, self.dimension, self.temperature = reads, dimension, temperature
         self.needs = frozenset({reads, "logits"})
 

@@ -107,4 +107,4 @@ def test_sentences():
     reference.features[4] = torch.inf
     with pytest.raises(MmoodError, match="key 1004"):
         ReAct().fit(reference)
-    assert ASH("b").settings() == {"variant": "b", "percentile": 65.0, "temperature": 1.0}
+    assert ASH("b").record() == {"variant": "b", "percentile": 65.0, "temperature": 1.0}

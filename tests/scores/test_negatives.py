@@ -182,7 +182,7 @@ def test_scores_mine_encode_and_score(kind, preset, mining):
     truth = brute_force(embedded().embedding, learned.positive_, learned.negative_, 0.01, 4)[1]
     torch.testing.assert_close(found.double(), truth, atol=1e-4, rtol=1e-5)
     assert score(embedded(batch=0)).shape == (0,)
-    settings = score.settings()
+    settings = score.record()
     assert settings["negatives_sha256"] == learned.list_.content_hash
     assert (settings["temperature"], settings["groups"], settings["negatives_used"]) == (0.01, 4, 12)
 
@@ -224,7 +224,7 @@ def test_eoe_reads_outlier_names(tmp_path):
     ]
     expected = functional.eoe(*(images.double() @ t.double().T for t in texts))
     torch.testing.assert_close(score(embedded()).double(), expected, atol=1e-6, rtol=0)
-    assert score.settings()["outliers"] == 2
+    assert score.details()["outliers_found"] == 2
 
 
 @pytest.mark.parametrize(

@@ -212,20 +212,12 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         """Take the list back."""
         self.prototypes.restore(learned)
 
-    def settings(self) -> dict[str, object]:
-        """Return what it takes to compute the same number; the list's entries only after `fit`."""
-        words = self.prototypes.settings()
+    def details(self) -> dict[str, object]:
+        """Return what `reference_behaviour` makes of the settings and, after `fit`, what the list is."""
+        words = self.prototypes.details()
         if self.fitted_ is not None:
             words["negatives_used"] = len(self.fitted_.texts) - self.fitted_.classes
-        return {
-            "temperature": self.temperature,
-            **words,
-            "gates": asdict(self.gates),
-            "proxies": asdict(self.proxies),
-            "weight": self.weight,
-            "update": self.update,
-            "reference_behaviour": self.reference_behaviour,
-        }
+        return {**words, "proxies": asdict(self.proxies), "weight": self.weight}
 
     def _prototypes(self, fitted: Fitted, images: Mapping[str, Tensor]) -> AdaptivePrototypes:
         length = self.proxies.length - int(self.reference_behaviour)

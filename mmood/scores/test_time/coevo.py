@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -226,19 +226,12 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         """Take the list back."""
         self.prototypes.restore(learned)
 
-    def settings(self) -> dict[str, object]:
-        """Return what it takes to compute the same number; the list's entries only after `fit`."""
-        words = {name: value for name, value in self.prototypes.settings().items() if name != "negatives_used"}
+    def details(self) -> dict[str, object]:
+        """Return, after `fit`, what the list is and how many words the corpus has."""
+        words = self.prototypes.details()
         if self.fitted_ is not None:
             words["corpus_words"] = len(self.fitted_.texts) - self.fitted_.classes
-        return {
-            "temperature": self.temperature,
-            **words,
-            "weight": self.weight,
-            "gates": asdict(self.gates),
-            "evolution": asdict(self.evolution),
-            "update": self.update,
-        }
+        return words
 
     def _prototypes(self, fitted: Fitted, images: Mapping[str, Tensor]) -> AdaptivePrototypes:
         return AdaptivePrototypes.of(images, fitted.texts, Proxies("task"), self.evolution.length)

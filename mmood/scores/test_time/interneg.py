@@ -188,20 +188,9 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         """Take the list back."""
         self.prototypes.restore(learned)
 
-    def settings(self) -> dict[str, object]:
-        """Return what it takes to compute the same number; the list's entries only after `fit`."""
-        words = {name: value for name, value in self.prototypes.settings().items() if name != "negatives_used"}
-        return {
-            "temperature": self.temperature,
-            **words,
-            **asdict(self.images),
-            "beta": self.beta,
-            "bank_size": self.bank_size,
-            "inversion": asdict(self.inversion),
-            "rescore": self.rescore,
-            "update": self.update,
-            "reference_behaviour": self.reference_behaviour,
-        }
+    def details(self) -> dict[str, object]:
+        """Return what `reference_behaviour` makes of the settings and, after `fit`, what the list is."""
+        return {**self.prototypes.details(), "images": asdict(self.images), "inversion": asdict(self.inversion)}
 
     def _learned(
         self, fitted: Fitted, memory: Memory, embedding: Tensor, scores: Tensor

@@ -249,20 +249,9 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         """Take the list back."""
         self.prototypes.restore(learned)
 
-    def settings(self) -> dict[str, object]:
-        """Return what it takes to compute the same number; the list's entries only after `fit`."""
-        inapplicable = ("groups", "seed", "negatives_used")
-        words = {name: value for name, value in self.prototypes.settings().items() if name not in inapplicable}
-        return {
-            "temperature": self.temperature,
-            **words,
-            "activation": asdict(self.activation),
-            "gate": asdict(self.gate),
-            "step": self.words_per_step,
-            "update": self.update,
-            "reference_behaviour": self.reference_behaviour,
-            "seed": self.seed,
-        }
+    def details(self) -> dict[str, object]:
+        """Return what `reference_behaviour` makes of the settings and, after `fit`, what the list is."""
+        return {**self.prototypes.details(), "activation": asdict(self.activation), "gate": asdict(self.gate)}
 
     def leading(self) -> Int64[Tensor, " leading"]:
         """Return the words of the score, as their places in the list, most OoD-like first."""

@@ -356,7 +356,7 @@ def test_wrong_states_and_early_calls_are_named(setup):
 
 def test_settings_name_all_that_counts(setup):
     reference, path, _, _ = setup()
-    settings = AdaNeg(groups=3, negatives=path, reference_behaviour=True).fit(reference).settings()
+    settings = AdaNeg(groups=3, negatives=path, reference_behaviour=True).fit(reference).record()
     assert settings["proxies"] == {"kind": "sample", "beta": 5.0, "length": 10, "replace": True}
     assert settings["gates"]["centre"] == 0.5
     assert (settings["weight"], settings["temperature"], settings["negatives_used"]) == (0.1, 0.01, 12)

@@ -291,7 +291,7 @@ def test_wrong_calls_are_named(reference, files):
         score.load_state({**score.state(), "words": torch.tensor([1])})
     with pytest.raises(MmoodError, match="image 1, text 0, entropy 0, place 0"):
         score.load_state({**score.state(), "image": torch.zeros(1, 16)})
-    assert score.settings()["corpus_words"] == len(WORDS)
+    assert score.details()["corpus_words"] == len(WORDS)
 
 
 def test_examples():

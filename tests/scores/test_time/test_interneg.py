@@ -264,7 +264,7 @@ def test_reference_behaviour(reference, words_file):
         torch.testing.assert_close(found.double(), literal.step(batch.embedding).double(), atol=5e-3, rtol=1e-3)
     counts = score.counts()
     assert counts["bank"] == counts["accepted"] > 3
-    assert score.settings()["inversion"]["read_out"] == "last"
+    assert score.record()["inversion"]["read_out"] == "last"
 
 
 def test_gate_is_on_the_probability():
@@ -303,7 +303,7 @@ def test_negatives_are_mined_against_images_and_kept_by_a_checkpoint(encoder, tm
     later = InterNeg(groups=1, mining=mining, inversion=Inversion(TEMPLATES, steps=2))
     later.restore(score.learned())
     assert later.fit(ToyReference(NAMES, encoder, spread=0.5)).prototypes.list_ == score.prototypes.list_
-    assert score.settings()["negatives"] == len(best)
+    assert score.details()["negatives_found"] == len(best)
 
 
 def test_no_admissible_word_is_said(encoder, tmp_path, monkeypatch):

@@ -352,8 +352,8 @@ def test_wrong_states_lists_and_early_calls_are_named(setup, tmp_path):
 
 def test_settings_name_all_that_counts(setup):
     reference, path, _, _ = setup()
-    settings = build(reference, path).settings()
+    settings = build(reference, path).record()
     assert settings["activation"]["alpha"] == 0.95
     assert settings["gate"] == {"gap": 0.2, "history": 20_000, "score": "ranked"}
-    assert (settings["step"], settings["negatives"], settings["temperature"]) == (1, 13, 0.1)
+    assert (settings["step"], settings["negatives_found"], settings["temperature"]) == (1, 13, 0.1)
     assert "groups" not in settings
