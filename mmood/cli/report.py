@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def write_report(folders: Sequence[Path], out: Path, resamples: int = 1000) -> l
         raise MmoodError(f"The run {empty[0]} has no OoD results; `mmood test` with at least one OoD set writes them.")
     uncertainty = Uncertainty(runs, resamples)
     summary = summarise(group_seeds(runs), uncertainty)
+    for warning in summary.warnings:
+        print(f"mmood: {warning}", file=sys.stderr)
     protocols = run_protocols({run.name: run.results for run in runs})
     texts = {
         out: to_html(runs, summary, uncertainty),

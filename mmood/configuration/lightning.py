@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
 from mmood.configuration.config_errors import own_error, sentence
 from mmood.configuration.config_files import with_found_configs
+from mmood.configuration.flag_checks import LARGEST_SEED, check_flags
 from mmood.configuration.yaml_loader import use_checked_yaml
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
@@ -34,8 +35,27 @@ from mmood.runs.requeue import checkpoint_to_resume, job_id, turns
 from mmood.runs.requeue_callback import Requeue
 from mmood.runs.run_files import RunFiles
 from mmood.runs.termination import EndAtSigterm
+from mmood.settings import check_count
+from mmood.settings.seeds import with_seeds
 
 STAGES = ("fit", "validate", "test", "predict")
+
+
+class SeedingParser(LightningArgumentParser):
+    """A parser that builds objects with every `seed: null` as it follows from `seed_everything`.
+
+    The config itself keeps the nulls: it stays true when somebody runs it again with another `--seed_everything`.
+    """
+
+    def instantiate_classes(self, cfg: Namespace, **kwargs: Any) -> Namespace:
+        """Return the objects of a config."""
+        if stage := cfg.get("subcommand"):
+            cfg = cfg.clone()
+            cfg[stage] = with_seeds(cfg[stage])
+        else:
+            cfg = cast(Namespace, with_seeds(cfg))
+        built: Namespace = super().instantiate_classes(cfg, **kwargs)
+        return built
 
 
 class DetectorCLI(LightningCLI):
@@ -52,6 +72,7 @@ class DetectorCLI(LightningCLI):
             save_config_callback=RunFiles,
             seed_everything_default=0,
             trainer_class=Trainer,
+            parser_class=SeedingParser,
             trainer_defaults={"callbacks": [EndAtSigterm()]},
             parser_kwargs={**strict, **{stage: dict(strict) for stage in STAGES}},
             args=args,
@@ -66,6 +87,9 @@ class DetectorCLI(LightningCLI):
         except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
             of_stage = self._subcommand_parsers.get(args[0], parser) if self._run else parser
             raise own_error(error) or MmoodError(sentence(error, list(of_stage.get_defaults().keys()))) from error
+        seed = self.config[self.config.subcommand].seed_everything if self._run else self.config.seed_everything
+        if not isinstance(seed, bool):
+            check_count("seed_everything", seed, least=0, most=LARGEST_SEED, null="0")
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning would let the checkpoint's settings win over the command line."""
@@ -125,7 +149,7 @@ class DetectorCLI(LightningCLI):
 
     def data_module(self) -> OoDDataModule:
         """Return the data module of a parsed config."""
-        data = self._instantiated(Namespace(data=self.config.data)).data  # type: ignore[no-untyped-call]
+        data = self._instantiated(Namespace(data=self.config.data, seed_everything=self.config.seed_everything)).data  # type: ignore[no-untyped-call]
         assert isinstance(data, OoDDataModule)
         return data
 
@@ -234,6 +258,7 @@ def _parsed(arguments: list[str], build: bool) -> DetectorCLI:
 
 def _cli(arguments: list[str], run: bool, build: bool = True) -> DetectorCLI:
     """Return the CLI after it did its work; a MmoodError that jsonargparse wrapped comes out bare."""
+    check_flags(arguments)
     _quiet()
     use_checked_yaml()
     try:

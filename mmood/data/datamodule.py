@@ -36,6 +36,7 @@ from mmood.loading.position import TrainState
 from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import TrainLoader
 from mmood.output.printing import complain
+from mmood.settings import check_count, check_number
 from mmood.shards.images import Exif
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.sources import SampleSource, ShardSource
@@ -102,10 +103,9 @@ class OoDDataModule(LightningDataModule):
         exif: Exif | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise MmoodError(f"`data.batch_size` is {batch_size}; it must be at least 1.")
-        if isinstance(val.id, float) and not 0 < val.id < 1:
-            raise MmoodError(f"`data.val.id` is {val.id}; a fraction of `data.train` lies between 0 and 1.")
+        check_count("`data.batch_size`", batch_size)
+        if not isinstance(val.id, str):
+            check_number("`data.val.id`", val.id, above=0, below=1, null="no ID validation")
         check_distinct("data.val", val.id if isinstance(val.id, str) else None, val.ood or {})
         self.root = root
         self.train = train
@@ -212,7 +212,7 @@ class OoDDataModule(LightningDataModule):
     def _new_train_loader(self) -> TrainLoader | FeatureTrainLoader:
         rows = None if self._consumer is None else self._consumer.training_rows()
         if rows is not None:
-            return FeatureTrainLoader(rows, self.loader.seed, *self._rank_and_world())
+            return FeatureTrainLoader(rows, self.loader.seed or 0, *self._rank_and_world())
         index = self.catalog.index(self._train_name())
         decoder = self._decoder(self._transform(train=True), self._classes(index))
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())

@@ -17,6 +17,7 @@ from mmood.data.datamodule import EvaluationSet
 from mmood.evaluation.tuned import tuned_settings
 from mmood.features.loader import FeatureLoader
 from mmood.modules import AbstractDetector
+from mmood.modules.training_record import run_seed
 
 _LIBRARIES = ("torch", "torchvision", "lightning", "open_clip_torch", "torchmetrics", "timm", "webdataset")
 
@@ -30,6 +31,7 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
         "module": type(module).__name__,
         "encoder": module.encoder.identity(),
         "settings": module.own_record(),
+        "checkpoint": _checkpoint(trainer, module),
         "class_names": {"count": len(module.class_names), "sha256": class_names_hash(module.class_names)},
         "scores": {name: score.record() for name, score in module.named_scores()},
         "tuned": tuned_settings(trainer, module, sets),
@@ -40,7 +42,8 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
         "world_size": trainer.world_size,
         "batch_size": trainer.datamodule.batch_size,  # type: ignore[attr-defined]
         "exif": trainer.datamodule.exif or "ignore",  # type: ignore[attr-defined]
-        "seed": _seed(),
+        "seed": run_seed(),
+        "loader_seed": trainer.datamodule.loader.seed or 0,  # type: ignore[attr-defined]
     }
 
 
@@ -62,11 +65,12 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _seed() -> int | None:
-    import os
-
-    seed = os.environ.get("PL_GLOBAL_SEED")
-    return None if seed is None else int(seed)
+def _checkpoint(trainer: Trainer, module: AbstractDetector) -> dict[str, object] | None:
+    """Return which checkpoint the weights come from and how they were trained; None if none was loaded."""
+    if module.trained_with is None:
+        return None
+    path = trainer.ckpt_path
+    return {"path": None if path is None else str(Path(path).absolute()), **module.trained_with}
 
 
 @functools.cache

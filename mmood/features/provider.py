@@ -108,7 +108,7 @@ class FeatureProvider:
             MmoodError: there is no training set, or `data.features` names a folder without a store that fits.
         """
         train = self._train()
-        return self._encoded(train.index, self.loader.seed if augment else None), torch.from_numpy(train.keys)
+        return self._encoded(train.index, self.loader.seed or 0 if augment else None), torch.from_numpy(train.keys)
 
     def validation(self) -> tuple[StoredFeatures, Int[Tensor, " rows"]]:
         """Return the features of the set of the ID validation images, and the keys that are meant, ascending.
@@ -149,7 +149,7 @@ class FeatureProvider:
             "labels": "true" if labels is None else "pseudo",
         }
         if shots is not None:
-            drawn = few_shot(classes, shots, self.loader.seed)
+            drawn = few_shot(classes, shots, self.loader.seed or 0)
             keys, classes = keys[drawn], classes[drawn]
         self.banks[shots, transform] = {**identity, "n": len(keys)}
         if len(keys) == len(store.label):

@@ -222,7 +222,7 @@ def worker_loader(
         prefetch_factor=settings.prefetch if parallel else None,
         persistent_workers=persistent,
         # Without one of its own, each pass would draw a number from the global generator.
-        generator=torch.Generator().manual_seed(settings.seed),
+        generator=torch.Generator().manual_seed(settings.seed or 0),
     )
 
 

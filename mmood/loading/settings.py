@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mmood.errors import MmoodError
+from mmood.settings import check_count
 
 OnError = Literal["raise", "skip"]
 
@@ -22,7 +22,7 @@ class LoaderSettings:
         persistent: keep the workers of training and validation from epoch to epoch.
         on_error: `raise` ends the run at a broken image, label or shard; `skip` leaves it out and lists its key.
         shuffle_buffer: encoded training images that each worker holds to draw the next one from.
-        seed: of the training order and augmentation.
+        seed: of the training order, augmentation and draws of shots; None for that of the run (`seed_everything`).
         pipes: let an index name commands (`pipe:`) as its shards; only for an index that you wrote yourself.
     """
 
@@ -32,14 +32,11 @@ class LoaderSettings:
     persistent: bool = True
     on_error: OnError = "raise"
     shuffle_buffer: int = 2048
-    seed: int = 0
+    seed: int | None = None
     pipes: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("workers", self.workers, 0),
-            ("prefetch", self.prefetch, 1),
-            ("shuffle_buffer", self.shuffle_buffer, 1),
-        ):
-            if value < least:
-                raise MmoodError(f"`data.loader.{name}` is {value}; it must be at least {least}.")
+        check_count("`data.loader.workers`", self.workers, least=0)
+        check_count("`data.loader.prefetch`", self.prefetch)
+        check_count("`data.loader.shuffle_buffer`", self.shuffle_buffer)
+        check_count("`data.loader.seed`", self.seed, least=0, null="the run's")

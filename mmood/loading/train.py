@@ -66,7 +66,7 @@ class TrainShards(IterableDataset[Parcel | Failure]):
         self.world = world
         self.steps = len(keys) // (world * batch_size)
         self.buffers = Buffers(settings.workers, settings.prefetch)
-        with seeded(settings.seed):
+        with seeded(settings.seed or 0):
             self.empty_image = decoder.empty_image()
         # Epoch and first batch of the next pass, in shared memory: persistent workers read them at every pass.
         self.position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
@@ -98,13 +98,13 @@ class TrainShards(IterableDataset[Parcel | Failure]):
             yield Parcel(batch, buffer)
 
     def _slot_keys(self, epoch: int, slot: int, workers: int) -> Keys:
-        keys = epoch_keys(self.source.index, self.keys, self.settings.seed, epoch)
+        keys = epoch_keys(self.source.index, self.keys, self.settings.seed or 0, epoch)
         sizes = [len(range(worker, self.steps, workers)) * self.batch_size for worker in range(workers)]
         first = self.rank * self.steps * self.batch_size + sum(sizes[:slot])
         return keys[first : first + sizes[slot]]
 
     def _shuffled(self, keys: Keys, epoch: int, slot: int, skip: bool) -> Iterator[RawSample | Skipped]:
-        generator = random.Random(digest(self.settings.seed, epoch, self.rank, slot))  # noqa: S311 - an order, no secret
+        generator = random.Random(digest(self.settings.seed or 0, epoch, self.rank, slot))  # noqa: S311 - an order, no secret
         buffer: list[RawSample | Skipped] = []
         for item in self.source.read(keys, skip):
             if len(buffer) < self.settings.shuffle_buffer:
@@ -119,7 +119,7 @@ class TrainShards(IterableDataset[Parcel | Failure]):
             yield buffer.pop()
 
     def _augmented(self, item: RawSample | Skipped, epoch: int, skip: bool) -> Decoded | Skipped:
-        with seeded(self.settings.seed, epoch, item.key):
+        with seeded(self.settings.seed or 0, epoch, item.key):
             return decode_or_skip(self.decoder, item, skip)
 
 
@@ -168,7 +168,7 @@ class TrainLoader:
         order: dict[str, int | str] = {
             "index": index.hash,
             "samples": len(keys),
-            "seed": settings.seed,
+            "seed": settings.seed or 0,
             "ranks": world,
             "workers": settings.workers,
             "batch_size": batch_size,

@@ -24,6 +24,7 @@ from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
 from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.joined import JoinData
+from mmood.modules.training_record import checkpoint_record, training_record
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
 from mmood.scores.test_time.base import AbstractStreamScore, AnyStreamScore
 from mmood.settings import Recorded
@@ -60,6 +61,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         self.encoder = build_encoder(encoder)
         self.scores = nn.ModuleDict(_checked(scores))
         self.provider: FeatureProvider | None = None
+        self.trained_with: dict[str, object] | None = None
         self.reference_: Reference | None = None
         self._wanted: frozenset[Part] = frozenset()
 
@@ -255,12 +257,14 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         """Keep only what was trained: frozen towers are named, not stored."""
         checkpoint["state_dict"] = self.trained_state()
         checkpoint["mmood_encoder"] = self.encoder.identity()
+        checkpoint["mmood_training"] = training_record(self)
         if _trains_encoder(self):
             checkpoint["mmood_scores"] = {name: score.learned() for name, score in self.named_scores()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose tensors or frozen encoder are not those of this module."""
         _check_names(set(checkpoint["state_dict"]), set(self.trained_state()))
+        self.trained_with = checkpoint_record(checkpoint)
         for name, score in self.named_scores():
             score.restore(checkpoint.get("mmood_scores", {}).get(name, {}))
         checkpoint["state_dict"] = self.weights_to_load(checkpoint["state_dict"])

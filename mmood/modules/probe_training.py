@@ -27,17 +27,18 @@ class ProbeSettings:
     Attributes:
         batch_size: images per step, over all devices together (PLP: 256 on CIFAR, 8192 on ImageNet).
         shots: training images of each class; None for all. The features are standardised with these images alone.
-        seed: of the head's start and the draw of the shots; the order of the images has `data.loader.seed`.
+        seed: of the head's start and the draw of the shots, None for that of the run (`seed_everything`); the order of
+            the images has `data.loader.seed`.
     """
 
     batch_size: int = 256
     shots: int | None = None
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         check_count("`model.training.batch_size`", self.batch_size)
         check_count("`model.training.shots`", self.shots, null="all images")
-        check_count("`model.training.seed`", self.seed, least=0)
+        check_count("`model.training.seed`", self.seed, least=0, null="the run's")
 
 
 class ShareWarmupCosine(LambdaLR):
@@ -66,7 +67,7 @@ def training_rows(
         MmoodError: no image is left.
     """
     if settings.shots is not None:
-        drawn = few_shot(targets, settings.shots, settings.seed)
+        drawn = few_shot(targets, settings.shots, settings.seed or 0)
         keys, targets = keys[drawn], targets[drawn]
     if len(keys) == 0:
         raise MmoodError("There is no image to train the probe on; lower `model.confidence`, or see `data.train`.")

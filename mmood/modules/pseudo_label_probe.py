@@ -84,7 +84,7 @@ class PseudoLabelProbe(AbstractDetector):
         self.grid = grid
         self.optimizer = optimizer
         self.schedule = schedule
-        self.probe = build_probe(self.encoder, len(self.class_names), reads, grid, training.seed)
+        self.probe = build_probe(self.encoder, len(self.class_names), reads, grid, training.seed or 0)
 
     def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
         """Return the head's logits."""

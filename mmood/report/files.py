@@ -21,7 +21,8 @@ def report_markdown(summary: Summary, resamples: int, protocols: Sequence[str] =
         resamples: of the bootstrap.
         protocols: sentences on what test-time adaptive scores saw.
     """
-    lines = ["# OoD detection", "", f"- {_legend(resamples)}", *(f"- {for_markdown(said)}" for said in protocols)]
+    said = [*summary.warnings, *protocols]
+    lines = ["# OoD detection", "", f"- {_legend(resamples)}", *(f"- {for_markdown(sentence)}" for sentence in said)]
     for place in summary.places:
         lines += ["", f"## {for_markdown(place.name)}", "", f"{for_markdown(place.note)}.", ""]
         lines.append(f"| Run | Score | {' | '.join(_head(column) for column in _SHOWN)} |")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from mmood.report.runs import Run
@@ -39,6 +40,17 @@ def group_seeds(runs: Sequence[Run]) -> list[RunGroup]:
     return [
         RunGroup(own[0].name if len(own) == 1 else f"{own[0].name} (+ {len(own) - 1} seeds)", tuple(own))
         for own in groups.values()
+    ]
+
+
+def same_bits(groups: Sequence[RunGroup]) -> list[str]:
+    """Return a sentence for every two runs of a group that claim different seeds and have the same numbers."""
+    return [
+        f"{one.name} and {other.name} say that their seeds are {seed_of(one)} and {seed_of(other)}, and their numbers "
+        "are the same to the last bit: nothing in them depends on the seed, so ± over them says nothing about training."
+        for group in groups
+        for one, other in combinations(group.runs, 2)
+        if one.results.rows == other.results.rows and one.results.id == other.results.id
     ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mmood.metrics.bootstrap import Replicates, mean_replicates
 from mmood.metrics.functional import Rates, mean_rates
 from mmood.report.runs import Run
-from mmood.report.seeds import RunGroup
+from mmood.report.seeds import RunGroup, same_bits
 from mmood.report.uncertainty import Intervals, Uncertainty, intervals
 from mmood.results.blocks import AUROC, COLUMNS, Column, label, percent, spread
 from mmood.results.model import Protocol
@@ -58,11 +58,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Summary:
-    """All lines and places; `best` holds for each place and metric the best print among static scores."""
+    """All lines and places; `best` holds for each place and metric the best print among static scores.
+
+    `warnings` are sentences on numbers that do not mean what they seem to.
+    """
 
     places: tuple[Place, ...]
     lines: tuple[Line, ...]
     best: dict[tuple[str, Column], str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def is_best(self, line: Line, place: str, column: Column) -> bool:
         """Return whether a line has the best static value of a column, as printed."""
@@ -87,7 +91,7 @@ def summarise(groups: Sequence[RunGroup], uncertainty: Uncertainty) -> Summary:
             estimates = {place.name: _estimate(group, score, protocol, place, uncertainty) for place in places}
             present = {name: estimate for name, estimate in estimates.items() if estimate is not None}
             lines.append(Line(group.name, score, protocol, present))
-    return Summary(tuple(places), tuple(lines), _best(places, lines))
+    return Summary(tuple(places), tuple(lines), _best(places, lines), tuple(same_bits(groups)))
 
 
 def _places(runs: Sequence[Run]) -> list[Place]:

@@ -25,6 +25,7 @@ TRUST = "MMOOD_TRUST"
 
 # Lightning's own words for a checkpoint, resolved by the trainer.
 _SPECIAL = ("best", "last", "hpc", "registry")
+_GROUPS = ("model", "data")
 _PACKAGES = ("mmood", "torch.optim")
 # Settings that jsonargparse would also take as the import path of a function.
 _FUNCTIONS = ("optimizer", "schedule")
@@ -83,7 +84,7 @@ def read_config(path: Path) -> dict[str, Any]:
     settings = read_checkpoint(path, "--ckpt_path").get(KEY)
     if not isinstance(settings, Mapping):
         raise MmoodError(f"--ckpt_path {path} was not written by mmood; it holds no '{KEY}' settings.")
-    config: dict[str, Any] = {group: settings.get(group) for group in ("model", "data")}
+    config: dict[str, Any] = {group: settings.get(group) for group in _GROUPS}
     try:
         for group, value in config.items():
             if type(value) is not dict:
@@ -92,7 +93,15 @@ def read_config(path: Path) -> dict[str, Any]:
                 _check_entry(path, where, owner, name, entry)
     except RecursionError as error:
         raise MmoodError(f"--ckpt_path {path} has settings that are nested too deeply.") from error
-    return config
+    seed = settings.get("seed_everything")
+    # Of older checkpoints every seed is set by itself.
+    return config if seed is None else {"seed_everything": _seed(path, seed), **config}
+
+
+def _seed(path: Path, seed: object) -> int | bool:
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise MmoodError(f"--ckpt_path {path} has the seed {seed!r:.80}; it must be a whole number from 0.")
+    return seed
 
 
 def _entries(value: dict[Any, Any], where: str) -> Iterator[tuple[str, str, Any, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.trainer.states import TrainerFn
@@ -15,6 +16,8 @@ from mmood import __version__
 from mmood.files import write_atomically
 from mmood.runs.checkpoints import KEY
 from mmood.runs.requeue import job_id
+from mmood.settings import plain
+from mmood.settings.seeds import resolved_seeds
 
 
 class RunFiles(SaveConfigCallback):
@@ -26,7 +29,7 @@ class RunFiles(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the config, on rank 0."""
         if trainer.is_global_zero:
-            text = self.parser.dump(self.config, skip_none=False)
+            text = _seeds_said(self.config) + self.parser.dump(self.config, skip_none=False)
             write_atomically(Path(trainer.default_root_dir) / f"config.{TrainerFn(stage).value}.yaml", text.encode())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -38,9 +41,21 @@ class RunFiles(SaveConfigCallback):
             "version": __version__,
             # Only this job goes on from the checkpoint by itself, when it is requeued.
             "job": job_id(),
+            # What is open among `model` and `data` follows from it; see `resolved_seeds`.
+            "seed_everything": config["seed_everything"],
+            "seeds": {key: plain(value, key) for key, value in resolved_seeds(config).items()},
             "model": _anchored(config["model"]),
             "data": _anchored(config["data"]),
         }
+
+
+def _seeds_said(config: Namespace) -> str:
+    """Return, as a comment, the seeds that a config leaves open to `seed_everything`."""
+    seeds = resolved_seeds(config)
+    return "".join(
+        f"# {key} follows seed_everything: {list(value) if isinstance(value, tuple) else value}\n"
+        for key, value in seeds.items()
+    )
 
 
 def _anchored(value: Any) -> Any:

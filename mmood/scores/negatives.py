@@ -40,13 +40,13 @@ class NegativePrototypes:
         words_: the M words in that order.
     """
 
-    def __init__(self, negatives: str | None, mining: NegativeMiner, groups: int, seed: int) -> None:
+    def __init__(self, negatives: str | None, mining: NegativeMiner, groups: int, seed: int | None) -> None:
         check_count("groups", groups)
-        check_count("seed", seed, least=0)
+        check_count("seed", seed, least=0, null="the run's")
         self.negatives = negatives
         self.mining = mining
         self.groups = groups
-        self.seed = seed
+        self.seed = seed or 0
         self.list_: NegativeList | None = None
         self.positive_ = torch.empty(0)
         self.negative_ = torch.empty(0)
@@ -130,7 +130,7 @@ class AbstractMinedNegatives(AbstractScore):
     texts_: NegativeTexts | None = None
 
     def __init__(
-        self, groups: int, temperature: float, negatives: str | None, mining: NegativeMiner, seed: int
+        self, groups: int, temperature: float, negatives: str | None, mining: NegativeMiner, seed: int | None
     ) -> None:
         super().__init__()
         check_number(f"{type(self).__name__}.temperature", temperature, above=0)
@@ -178,7 +178,7 @@ class NegLabel(AbstractMinedNegatives):
         temperature: T, divides the cosine.
         negatives: file with the list to use (see `load_negatives`); None to mine one.
         mining: how to mine; its templates are also the prompts of a plain-text list.
-        seed: of the private generator that puts negatives into groups.
+        seed: of the private generator that puts negatives into groups; None for that of the run.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class NegLabel(AbstractMinedNegatives):
         temperature: float = 0.01,
         negatives: str | None = None,
         mining: NegativeMiner = NEGLABEL_MINING,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(groups, temperature, negatives, mining, seed)
 
@@ -203,7 +203,7 @@ class CSP(AbstractMinedNegatives):
         temperature: T, divides the cosine.
         negatives: file with the list to use (see `load_negatives`); None to mine one.
         mining: how to mine.
-        seed: of the private generator that puts negatives into groups.
+        seed: of the private generator that puts negatives into groups; None for that of the run.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ class CSP(AbstractMinedNegatives):
         temperature: float = 0.01,
         negatives: str | None = None,
         mining: NegativeMiner = CSP_MINING,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(groups, temperature, negatives, mining, seed)
 

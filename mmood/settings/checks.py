@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 
-from mmood.errors import MmoodError, unknown
+from mmood.errors import MmoodError
 
 
 def check_count(key: str, value: object, least: int = 1, most: int | None = None, null: str | None = None) -> None:
@@ -77,11 +77,11 @@ def check_choice(key: str, value: object, known: Iterable[str]) -> None:
     >>> check_choice("ASH.variant", "x", ("s", "b", "p"))
     Traceback (most recent call last):
     ...
-    mmood.errors.MmoodError: There is no ASH.variant 'x'. Known: b, p, s.
+    mmood.errors.MmoodError: ASH.variant is 'x'; it must be one of s, b, p.
     """
     words = tuple(known)
     if value not in words:
-        raise unknown(key, str(value), words)
+        raise MmoodError(f"{key} is '{value!s:.80}'; it must be one of {', '.join(words)}.")
 
 
 def _range(least: float | None, most: float | None, above: float | None, below: float | None) -> str:

@@ -125,9 +125,9 @@ def _callable(value: object, where: str) -> object:
     if isinstance(value, type):
         return _path(value)
     if isinstance(value, partial):
-        # jsonargparse binds the class to build as the first argument of a function of its own.
-        cls, *rest = value.args if value.args and not isinstance(value.func, type) else (value.func, *value.args)
-        if isinstance(cls, type) and not rest:
+        # jsonargparse binds the class to build as the last argument of a function of its own.
+        *_, cls = (value.func, *value.args)
+        if isinstance(cls, type) and (value.func is cls or not isinstance(value.func, type)):
             return _built(cls, {name: plain(item, f"{where}.{name}") for name, item in value.keywords.items()})
     if inspect.isfunction(value) or inspect.isbuiltin(value):
         return f"{value.__module__}.{value.__qualname__}"

@@ -24,7 +24,7 @@ class NegativeMiner:
         templates: prompts of ID names, nouns and adjectives.
         superclasses: if given, each adjective becomes "adjective superclass" with one of them, drawn at random (CSP).
         exclude_id_names: drop words that are ID names themselves (the papers' code of NegLabel and CSP keeps them).
-        seed: of the private generator that draws superclasses.
+        seed: of the private generator that draws superclasses; None for that of the run.
     """
 
     corpus: CorpusSettings = CorpusSettings()  # noqa: RUF009 - frozen
@@ -36,7 +36,7 @@ class NegativeMiner:
     templates: Templates = Templates()  # noqa: RUF009 - frozen
     superclasses: tuple[str, ...] = ()
     exclude_id_names: bool = True
-    seed: int = 0
+    seed: int | None = None
 
 
 _CSP_PROMPTS = (

@@ -76,7 +76,7 @@ def mine_negatives(
 
 def criterion_of(miner: NegativeMiner) -> dict[str, object]:
     """Return the settings of the choice as plain data, as `NegativeList.mined_with` records them."""
-    settings = asdict(miner)
+    settings = asdict(replace(miner, seed=miner.seed or 0))
     del settings["corpus"]  # what counts is what was read, not where
     plain: dict[str, object] = json.loads(json.dumps(settings))
     return plain
@@ -164,7 +164,7 @@ def _why_none(miner: NegativeMiner) -> str:
 def _candidates(miner: NegativeMiner, corpus: Corpus, class_names: Sequence[str]) -> dict[Kind, tuple[str, ...]]:
     adjectives = corpus.adjectives
     if miner.superclasses:
-        draw = random.Random(miner.seed)  # noqa: S311 - no cryptography
+        draw = random.Random(miner.seed or 0)  # noqa: S311 - no cryptography
         adjectives = tuple(f"{word} {draw.choice(miner.superclasses)}" for word in adjectives)
     excluded = {clean_word(name) for name in class_names} if miner.exclude_id_names else set()
     words: dict[Kind, tuple[str, ...]] = {"noun": corpus.nouns, "adjective": adjectives}

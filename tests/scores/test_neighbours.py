@@ -124,6 +124,6 @@ def test_sentences():
         KNN(reads="embedding").fit(reference)
     with pytest.raises(MmoodError, match=r"KNN\.k is 0"):
         KNN(k=0)
-    with pytest.raises(MmoodError, match="temperature 0"):
+    with pytest.raises(MmoodError, match=r"NNGuide\.temperature is 0; it must"):
         NNGuide(temperature=0)
     assert KNN(k=3).settings() == {"k": 3, "reads": "features", "average": False, "shots": None, "search": "exact"}

@@ -87,7 +87,7 @@ def predict_streams(
     order = StreamOrder(scores.key, np.ones(len(scores.key), dtype=np.bool_))
     columns = []
     for name, score in module.stream_scores():
-        stream = StreamName(name, "predict", settings.seeds[0])
+        stream = StreamName(name, "predict", settings.drawn[0])
         score.reset(stream.seed)
         with progress_bar(f"stream {name}", len(order), quiet) as bar:
             columns.append(run_stream(score, stream, source, order, settings.batch_size, bar.advance).score)

@@ -111,7 +111,7 @@ class StreamRuns:
     def _units(self) -> list[tuple[str, int, Sequence[StreamSet]]]:
         """Return what can run apart from one another: single streams, or all sets of a seed where memory is carried."""
         chains = [self.sets] if self.settings.carry else [[entry] for entry in self.sets]
-        return [(score, seed, chain) for score in self.scores for seed in self.settings.seeds for chain in chains]
+        return [(score, seed, chain) for score in self.scores for seed in self.settings.drawn for chain in chains]
 
     def _run(self, name: str, seed: int, sets: Sequence[StreamSet], bar: Bar) -> list[StreamResult]:
         score = self.scores[name]

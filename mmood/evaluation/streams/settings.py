@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from mmood.errors import MmoodError
+from mmood.settings import check_choice, check_count
+from mmood.settings.seeds import stream_seeds
 
 Order = Literal["shuffled", "id-first", "ood-first"]
 
@@ -21,7 +23,8 @@ class StreamSettings:
             it holds exactly; null for all images of both.
         carry: keep what a score learned from one OoD set to the next, in the order of the settings; by default every
             set begins anew.
-        seeds: of the order, the subsample and the scores' own generators; every stream runs once for each.
+        seeds: of the order, the subsample and the scores' own generators; every stream runs once for each. None for
+            three that follow from the run's (`--seed_everything`): 0, 1, 2 for 0, then 3, 4, 5 for 1.
 
     Raises:
         MmoodError: a value is impossible.
@@ -31,28 +34,29 @@ class StreamSettings:
     order: Order = "shuffled"
     ratio: tuple[int, int] | None = None
     carry: bool = False
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise MmoodError(f"`evaluation.stream.batch_size` is {self.batch_size}; it must be at least 1.")
-        if self.order not in get_args(Order):
+        check_count("`evaluation.stream.batch_size`", self.batch_size)
+        check_choice("`evaluation.stream.order`", self.order, get_args(Order))
+        for part in self.ratio or ():
+            check_count(f"A part of `evaluation.stream.ratio` {list(self.ratio or ())}", part)
+        for seed in self.drawn:
+            check_count("A seed of `evaluation.stream.seeds`", seed, least=0)
+        if not self.drawn or len(set(self.drawn)) < len(self.drawn):
             raise MmoodError(
-                f"`evaluation.stream.order` is '{self.order}'; it must be one of {', '.join(get_args(Order))}."
+                f"`evaluation.stream.seeds` is {list(self.drawn)}; it must be at least one seed, each of them once."
             )
-        if self.ratio is not None and min(self.ratio) < 1:
-            raise MmoodError(
-                f"`evaluation.stream.ratio` is {list(self.ratio)}; it must be two whole numbers from 1, ID and OoD."
-            )
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise MmoodError(
-                f"`evaluation.stream.seeds` is {list(self.seeds)}; it must be at least one seed, each from 0 and once."
-            )
+
+    @property
+    def drawn(self) -> tuple[int, ...]:
+        """The seeds, where none are set those of a run whose seed is 0."""
+        return stream_seeds(0) if self.seeds is None else tuple(self.seeds)
 
     def as_dict(self) -> dict[str, object]:
         """Return the settings as plain data for `results.json`."""
         ratio = None if self.ratio is None else list(self.ratio)
-        return {**vars(self), "ratio": ratio, "seeds": list(self.seeds)}
+        return {**vars(self), "ratio": ratio, "seeds": list(self.drawn)}
 
 
 DEFAULT = StreamSettings()

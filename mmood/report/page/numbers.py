@@ -23,6 +23,7 @@ def numbers_section(summary: Summary, resamples: int, protocols: Sequence[str]) 
         "numbers",
         "Numbers",
         [
+            *(paragraph(warning, "note warn") for warning in summary.warnings),
             paragraph(_legend(resamples), "note"),
             *_overviews(summary, protocols),
             *(_place(summary, place, opened=len(summary.places) == 1) for place in summary.places),

@@ -129,7 +129,7 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         update: learn from a batch before or after it is scored.
         reference_behaviour: as the released code: a text takes L - 1 images (an off-by-one), beta is cut to an integer,
             and with `gates.adaptive` the weight is 1. The code's float16 is not followed, see `proxies.replace`.
-        seed: of the private generator that puts negatives into groups.
+        seed: of the private generator that puts negatives into groups; None for that of the run.
     """
 
     needs: frozenset[Part] = frozenset({"embedding"})
@@ -145,7 +145,7 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         weight: float = 0.1,
         update: Update = "before",
         reference_behaviour: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(update)
         _check(temperature, weight)

@@ -140,7 +140,7 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         gates: which images are confident.
         evolution: what confident images change.
         update: learn from a batch before or after it is scored.
-        seed: of the private generator that puts negatives into groups.
+        seed: of the private generator that puts negatives into groups; None for that of the run.
     """
 
     needs: frozenset[Part] = frozenset({"embedding"})
@@ -155,7 +155,7 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         gates: LeastVarianceGates = GATES,
         evolution: Evolution = EVOLUTION,
         update: Update = "before",
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(update)
         _check(temperature, weight)

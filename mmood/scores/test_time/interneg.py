@@ -91,7 +91,7 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         update: learn from a batch before or after it is scored.
         reference_behaviour: as the released code: training transform, S < beta, a bank that keeps all (the first K
             score), and the last step's template for the read-out.
-        seed: of the private generator that puts negatives into groups.
+        seed: of the private generator that puts negatives into groups; None for that of the run.
     """
 
     needs: frozenset[Part] = frozenset({"embedding"})
@@ -109,7 +109,7 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         rescore: Literal["batch", "accepted"] = "batch",
         update: Update = "before",
         reference_behaviour: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(update)
         _check(temperature, images, beta, bank_size, rescore)

@@ -147,7 +147,7 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         update: learn from a batch before or after it is scored.
         reference_behaviour: as the released script: gate.gap 0.5 and activation.alpha 0 (the batch alone), whatever
             these say. Its float16 is not followed.
-        seed: of the noise.
+        seed: of the noise; None for that of the run.
     """
 
     needs: frozenset[Part] = frozenset({"embedding"})
@@ -162,7 +162,7 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         step: int = 1,
         update: Update = "before",
         reference_behaviour: bool = False,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         super().__init__(update)
         if not 0 < temperature < math.inf:
@@ -175,7 +175,7 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         self.gate = replace(gate, gap=0.5) if reference_behaviour else gate
         self.words_per_step = step
         self.reference_behaviour = reference_behaviour
-        self.seed = seed
+        self.seed = seed or 0
 
     def learn(self, reference: Reference) -> Fitted:
         """Read or mine the words at the first call; encode them, the ID names and the noise.
