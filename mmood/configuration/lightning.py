@@ -38,8 +38,6 @@ from mmood.runs.termination import EndAtSigterm
 from mmood.settings import check_count
 from mmood.settings.seeds import with_seeds
 
-STAGES = ("fit", "validate", "test", "predict")
-
 
 class SeedingParser(LightningArgumentParser):
     """A parser that builds objects with every `seed: null` as it follows from `seed_everything`.
@@ -63,6 +61,7 @@ class DetectorCLI(LightningCLI):
 
     def __init__(self, args: list[str], run: bool = True, build: bool = True) -> None:
         self._run, self._build = run, build
+        self._stages = (args[0],) if run else ()
         strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
             AbstractDetector,
@@ -74,10 +73,14 @@ class DetectorCLI(LightningCLI):
             trainer_class=Trainer,
             parser_class=SeedingParser,
             trainer_defaults={"callbacks": [EndAtSigterm()]},
-            parser_kwargs={**strict, **{stage: dict(strict) for stage in STAGES}},
+            parser_kwargs={**strict, **{stage: dict(strict) for stage in self._stages}},
             args=args,
             run=run,
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static there
+        """Return the stage that is run; parsers of all four take longer to build than the one takes to parse."""
+        return {stage: LightningCLI.subcommands()[stage] for stage in self._stages}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse the arguments; what `sys.argv` holds besides is no concern here."""
