@@ -63,14 +63,14 @@ def test_mcm_equals_plain_open_clip_and_scikit_learn(toy_root, toy_model, toy_fl
     check_mcm(results, by_hand, "toy-test")
 
 
-@pytest.mark.slow
-def test_mcm_on_real_shards_equals_plain_open_clip_and_scikit_learn(real_data, tmp_path):
+@pytest.mark.parametrize("count", [100, pytest.param(600, marks=pytest.mark.long)])
+def test_mcm_on_real_shards_equals_plain_open_clip_and_scikit_learn(count, real_data, tmp_path):
     root = tmp_path / "data"
     sets = ("id-test", "near-ood", "far-textures")
     for name in sets:
         (root / name).mkdir(parents=True)
         shard = sorted((real_data / "data" / name).glob("*.tar"))[0]
-        _first_samples(shard, root / name / shard.name, 600)
+        _first_samples(shard, root / name / shard.name, count)
     assert main(["pack", "--index", *(str(root / name) for name in sets), "--quiet"]) == 0
     model = f"local-dir:{real_data}/models/miniclip"
     results = run(

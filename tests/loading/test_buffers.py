@@ -19,7 +19,7 @@ def right(batch):
     return [number_of(image) for image in batch["image"]] == batch["key"].tolist()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
 def test_a_batch_that_is_kept_is_never_written_again(index, method):
     settings = LoaderSettings(workers=2, prefetch=1, start_method=method)
     kept = list(eval_loader(index, batch_size=2, settings=settings))
