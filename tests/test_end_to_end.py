@@ -130,14 +130,6 @@ def test_provenance_names_what_the_numbers_depend_on(toy_flags, tmp_path):
     assert (found["precision"], found["world_size"], found["seed"]) == ("32-true", 1, 0)
 
 
-def test_a_second_run_into_the_same_folder_replaces_the_first(toy_flags, tmp_path):
-    arguments = ["test", "--config", "vitb16_zeroshot.yaml", *toy_flags]
-    first = run(arguments, tmp_path / "run")
-    second = run([*arguments, "--model.prompts", "the nice {}"], tmp_path / "run")
-    assert first["provenance"]["settings"] != second["provenance"]["settings"]
-    assert not list((tmp_path / "run").rglob(".*.json*"))
-
-
 def test_the_saved_config_gives_the_same_run(toy_flags, tmp_path):
     first = run(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags], tmp_path / "a")
     again = run(["test", "--config", str(tmp_path / "a" / "config.test.yaml")], tmp_path / "b")

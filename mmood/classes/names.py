@@ -9,6 +9,9 @@ from mmood.classes import imagenet
 from mmood.errors import MmoodError, unknown
 from mmood.files import is_file, read_text, user_path
 
+LONGEST = 512
+"""Characters of a class name, at most: every prompt and table repeats it, and text towers read less than this."""
+
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 # In the order of the labels, underscores kept as the data set writes them.
@@ -58,6 +61,12 @@ def _checked(names: Sequence[str], what: str) -> tuple[str, ...]:
         raise MmoodError(f"{what} is empty.")
     if "" in stripped:
         raise MmoodError(f"{what} has no name on line {stripped.index('') + 1}; every line is one class.")
+    for number, name in enumerate(stripped, 1):
+        if len(name) > LONGEST:
+            raise MmoodError(
+                f"{what} has a name of {len(name):,} characters on line {number} ({name[:40]}...); a name has at most "
+                f"{LONGEST}."
+            )
     return stripped
 
 

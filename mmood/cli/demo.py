@@ -60,7 +60,14 @@ class Stage:
             *("--model.encoder.name", f"local-dir:{folder}/clip"),
         ]
         command = [word.format(at=folder) for word in self.command.split()]
-        return [*command, *(places if self.located else []), "--run_dir", f"{folder}/runs/{self.name}"]
+        return [
+            *command,
+            *(places if self.located else []),
+            "--run_dir",
+            f"{folder}/runs/{self.name}",
+            "--overwrite",
+            "true",
+        ]
 
 
 _LEAST = 2 * len(world.CLASSES)

@@ -15,7 +15,7 @@ from mmood.configuration.tools import ToolParser
 from mmood.data.catalog import EvaluationSet
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
-from mmood.features.stores import FeatureStores
+from mmood.features.stores import hashes_folder
 from mmood.modules.base import AbstractDetector
 from mmood.output.console import progress_bar
 from mmood.output.printing import say
@@ -112,7 +112,7 @@ def _checked(sets: TuningSets, data: OoDDataModule, quiet: bool) -> list[str]:
     notes = refuse_shared_classes(sets)
     if not sets.tests:
         notes.append("No test set is named (`data.id`, `data.ood`), so the validation sets were compared with none.")
-    folder, found = FeatureStores(data.features).root, dict[tuple[str, int], Hashes]()
+    folder, found = hashes_folder(), dict[tuple[str, int], Hashes]()
 
     def hashes(entry: EvaluationSet) -> Hashes:
         key = entry.index.hash, entry.count

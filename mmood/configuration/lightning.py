@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
@@ -25,12 +25,14 @@ from mmood.configuration.yaml_loader import use_checked_yaml
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.evaluation.callback import OoDCallback
+from mmood.evaluation.progress import SetProgressBar
 from mmood.evaluation.tuned import TunedSettings
 from mmood.evaluation.weights import evaluate
 from mmood.modules import AbstractDetector
 from mmood.runs.checkpoint_files import WholeCheckpoints
 from mmood.runs.checkpoints import check_readable, stored_config
-from mmood.runs.folder import run_folder
+from mmood.runs.earlier import refuse_earlier
+from mmood.runs.folder import known_folder, run_folder
 from mmood.runs.requeue import checkpoint_to_resume, job_id, turns
 from mmood.runs.requeue_callback import Requeue
 from mmood.runs.run_files import RunFiles
@@ -103,6 +105,12 @@ class DetectorCLI(LightningCLI):
         parser.add_argument(
             "--run_dir", type=str | None, default=None, help="Folder of the run (default: runs/NAME/VERSION)."
         )
+        parser.add_argument(
+            "--overwrite", type=bool, default=False, help="Put aside what an earlier run left in the run folder."
+        )
+        parser.add_argument(
+            "--strict", type=bool, default=False, help="predict: exit code 2 if an image could not be scored."
+        )
         parser.add_lightning_class_args(OoDCallback, "evaluation")
         parser.add_lightning_class_args(TunedSettings, "tuned")
         # On instantiation: so the data are built and checked before a model is loaded.
@@ -122,6 +130,16 @@ class DetectorCLI(LightningCLI):
             # By itself Lightning runs whatever a checkpoint behind a URL asks for.
             self.config[self.subcommand].weights_only = True
             check_readable(self.config[self.subcommand].ckpt_path)
+            self._refuse_earlier_run(self.config[self.subcommand], self.subcommand)
+
+    def _refuse_earlier_run(self, config: Namespace, stage: str) -> None:
+        """Refuse a run folder with results in it, before anything is built."""
+        name = config.name or config.model.class_path.rpartition(".")[2].lower()
+        folder = known_folder(config.run_dir or config.trainer.default_root_dir, name)
+        if folder is not None and not config.overwrite and not config.trainer.fast_dev_run:
+            refuse_earlier(folder, stage, config.ckpt_path)
+        # The config that the run leaves can be run again, and then must not overwrite by itself.
+        config.overwrite = False
 
     def validate(
         self,
@@ -144,6 +162,14 @@ class DetectorCLI(LightningCLI):
     ) -> None:
         """Evaluate the test sets, with each of the weights that the model asks for."""
         evaluate("test", self.trainer, model, datamodule, ckpt_path)
+
+    def after_predict(self) -> None:
+        """Under `--strict`, refuse a prediction that left images out; its file is written."""
+        if not self.config.predict.strict:
+            return
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, OoDCallback) and callback.predicted is not None and callback.predicted.unscored:
+                raise MmoodError(f"--strict is set, and {callback.predicted.summary()}")
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer, unless only the config is wanted."""
@@ -189,8 +215,11 @@ class DetectorCLI(LightningCLI):
         if config.trainer.logger in (None, True):
             # One for each turn of a requeued job: Lightning would delete what the turn before has logged.
             kwargs["logger"] = CSVLogger(folder, name="logs", version=f"{stage}.{turn}" if (turn := turns()) else stage)
+        kwargs["callbacks"] = _with_progress(config.trainer)
         if stage == "fit":
-            kwargs["callbacks"] = _with_checkpoints(config.trainer, folder, config.data.val.id is not None)
+            kwargs["callbacks"] = _with_checkpoints(
+                config.trainer, kwargs["callbacks"], folder, config.data.val.id is not None
+            )
             kwargs["plugins"] = _with_whole_files(config.trainer)
             if checkpoint := checkpoint_to_resume(folder / "checkpoints"):
                 config.ckpt_path = str(checkpoint)
@@ -200,16 +229,25 @@ class DetectorCLI(LightningCLI):
             raise MmoodError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-def _with_checkpoints(settings: Namespace, folder: Path, validated: bool) -> list[Callback]:
+def _with_progress(settings: Namespace) -> list[Callback]:
+    """Return the callbacks that the user gave, and a progress bar unless there is one or none is wanted."""
+    given = settings.callbacks or []
+    callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
+    wanted = settings.enable_progress_bar is not False
+    if wanted and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+        callbacks.append(SetProgressBar())
+    return callbacks
+
+
+def _with_checkpoints(settings: Namespace, callbacks: list[Callback], folder: Path, validated: bool) -> list[Callback]:
     """Return the callbacks of a training; its checkpoints lie in the run folder, also if the user asked for none.
 
     Args:
         settings: the trainer's.
+        callbacks: those of every stage.
         folder: the run folder.
         validated: there is an ID validation set; without one no checkpoint can be chosen by it.
     """
-    given = settings.callbacks or []
-    callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
     if not validated:
         callbacks = [callback for callback in callbacks if not _chosen_by_validation(callback)]
     checkpoints = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]

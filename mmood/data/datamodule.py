@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -251,10 +252,15 @@ class OoDDataModule(LightningDataModule):
         return np.setdiff1d(keys, held_out(keys, self.val.id), assume_unique=True)
 
     def predict_dataloader(self) -> EvalLoader:
-        """Return the loader over what `predict` names; labels are -1."""
+        """Return the loader over what `predict` names; labels are -1.
+
+        An image that cannot be read is left out with its reason, whatever `loader.on_error` says: it must not cost the
+        others.
+        """
         found = self._predict_set()
         decoder = Decoder(self._transform(train=False), None, self.exif or "apply")
-        return self._loader(found.source, found.keys(), decoder)
+        settings = replace(self.loader, on_error="skip")
+        return EvalLoader(found.source, found.keys(), decoder, self.batch_size, settings, *self._rank_and_world())
 
     def predict_names(self) -> list[str]:
         """Return for each key of `predict` the image's file, or its name in the shard."""

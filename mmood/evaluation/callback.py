@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,11 +13,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mmood.data.datamodule import EvaluationSet, OoDDataModule
 from mmood.errors import MmoodError
+from mmood.evaluation.audit import audit_sets
 from mmood.evaluation.figures import log_figures
-from mmood.evaluation.predictions import write_predictions, write_scores
+from mmood.evaluation.overlap import IdImages, find_overlaps
+from mmood.evaluation.predictions import Inputs, write_predictions, write_scores
 from mmood.evaluation.provenance import provenance
 from mmood.evaluation.store import ScoreStore, SetScores
-from mmood.evaluation.streams.callback import Streams, evaluate_streams, left_out, predict_streams
+from mmood.evaluation.streams.callback import KeptScores, Streams, evaluate_streams, left_out, predict_streams
 from mmood.evaluation.streams.settings import DEFAULT as STREAM
 from mmood.evaluation.streams.settings import StreamSettings
 from mmood.evaluation.streams.temporary_store import TemporaryStore
@@ -27,10 +30,13 @@ from mmood.metrics.gather import gathered_objects
 from mmood.modules.base import AbstractDetector, limited
 from mmood.modules.evaluated import Evaluated
 from mmood.output.console import console
+from mmood.output.escaping import visible
 from mmood.output.printing import say
-from mmood.results.model import IdRow, ResultRow, Results, build_results
+from mmood.results.audit import Audit
+from mmood.results.model import IdRow, Overlap, ResultRow, Results, build_results
 from mmood.results.serialisation import write_results
 from mmood.results.tables import to_rich
+from mmood.runs.run_files import run_id
 from mmood.shards.reading import Skipped
 
 
@@ -44,21 +50,39 @@ class OoDCallback(Callback):
         save_scores: keep the scores of every image in `scores/<set>.npz`.
         show: print the table at the end of an evaluation.
         stream: the streams of images for scores that learn from them.
+        overlap: in a test, count the images of each OoD set that are exact copies of ID test or ID training images.
+            Hashes of the files are kept in the cache; sets on other machines are not compared, and that is said.
+        audit: in a test, look for OoD images that are near copies of ID images, or look like an ID class, by their
+            embeddings. Images without stored features are encoded for it.
 
     Attributes:
         variants: what joins the passes where a run evaluates several weights.
     """
 
-    def __init__(self, save_scores: bool = True, show: bool = True, stream: StreamSettings = STREAM) -> None:
+    def __init__(
+        self,
+        save_scores: bool = True,
+        show: bool = True,
+        stream: StreamSettings = STREAM,
+        overlap: bool = True,
+        audit: bool = False,
+    ) -> None:
         self.save_scores = save_scores
         self.show = show
         self.stream = stream
+        self.overlap = overlap
+        self.audit = audit
         self._sets: dict[str, EvaluationSet] = {}
         self._stores: dict[str, ScoreStore] = {}
         self._skipped: list[tuple[str, Skipped]] = []
         self.variants = Variants()
         self._temporary: TemporaryStore | None = None
+        self._overlaps: list[Overlap] | None = None
+        self._audit: Audit | None = None
         self._told = False
+        self._run = ""
+        # What the last prediction was of; None before it has ended.
+        self.predicted: Inputs | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse the precisions in which weights and scores would not be float32."""
@@ -70,14 +94,23 @@ class OoDCallback(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for every validation set."""
+        if trainer.state.fn == "validate":
+            self._begin(trainer, "validate")
         self._open(pl_module, data_module(trainer).evaluation_sets("validate"))
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for every test set."""
+        self._begin(trainer, "test")
         self._open(pl_module, data_module(trainer).evaluation_sets("test"))
+        whole = not limited(trainer.limit_test_batches)
+        if self.overlap and whole and trainer.is_global_zero and self._overlaps is None:
+            self._overlaps = self._found_overlaps(trainer)
+        if self.audit and whole and self._audit is None:
+            self._audit = audit_sets(detector(pl_module), self._sets, _train_images(data_module(trainer)))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for the images to predict."""
+        self._begin(trainer, "predict")
         self._sets, self._skipped = {}, []
         self._temporary = self._new_temporary_store(trainer, detector(pl_module))
         self._stores = {"predict": ScoreStore("predict", detector(pl_module).score_names).to(pl_module.device)}
@@ -130,16 +163,24 @@ class OoDCallback(Callback):
         self._report(trainer, detector(pl_module), "test", limited(trainer.limit_test_batches))
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write a row of scores per image."""
+        """Write a row per image, with its scores or why it has none."""
         names = data_module(trainer).predict_names()
         scores = self._stores["predict"].gathered(None if limited(trainer.limit_predict_batches) else len(names))
+        skipped = [sample for _, sample in gathered_objects(self._skipped)]
+        self.predicted = inputs = Inputs(names, {sample.key: sample.reason for sample in skipped})
         if self._temporary is not None:
             quiet = trainer.progress_bar_callback is None
             scores = predict_streams(detector(pl_module), self._temporary, scores, self.stream, quiet)
             self._temporary.remove()
         if trainer.is_global_zero:
-            path = write_predictions(_run_folder(trainer), scores, names, detector(pl_module).class_names)
-            say(f"Predictions: {path}")
+            class_names = detector(pl_module).class_names
+            path = write_predictions(_run_folder(trainer), self._run, scores, inputs, class_names)
+            say(f"Predictions: {path}. {inputs.summary()}")
+
+    def _begin(self, trainer: Trainer, stage: str) -> None:
+        """Learn the id of the run; evaluations of several weights are one run."""
+        if self.variants.current in (None, *self.variants.names[:1]):
+            self._run = run_id(trainer, stage)
 
     def _open(self, module: LightningModule, sets: dict[str, EvaluationSet]) -> None:
         names = detector(module).score_names
@@ -165,11 +206,14 @@ class OoDCallback(Callback):
         streams = self._streams(trainer, module, stage)
         skipped = gathered_objects(self._skipped)
         results = build_results(
+            run=self._run or None,
             stage=stage,
             id_rows=_id_rows(self._sets, found, self.variants.current),
             rows=_rows(self._sets, found, self.variants.current) + streams.rows,
             provenance={**provenance(trainer, module, self._sets), **streams.provenance},
-            skipped=[{"set": name, **sample._asdict()} for name, sample in skipped],
+            skipped=[{"set": name, **_as_text(sample)} for name, sample in skipped],
+            overlap=self._overlaps or (),
+            audit=self._audit,
             partial=partial,
         )
         module.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
@@ -185,16 +229,21 @@ class OoDCallback(Callback):
         if written:
             say(f"Results: {_run_folder(trainer)}")
 
+    def _found_overlaps(self, trainer: Trainer) -> list[Overlap]:
+        data, quiet = data_module(trainer), trainer.progress_bar_callback is None
+        return find_overlaps(self._sets, _train_images(data), data.loader.on_error == "skip", quiet)
+
     def _streams(self, trainer: Trainer, module: AbstractDetector, stage: str) -> Streams:
         if not module.runs_streams():
             if module.stream_scores() and not self._told:
                 self._told = True
                 left_out(module, "a run trains" if stage == "fit" else "not all images are evaluated")
             return Streams()
-        provider, folder = module.id_features(), _run_folder(trainer) if self.save_scores else None
+        kept = KeptScores(_run_folder(trainer), self._run) if self.save_scores else None
+        provider = module.id_features()
         with torch.inference_mode(False), torch.no_grad():
             stores = provider.on_disk({name: entry.index for name, entry in self._sets.items()})
-        found = evaluate_streams(trainer, module, self._sets, stores, self.stream, folder, self.variants.current)
+        found = evaluate_streams(trainer, module, self._sets, stores, self.stream, kept, self.variants.current)
         provider.discard()
         return found
 
@@ -215,7 +264,7 @@ class OoDCallback(Callback):
     def _write(self, folder: Path, results: Results, found: dict[str, SetScores]) -> None:
         if self.save_scores:
             for scores in found.values():
-                write_scores(folder, scores)
+                write_scores(folder, self._run, scores)
         write_results(folder, results)
 
 
@@ -232,6 +281,18 @@ def data_module(trainer: Trainer) -> OoDDataModule:
     if not isinstance(module, OoDDataModule):
         raise MmoodError("OoDCallback needs the sets of an OoDDataModule; pass one as `datamodule`.")
     return module
+
+
+def _train_images(data: OoDDataModule) -> IdImages | None:
+    """Return the ID training images; None without any, or where the set is not there: a test may do without."""
+    with contextlib.suppress(MmoodError):
+        return None if data.train is None else IdImages(data.catalog.index(data.train), data.train_keys())
+    return None
+
+
+def _as_text(sample: Skipped) -> dict[str, object]:
+    """Return a sample that was left out as plain data; a name that is no UTF-8 could not be written."""
+    return {name: visible(value) if isinstance(value, str) else value for name, value in sample._asdict().items()}
 
 
 def _run_folder(trainer: Trainer) -> Path:

@@ -25,7 +25,7 @@ from mmood.features.store import (
     Manifest,
     StoredFeatures,
     is_complete,
-    open_store,
+    open_set,
     store_identity,
     write_manifest,
 )
@@ -148,7 +148,7 @@ class SetEncoder:
         if self.ranks.rank == 0:
             parts.remove()
         self.ranks.barrier()
-        return open_store(folder)
+        return open_set(folder, index)
 
     def _make(self, index: SetIndex, parts: PartFolder, dtype: Dtype) -> None:
         if self.ranks.rank == 0:

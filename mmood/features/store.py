@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.shards.images import Exif
 from mmood.shards.index import SetIndex
+from mmood.shards.table import load_table
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -167,6 +168,31 @@ def open_store(folder: Path) -> StoredFeatures:
     if label.ndim != 1 or len(label) != manifest.count or label.dtype != torch.int64:
         raise _misfit(path, "label", label, manifest, "int64")
     return StoredFeatures(features, embedding, label, manifest)
+
+
+def open_set(folder: Path, index: SetIndex) -> StoredFeatures:
+    """Return the store of a set, with the labels that its index gives now.
+
+    A set may be encoded before its index says that it has classes. Its store then holds no labels, while the table
+    beside the index does.
+
+    Raises:
+        MmoodError: see `open_store`; or a label is missing or not below the number of classes.
+    """
+    store = open_store(folder)
+    if index.classes is None:
+        return store
+    if bool((store.label < 0).any()):
+        labels = [-1 if row.label is None else row.label for row in load_table(index)]
+        store = replace(store, label=torch.tensor(labels, dtype=torch.int64))
+    outside = ((store.label < 0) | (store.label >= index.classes)).nonzero().flatten()
+    if len(outside):
+        key = int(outside[0])
+        raise MmoodError(
+            f"The index of the set '{index.name}' says {index.classes} classes, and key {key} has the label "
+            f"{int(store.label[key])}; index the set anew with `mmood pack --index`."
+        )
+    return store
 
 
 def _misfit(path: Path, name: str, tensor: Tensor, manifest: Manifest, dtype: str) -> MmoodError:

@@ -12,7 +12,7 @@ from mmood.features.store import (
     Identity,
     StoredFeatures,
     is_complete,
-    open_store,
+    open_set,
     read_manifest,
     store_name,
 )
@@ -37,6 +37,11 @@ def cache_folder() -> Path:
     """Return where stores are kept without a folder of their own: $MMOOD_CACHE/features, or ~/.cache/mmood/features."""
     cache = os.environ.get("MMOOD_CACHE")
     return user_path(cache or "~/.cache/mmood").absolute() / "features"
+
+
+def hashes_folder() -> Path:
+    """Return where hashes of images are kept: $MMOOD_CACHE/hashes, or ~/.cache/mmood/hashes."""
+    return cache_folder().with_name("hashes")
 
 
 class FeatureStores:
@@ -66,7 +71,7 @@ class FeatureStores:
         for dtype in DTYPES:
             folder = self.folder(index, identity, dtype)
             if is_complete(folder):
-                return open_store(folder)
+                return open_set(folder, index)
         if self._strict:
             raise MmoodError(self._misfit(index, identity))
         return None

@@ -49,6 +49,12 @@ class SetImages:
 
 def open_set(run: Run, name: str) -> SetImages:
     """Return the images of a set as the run saw them: the same shards, by their hash, in a local folder."""
+    recorded: Any = run.results.provenance.get("sets", {})
+    return open_indexed(run, name, recorded.get(name, {}).get("index_sha256"))
+
+
+def open_indexed(run: Run, name: str, index_sha256: str | None) -> SetImages:
+    """Return the images of a set below the run's root, if its index has this hash."""
     root = _data(run).get("root")
     if not isinstance(root, str):
         return SetImages(None, (), f"The run kept no settings that say where the images of {name} lie.")
@@ -59,8 +65,7 @@ def open_set(run: Run, name: str) -> SetImages:
         rows = load_table(index)
     except MmoodError as error:
         return SetImages(None, (), f"The images of {name} cannot be read. {error}")
-    recorded: Any = run.results.provenance.get("sets", {})
-    if index.hash != recorded.get(name, {}).get("index_sha256"):
+    if index.hash != index_sha256:
         return SetImages(None, (), f"The shards of {name} below {root} are not those that the run saw.")
     return SetImages(index, rows, "", "apply" if _data(run).get("exif") == "apply" else "ignore")
 

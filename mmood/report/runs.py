@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,15 @@ from jaxtyping import Float, Int
 
 from mmood.errors import MmoodError
 from mmood.files import parse_yaml, read_text
-from mmood.report.arrays import read_arrays
+from mmood.results.arrays import read_arrays, run_of_arrays
 from mmood.results.blocks import label
 from mmood.results.model import ResultRow, Results
 from mmood.results.serialisation import read_results
+from mmood.runs.identity import check_same_run
+from mmood.runs.run_files import run_of_config
 
+# The last part of a folder that a run chose itself: runs/NAME/VERSION.
+_VERSION = re.compile(r"version_\d+|job_.+")
 _FIXED = ("key", "label", "predicted")
 
 
@@ -91,7 +96,7 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
     """Return the runs, named by the shortest ends of their paths that differ.
 
     Raises:
-        MmoodError: a folder holds no results, a file in it is broken, or a folder is named twice.
+        MmoodError: a folder holds no results, a file in it is broken or of another run, or a folder is named twice.
     """
     absolute = [folder.absolute() for folder in folders]
     if len(set(absolute)) < len(absolute):
@@ -100,11 +105,15 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """Return the shortest ends of different paths that tell them apart.
+    """Return the shortest ends of different paths that tell them apart; of one alone, the name that the run was given.
 
     >>> short_names([Path("runs/mcm/version_0"), Path("runs/csp/version_0")])
     ['mcm/version_0', 'csp/version_0']
+    >>> short_names([Path("runs/mcm/version_0")])
+    ['mcm']
     """
+    if len(folders) == 1 and _VERSION.fullmatch(folders[0].name) and folders[0].parent.name:
+        return [folders[0].parent.name]
     for length in range(1, max(len(folder.parts) for folder in folders)):
         names = ["/".join(folder.parts[-length:]) for folder in folders]
         if len(set(names)) == len(names):
@@ -119,20 +128,24 @@ def _load(folder: Path, name: str) -> Run:
         {of: str(entry.get("index_sha256")) for of, entry in recorded.items()} if isinstance(recorded, dict) else {}
     )
     files = sorted((folder / "scores").glob("*.npz"))
-    sets = {path.stem: _set_file(path, hashes.get(path.stem, "")) for path in files}
-    return Run(name, folder, results, _config(folder / f"config.{results.stage}.yaml"), sets)
+    sets = {path.stem: _set_file(path, hashes.get(path.stem, ""), results.run) for path in files}
+    return Run(name, folder, results, _config(folder / f"config.{results.stage}.yaml", results.run), sets)
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _config(path: Path, run: str | None) -> dict[str, Any]:
     if not path.is_file():
         return {}
     what = f"The file of settings {path}"
-    config = parse_yaml(read_text(path, what), what)
+    text = read_text(path, what)
+    check_same_run(what, run_of_config(text), run)
+    config = parse_yaml(text, what)
     return config if isinstance(config, dict) else {}
 
 
-def _set_file(path: Path, index_hash: str) -> SetFile:
-    arrays = read_arrays(path, f"The file of scores {path}")
+def _set_file(path: Path, index_hash: str, run: str | None) -> SetFile:
+    what = f"The file of scores {path}"
+    check_same_run(what, run_of_arrays(path, what), run)
+    arrays = read_arrays(path, what)
     if missing := [name for name in _FIXED if name not in arrays]:
         raise MmoodError(f"The scores {path} have no array '{missing[0]}'; `mmood test` writes them with all three.")
     if len({array.shape for array in arrays.values()}) > 1 or not all(arrays[n].dtype.kind == "i" for n in _FIXED):

@@ -12,7 +12,18 @@ from mmood.report.runs import Run
 
 # Settings that say where a run lies, what it was started from, or which seed it has.
 _OF_ONE_RUN = frozenset(
-    {"seed", "seed_everything", "run_dir", "name", "ckpt_path", "default_root_dir", "save_dir", "dirpath", "version"}
+    {
+        "seed",
+        "seed_everything",
+        "run_dir",
+        "overwrite",
+        "name",
+        "ckpt_path",
+        "default_root_dir",
+        "save_dir",
+        "dirpath",
+        "version",
+    }
 )
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from mmood.metrics.functional import OoDMetrics, Rates, group_means
+from mmood.results.audit import Audit
 
 SCHEMA = 1
 Protocol = Literal["static", "test_time"]
@@ -73,48 +74,79 @@ class MeanRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """How many images of an OoD set are exact copies of ID images.
+
+    Attributes:
+        set: the OoD set.
+        id_set: the ID test set, or the ID training set.
+        n: number of images of the OoD set.
+        copies: number of them that are in the ID set; None if they were not compared.
+        reason: why they were not compared, as a sentence; None if they were.
+    """
+
+    set: str
+    id_set: str
+    n: int
+    copies: int | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Results:
     """Everything that a run measured, and the settings behind it.
 
     Attributes:
+        run: id of the run, which all of its files bear; None in results from before runs had one.
         stage: "validate" or "test".
         provenance: settings behind the numbers, as plain data.
         id: the ID sets.
         rows: one for each score, variant, seed and OoD set.
         means: of the rows, made by `build_results`.
         skipped: samples that could not be read and were left out: set, key, shard, sample and reason of each.
+        overlap: OoD images that are ID images; empty where nothing was compared.
+        audit: OoD images that look like ID images; None where that was not asked for.
         partial: only a part of the samples was evaluated, so the numbers are no results.
     """
 
+    run: str | None
     stage: str
     provenance: Mapping[str, object]
     id: tuple[IdRow, ...]
     rows: tuple[ResultRow, ...]
     means: tuple[MeanRow, ...]
     skipped: tuple[Mapping[str, object], ...] = ()
+    overlap: tuple[Overlap, ...] = ()
+    audit: Audit | None = None
     partial: bool = False
 
     def as_dict(self) -> dict[str, object]:
         """Return the results as in `results.json`."""
         return {
             "schema": SCHEMA,
+            **({} if self.run is None else {"run": self.run}),
             "stage": self.stage,
             **({"partial": True} if self.partial else {}),
             "provenance": dict(self.provenance),
             "id": [asdict(row) for row in self.id],
             "rows": [row.as_dict() for row in self.rows],
             "means": [mean.as_dict() for mean in self.means],
+            **({"overlap": [asdict(one) for one in self.overlap]} if self.overlap else {}),
+            **({} if self.audit is None else {"audit": self.audit.as_dict()}),
             **({"skipped": [dict(sample) for sample in self.skipped]} if self.skipped else {}),
         }
 
 
 def build_results(
     *,
+    run: str | None = None,
     stage: str,
     provenance: Mapping[str, object],
     id_rows: Iterable[IdRow],
     rows: Iterable[ResultRow],
     skipped: Iterable[Mapping[str, object]] = (),
+    overlap: Iterable[Overlap] = (),
+    audit: Audit | None = None,
     partial: bool = False,
 ) -> Results:
     """Return the results with the means of each score and variant over every group of sets and over "all".
@@ -132,12 +164,15 @@ def build_results(
         for group, rates in group_means((row.group, row.set, row.metrics) for row in own).items()
     ]
     return Results(
+        run=run,
         stage=stage,
         provenance=provenance,
         id=tuple(id_rows),
         rows=rows,
         means=tuple(means),
         skipped=tuple(skipped),
+        overlap=tuple(overlap),
+        audit=audit,
         partial=partial,
     )
 
@@ -150,12 +185,15 @@ def joined_results(passes: Mapping[str, Results]) -> Results:
     first, *_, last = passes.values()
     encoders = {variant: results.provenance.get("encoder") for variant, results in passes.items()}
     return Results(
+        run=first.run,
         stage=first.stage,
         provenance={**last.provenance, "variants": encoders, **_joined_streams(list(passes.values()))},
         id=tuple(row for results in passes.values() for row in results.id),
         rows=tuple(row for results in passes.values() for row in results.rows),
         means=tuple(mean for results in passes.values() for mean in results.means),
         skipped=first.skipped,
+        overlap=first.overlap,
+        audit=first.audit,
         partial=any(results.partial for results in passes.values()),
     )
 

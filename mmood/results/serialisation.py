@@ -11,8 +11,10 @@ from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.metrics.functional import OoDMetrics, Rates
 from mmood.records import Fields
-from mmood.results.model import SCHEMA, IdRow, MeanRow, Protocol, ResultRow, Results
+from mmood.results.audit import REASONS, Audit, AuditedImage, AuditedSet
+from mmood.results.model import SCHEMA, IdRow, MeanRow, Overlap, Protocol, ResultRow, Results
 from mmood.results.tables import to_csv, to_latex, to_markdown
+from mmood.runs.identity import RUN_ID
 
 Format = Literal["json", "csv", "md", "tex"]
 FORMATS: tuple[Format, ...] = ("json", "csv", "md", "tex")
@@ -56,12 +58,15 @@ def read_results(path: Path) -> Results:
     if schema != SCHEMA:
         raise MmoodError(f"{path} has schema {schema}; this version of mmood reads schema {SCHEMA}.")
     return Results(
+        run=_run(top) if "run" in raw else None,
         stage=top.text("stage"),
         provenance=_provenance(top),
         id=tuple(_id_row(fields) for fields in top.children("id")),
         rows=tuple(_row(fields) for fields in top.children("rows")),
         means=tuple(_mean(fields) for fields in top.children("means")),
         skipped=tuple(dict(sample.raw) for sample in top.children("skipped")) if "skipped" in raw else (),
+        overlap=tuple(_overlap(fields) for fields in top.children("overlap")) if "overlap" in raw else (),
+        audit=_audit(top.child("audit")) if "audit" in raw else None,
         partial=raw.get("partial", False) is True,
     )
 
@@ -78,6 +83,11 @@ def _provenance(top: Fields) -> dict[str, object]:
     return record
 
 
+def _run(top: Fields) -> str:
+    right = "16 hexadecimal digits"
+    return str(top.value("run", lambda v: isinstance(v, str) and bool(RUN_ID.fullmatch(v)), right))
+
+
 def _id_row(fields: Fields) -> IdRow:
     return IdRow(
         set=fields.text("set"),
@@ -85,6 +95,53 @@ def _id_row(fields: Fields) -> IdRow:
         accuracy=fields.share_or_null("accuracy"),
         variant=fields.text_or_null("variant") if "variant" in fields.raw else None,
     )
+
+
+def _overlap(fields: Fields) -> Overlap:
+    return Overlap(
+        set=fields.text("set"),
+        id_set=fields.text("id_set"),
+        n=fields.count("n"),
+        copies=_count_or_null(fields, "copies"),
+        reason=fields.text_or_null("reason"),
+    )
+
+
+def _audit(fields: Fields) -> Audit:
+    return Audit(
+        cosine=fields.share("cosine"),
+        index_sha256={name: str(value) for name, value in fields.mapping("index_sha256").items()},
+        sets=tuple(
+            AuditedSet(
+                set=entry.text("set"),
+                n=entry.count("n"),
+                near_copies=entry.count("near_copies"),
+                class_name=_count_or_null(entry, "class_name"),
+                training_image=_count_or_null(entry, "training_image"),
+            )
+            for entry in fields.children("sets")
+        ),
+        images=tuple(_audited_image(entry) for entry in fields.children("images")),
+    )
+
+
+def _audited_image(fields: Fields) -> AuditedImage:
+    right = f"a list of {', '.join(REASONS)}"
+    return AuditedImage(
+        set=fields.text("set"),
+        key=fields.count("key"),
+        reasons=tuple(
+            fields.value("reasons", lambda v: isinstance(v, list) and all(r in [*REASONS] for r in v), right)
+        ),
+        cosine=fields.number("cosine"),
+        id_set=fields.text("id_set"),
+        id_key=fields.count("id_key"),
+        id_class=fields.text("id_class"),
+    )
+
+
+def _count_or_null(fields: Fields, name: str) -> int | None:
+    return None if fields.raw.get(name, "") is None else fields.count(name)
 
 
 def _row(fields: Fields) -> ResultRow:

@@ -25,6 +25,7 @@ from mmood.results.blocks import (
     id_sentence,
 )
 from mmood.results.model import ROW_FIELDS, Results
+from mmood.results.overlap import overlap_sentences
 from mmood.results.protocol import protocol_sentences
 
 
@@ -70,7 +71,7 @@ def to_markdown(results: Results) -> str:
             lines += ["", f"## {name.capitalize()}", "", *said]
         lines += ["", *_markdown_table(heads, found)]
         lines += ["", *(f"- {for_markdown(block.name)}: {for_markdown(block.note)}" for block in found)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *([] if results.run is None else ["", f"<!-- run {results.run} -->"])]) + "\n"
 
 
 def to_latex(results: Results, fpr: Column = FPR95_ID_POS) -> str:
@@ -86,6 +87,7 @@ def to_latex(results: Results, fpr: Column = FPR95_ID_POS) -> str:
     said = [f"{_title(results)}, in per cent.", id_sentence(results), MEANING[fpr], *protocol_sentences(results)]
     caption = " ".join(said)
     lines = [
+        *([] if results.run is None else [f"% run {results.run}"]),
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"\centering",
@@ -107,7 +109,7 @@ def to_latex(results: Results, fpr: Column = FPR95_ID_POS) -> str:
 
 def to_csv(results: Results) -> str:
     """Return every row with its raw numbers in full precision; an empty field is a variant or seed it does not have."""
-    return csv_text([ROW_FIELDS, *([*row.as_dict().values()] for row in results.rows)])
+    return csv_text([[*ROW_FIELDS, "run"], *([*row.as_dict().values(), results.run] for row in results.rows)])
 
 
 def _title(results: Results) -> str:
@@ -119,6 +121,7 @@ def _legend(results: Results, with_protocol: bool) -> list[str]:
     sentences = [
         id_sentence(results),
         f"Left out because they could not be read: {skipped:,} image{'s' if skipped > 1 else ''}." if skipped else "",
+        *overlap_sentences(results),
         MEANING[FPR95_ID_POS],
         MEANING[FPR95_OOD_POS],
         "Per cent; AUPR is average precision; means weigh every set the same.",

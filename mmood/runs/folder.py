@@ -13,15 +13,15 @@ _INHERITED = "MMOOD_RUN_DIR"
 def run_folder(given: str | None, name: str) -> Path:
     """Return the absolute folder of this run, made if it does not exist.
 
-    `given` wins. Otherwise it is `runs/NAME/VERSION`: VERSION is the job's id under SLURM (a requeued job finds its
-    folder again) or torchrun (`--rdzv-id`), else the next free number, which processes that Lightning starts inherit.
+    `given` wins; a `~` in it is the home folder. Otherwise it is `runs/NAME/VERSION`: VERSION is the job's id under
+    SLURM (a requeued job finds its folder again) or torchrun (`--rdzv-id`), else the next free number, which processes
+    that Lightning starts inherit.
 
     Raises:
         MmoodError: several processes were started from outside without an id that they share, or the folder cannot be
             written.
     """
-    folder = Path(given) if given else _of_job(Path("runs") / name)
-    folder = folder.absolute()
+    folder = (known_folder(given, name) or _next_version(Path("runs") / name)).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -32,8 +32,18 @@ def run_folder(given: str | None, name: str) -> Path:
     return folder
 
 
-def _of_job(parent: Path) -> Path:
-    environment = os.environ
+def known_folder(given: str | None, name: str) -> Path | None:
+    """Return the folder of this run if it can be named before it is made; None if it will be the next free number.
+
+    Raises:
+        MmoodError: see `run_folder`; or `given` or `name` can be no name of a folder.
+    """
+    for setting, text in (("--run_dir", given), ("--name", name)):
+        if text is not None and "\0" in text:
+            raise MmoodError(f"{setting} is {text!r:.80}; the name of a folder has no NUL character.")
+    if given:
+        return Path(given).expanduser()
+    parent, environment = Path("runs") / name, os.environ
     if _INHERITED in environment and int(environment.get("LOCAL_RANK", 0)) > 0:
         return Path(environment[_INHERITED])
     if "SLURM_JOB_ID" in environment:
@@ -45,7 +55,7 @@ def _of_job(parent: Path) -> Path:
             f"{environment['WORLD_SIZE']} processes were started without an id that they share; "
             "set --run_dir to the folder of the run."
         )
-    return _next_version(parent)
+    return None
 
 
 def _next_version(parent: Path) -> Path:

@@ -15,22 +15,32 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mmood import __version__
 from mmood.files import write_atomically
 from mmood.runs.checkpoints import KEY
+from mmood.runs.earlier import put_aside
+from mmood.runs.identity import RUN_ID, new_run_id
 from mmood.runs.requeue import job_id
 from mmood.settings import plain
 from mmood.settings.seeds import resolved_seeds
 
 
 class RunFiles(SaveConfigCallback):
-    """Writes `config.<stage>.yaml` into the run folder and the resolved settings into every checkpoint.
+    """Begins a run: its id, its `config.<stage>.yaml` in the run folder, the resolved settings in every checkpoint.
 
-    A second run into the same folder replaces the config of its own stage and no other file.
+    What an earlier run of the stage left in the folder is put aside.
     """
 
+    run: str | None = None
+    """The id of the run, once it has begun; the same on every rank."""
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the config, on rank 0."""
+        """Begin the run, once: an evaluation of several weights is one run."""
+        if self.run is not None:
+            return
+        name = TrainerFn(stage).value
+        self.run = begin_run(trainer, name, self.config.ckpt_path)
         if trainer.is_global_zero:
-            text = _seeds_said(self.config) + self.parser.dump(self.config, skip_none=False)
-            write_atomically(Path(trainer.default_root_dir) / f"config.{TrainerFn(stage).value}.yaml", text.encode())
+            settings = _seeds_said(self.config) + self.parser.dump(self.config, skip_none=False)
+            text = f"{run_line(self.run)}\n{settings}"
+            write_atomically(Path(trainer.default_root_dir) / f"config.{name}.yaml", text.encode())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep `model` and `data` as plain data, so that the checkpoint alone is enough to test it."""
@@ -56,6 +66,38 @@ def _seeds_said(config: Namespace) -> str:
         f"# {key} follows seed_everything: {list(value) if isinstance(value, tuple) else value}\n"
         for key, value in seeds.items()
     )
+
+
+def run_line(run: str) -> str:
+    """Return the first line of the config of a run."""
+    return f"# run {run}"
+
+
+def run_of_config(text: str) -> str | None:
+    """Return the id in a config that a run wrote, None if there is none."""
+    line = text.partition("\n")[0]
+    run = line.rpartition(" ")[2]
+    return run if RUN_ID.fullmatch(run) and line == run_line(run) else None
+
+
+def begin_run(trainer: Trainer, stage: str, checkpoint: str | None = None) -> str:
+    """Return the id of a run that begins now, with the files of an earlier one put aside; every rank must call this.
+
+    Args:
+        trainer: of the run.
+        stage: fit, validate, test or predict.
+        checkpoint: what a training goes on from.
+    """
+    if trainer.is_global_zero:
+        put_aside(Path(trainer.default_root_dir), stage, checkpoint)
+    # Ranks wait here for rank 0: none may write before it is done.
+    return new_run_id(trainer)
+
+
+def run_id(trainer: Trainer, stage: str) -> str:
+    """Return the id of the run under way; begun now, where no command line has begun it. Every rank must call this."""
+    found = next((each.run for each in trainer.callbacks if isinstance(each, RunFiles)), None)  # type: ignore[attr-defined]
+    return begin_run(trainer, stage) if found is None else found
 
 
 def _anchored(value: Any) -> Any:

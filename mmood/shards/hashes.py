@@ -45,10 +45,9 @@ def image_hashes(
     Raises:
         MmoodError: a shard cannot be read, or the folder cannot be written.
     """
-    of_keys = hashlib.sha256(f"{index.hash},".encode() + keys.astype("<i8").tobytes()).hexdigest()
-    path = folder / f"{index.name}.{of_keys[:16]}.images.npy"
-    if path.is_file():
-        return _read(path, len(keys))
+    kept = kept_hashes(index, keys, folder)
+    if kept is not None:
+        return kept
     found = np.full(len(keys), NO_IMAGE, dtype=np.uint64)
     for position, sample in enumerate(ShardSource(index).read(keys, skip)):
         if not isinstance(sample, Skipped) and sample.image is not None:
@@ -56,8 +55,25 @@ def image_hashes(
         advance(1)
     buffer = io.BytesIO()
     np.save(buffer, found, allow_pickle=False)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(_path(index, keys, folder), buffer.getvalue())
     return found
+
+
+def kept_hashes(index: SetIndex, keys: Keys, folder: Path) -> Hashes | None:
+    """Return the hashes that `image_hashes` kept for these keys, None without any; MmoodError if they are damaged."""
+    path = _path(index, keys, folder)
+    return _read(path, len(keys)) if path.is_file() else None
+
+
+def are_copies(images: Hashes, others: Hashes) -> NDArray[np.bool_]:
+    """Return which of the images have the same bytes as one of the others."""
+    copies: NDArray[np.bool_] = np.isin(images, others) & (images != NO_IMAGE)
+    return copies
+
+
+def _path(index: SetIndex, keys: Keys, folder: Path) -> Path:
+    of_keys = hashlib.sha256(f"{index.hash},".encode() + keys.astype("<i8").tobytes()).hexdigest()
+    return folder / f"{index.name}.{of_keys[:16]}.images.npy"
 
 
 def _read(path: Path, count: int) -> Hashes:

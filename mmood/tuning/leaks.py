@@ -10,7 +10,7 @@ import numpy as np
 from mmood.data.catalog import ID_GROUP, EvaluationSet, members
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
-from mmood.shards.hashes import NO_IMAGE, Hashes
+from mmood.shards.hashes import Hashes, are_copies
 from mmood.shards.table import SampleRow, load_table
 
 _ADVICE = "choose settings on images that no test set holds, or the test measures how well it was tuned on."
@@ -128,7 +128,7 @@ def refuse_shared_images(sets: TuningSets, hashes: Callable[[EvaluationSet], Has
     """
     for setting, val, test in sets.pairs():
         of_val, of_test = hashes(val), hashes(test)
-        shared = np.intersect1d(of_val[of_val != NO_IMAGE], of_test)
+        shared = np.unique(of_val[are_copies(of_val, of_test)])
         if len(shared):
             keys = [int(entry.keys[of == shared[0]][0]) for entry, of in ((val, of_val), (test, of_test))]
             count = f"{len(shared)} images" if len(shared) > 1 else "an image"

@@ -82,3 +82,12 @@ def test_unknown_lists(source, sentence):
 def test_hash_is_that_of_the_lines():
     # printf 'a\nb\n' | sha256sum
     assert class_names_hash(["a", "b"]) == "911169ddaaf146aff539f58c26c489af3b892dff0fe283c1c264c65ae5aa59a2"
+
+
+def test_a_name_that_no_prompt_could_hold_is_refused(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text(f"tench\n{'a' * 512}\n")
+    assert len(load_class_names(str(path))[1]) == 512
+    path.write_text(f"tench\n{'a' * 4000}\n")
+    with pytest.raises(MmoodError, match=r"4,000 characters on line 2 \(a{40}\.\.\.\); a name has at most 512"):
+        load_class_names(str(path))

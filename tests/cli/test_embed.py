@@ -95,7 +95,7 @@ def test_a_second_test_with_other_scores_reads_no_image(flags, toy_root, tmp_pat
 def test_stores_of_the_cache_are_read_if_they_fit_and_never_written_by_a_test(toy_flags, tmp_path, monkeypatch):
     monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
     results_of(toy_flags, tmp_path / "first")
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "features").exists()
     embed(toy_flags, "--sets", "toy-near")
     (store,) = (tmp_path / "cache/features").iterdir()
     # Other embeddings in the store show that it is read.
@@ -158,7 +158,7 @@ def test_a_store_of_other_weights_is_refused(flags, toy_model, tmp_path, capsys)
     shutil.copytree(toy_model.removeprefix("local-dir:"), tmp_path / "copy")
     assert main([*arguments, "--model.encoder.name", f"local-dir:{tmp_path / 'copy'}"]) == 0
     shutil.rmtree(tmp_path / "stores")
-    assert main(arguments) == 2
+    assert main([*arguments, "--overwrite", "true"]) == 2
     assert "no store of the set 'toy-test'" in capsys.readouterr().err
 
 

@@ -95,7 +95,7 @@ def test_what_is_written_is_read_back_to_the_last_digit(tmp_path: Path) -> None:
 def test_json_is_flat_and_named_as_documented() -> None:
     raw = json.loads(to_json(results()))
     assert list(raw) == ["schema", "stage", "provenance", "id", "rows", "means"]
-    assert list(raw["rows"][0]) == list(csv.DictReader(to_csv(results()).splitlines()).fieldnames or [])
+    assert [*raw["rows"][0], "run"] == list(csv.DictReader(to_csv(results()).splitlines()).fieldnames or [])
     assert set(raw["rows"][0]) - set(raw["means"][0]) == {"seed", "set", "n_id", "n_ood"}
     assert json.loads(to_json(results(partial=True)))["partial"] is True
 

@@ -39,13 +39,26 @@ class Streams:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class KeptScores:
+    """Where the scores of single images go.
+
+    Attributes:
+        folder: the run folder.
+        run: id of the run.
+    """
+
+    folder: Path
+    run: str
+
+
 def evaluate_streams(
     trainer: Trainer,
     module: AbstractDetector,
     sets: Mapping[str, EvaluationSet],
     stores: Mapping[str, StoredFeatures],
     settings: StreamSettings,
-    folder: Path | None,
+    keep: KeptScores | None,
     variant: str | None = None,
 ) -> Streams:
     """Return rows and provenance of the stream scores of a detector; every rank must call this.
@@ -56,11 +69,11 @@ def evaluate_streams(
         sets: the ID set and the OoD sets.
         stores: features of every set.
         settings: the protocol.
-        folder: run folder for the scores of the images; None to keep none.
+        keep: where the scores of the images go; None to keep none.
         variant: how results call the weights, where a run evaluates several.
     """
     scores = dict(module.stream_scores())
-    runs = StreamRuns(scores, _stream_sets(module, sets, stores), settings, _keeper(folder, variant))
+    runs = StreamRuns(scores, _stream_sets(module, sets, stores), settings, _keeper(keep, variant))
     quiet = trainer.progress_bar_callback is None
     results = runs.evaluate(trainer.global_rank, trainer.world_size, quiet)
     protocol = {**settings.as_dict(), "update": {name: score.update for name, score in scores.items()}}
@@ -124,11 +137,11 @@ def _mapped(store: StoredFeatures) -> Rows:
     return Rows(store.features, store.embedding)
 
 
-def _keeper(folder: Path | None, variant: str | None) -> Callable[[StreamScores, StreamSet], None]:
+def _keeper(kept: KeptScores | None, variant: str | None) -> Callable[[StreamScores, StreamSet], None]:
     def keep(scores: StreamScores, entry: StreamSet) -> None:
-        if folder is not None:
+        if kept is not None:
             name = StreamName(label(scores.name.score, variant), scores.name.set, scores.name.seed)
-            write_stream(folder, StreamScores(name, scores.order, scores.score), entry.id_label)
+            write_stream(kept.folder, kept.run, StreamScores(name, scores.order, scores.score), entry.id_label)
 
     return keep
 

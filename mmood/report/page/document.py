@@ -10,6 +10,7 @@ from importlib import resources
 
 from mmood import __version__
 from mmood.report.comparison import compare
+from mmood.report.page.audit import audit_section
 from mmood.report.page.comparisons import comparisons_section, published_section
 from mmood.report.page.hardest import Library, classes_section, images_section
 from mmood.report.page.html import Html, div, element, join, paragraph
@@ -33,6 +34,7 @@ _LINKS = {
     "images": "Images",
     "classes": "Classes",
     "risk": "Risk",
+    "audit": "Audit",
     "published": "Published",
     "settings": "Settings",
     "provenance": "Provenance",
@@ -42,7 +44,7 @@ _LINKS = {
 def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> str:
     """Return the report as one page."""
     scores, library = Sorted(runs), Library()
-    streams = streams_section(runs)
+    streams, audited = streams_section(runs), audit_section(runs)
     sections = [
         numbers_section(summary, uncertainty.resamples, run_protocols({run.name: run.results for run in runs})),
         *([streams] if streams else []),
@@ -52,6 +54,7 @@ def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> 
         images_section(runs, library),
         classes_section(runs, library),
         risk_section(runs),
+        *([audited] if audited else []),
         published_section([match for run in runs for match in matches(run)]),
         settings_section(runs),
         provenance_section(runs),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -220,13 +221,28 @@ def test_predicted_images_are_one_stream_in_their_order(workers, flags, toy_root
     predict = ["predict", *flags, "--data.predict", str(images), "--data.loader.workers", str(workers)]
     assert main([*predict, "--run_dir", str(tmp_path)]) == 0
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
-    assert list(rows[0]) == ["image", "class", "mcm", "running", "late"]
+    assert list(rows[0]) == ["image", "status", "reason", "class", "mcm", "running", "late", "run"]
     assert [row["image"] for row in rows] == sorted(path.name for path in images.iterdir())
     stream = StreamDetector.from_settings(flags, "late")
     pictures = [Image.open(path) for path in sorted(images.iterdir())]
     expected = torch.cat([stream.step(pictures[start : start + 8]) for start in range(0, len(pictures), 8)])
     np.testing.assert_allclose([float(row["late"]) for row in rows], expected.numpy(), atol=1e-6)
     assert not (tmp_path / "features").exists()
+
+
+def test_an_image_that_cannot_be_read_is_no_part_of_the_stream(flags, toy_root, tmp_path):
+    images = shutil.copytree(toy_root.parent / "images" / "toy-near", tmp_path / "images")
+    (images / "004.png").write_bytes(b"no image")
+    predict = ["predict", *flags, "--data.predict", str(images)]
+    assert main([*predict, "--run_dir", str(tmp_path / "broken")]) == 0
+    (images / "004.png").unlink()
+    assert main([*predict, "--run_dir", str(tmp_path / "without")]) == 0
+    broken, without = (
+        [[row["image"], row["late"]] for row in csv.DictReader((tmp_path / name / "predictions.csv").open())]
+        for name in ("broken", "without")
+    )
+    assert [row for row in broken if row[1]] == without
+    assert broken[4] == ["004.png", ""]
 
 
 @pytest.mark.ddp

@@ -1,10 +1,11 @@
-"""Arrays of an npz file that somebody else may have written: plain numbers in one dimension, nothing unpacked."""
+"""The scores of single images as npz files: written with the id of their run, read as data of others."""
 
 from __future__ import annotations
 
 import io
 import tokenize
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,24 @@ from mmood.errors import MmoodError
 # What a damaged archive, and a damaged header in it, raise.
 _DAMAGE = (OSError, ValueError, EOFError, SyntaxError, KeyError, TypeError, RuntimeError, NotImplementedError)
 _BROKEN = (*_DAMAGE, zipfile.BadZipFile, tokenize.TokenError, RecursionError, MemoryError)
+
+
+def arrays_bytes(arrays: Mapping[str, NDArray[np.generic]], run: str) -> bytes:
+    """Return the content of an npz file; the id of the run is the comment of the archive, which numpy passes over."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.comment = run.encode()
+    return buffer.getvalue()
+
+
+def run_of_arrays(path: Path, what: str) -> str | None:
+    """Return the id of the run that wrote an npz file, None if there is none in it; MmoodError if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment.decode("ascii", errors="replace") or None
+    except _BROKEN as error:
+        raise _unreadable(what, error) from error
 
 
 def read_arrays(path: Path, what: str) -> dict[str, NDArray[np.int64 | np.float32]]:
@@ -36,8 +55,12 @@ def read_arrays(path: Path, what: str) -> dict[str, NDArray[np.int64 | np.float3
                 raise MmoodError(f"{what} cannot be read: its arrays claim more than its {size} bytes.")
             return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
     except _BROKEN as error:
-        reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-        raise MmoodError(f"{what} cannot be read: {reason}.") from error
+        raise _unreadable(what, error) from error
+
+
+def _unreadable(what: str, error: BaseException) -> MmoodError:
+    reason = " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
+    return MmoodError(f"{what} cannot be read: {reason}.")
 
 
 def _array(content: bytes) -> NDArray[np.int64 | np.float32]:

@@ -1,0 +1,23 @@
+"""What a run found out about OoD images that are ID images, in words."""
+
+from __future__ import annotations
+
+from mmood.results.model import Results
+
+
+def overlap_sentences(results: Results) -> list[str]:
+    """Return a sentence for each OoD set with copies of ID images, and for each that could not be compared."""
+    copies = [
+        f"{one.copies:,} of {one.n:,} images of {one.set} are in {one.id_set}: as OoD they are counted wrongly."
+        for one in results.overlap
+        if one.copies
+    ]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for one in results.overlap:
+        if one.reason is not None:
+            reasons.setdefault((one.id_set, one.reason), []).append(one.set)
+    unknown = [
+        f"Whether {', '.join(sets)} hold images of {id_set} is not known: {reason}"
+        for (id_set, reason), sets in reasons.items()
+    ]
+    return [*copies, *unknown]

@@ -1,0 +1,68 @@
+"""What an earlier run left in a run folder: a new one refuses to replace it, or puts it aside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from mmood.errors import MmoodError
+from mmood.runs.requeue import turns
+
+PREVIOUS = "previous"
+"""Folder in a run folder for what the last run but one left."""
+
+_EVALUATED = ("results.json", "results.csv", "results.md", "results.tex", "scores")
+# Stage -> what a run of it leaves besides its config; validate and test write the same files.
+_LEFT = {"fit": ("checkpoints",), "validate": _EVALUATED, "test": _EVALUATED, "predict": ("predictions.csv",)}
+# Stage -> what is there when a run of it has come to something.
+_RESULT = {
+    "fit": "checkpoints/*.ckpt",
+    "validate": "results.json",
+    "test": "results.json",
+    "predict": "predictions.csv",
+}
+_STAGES_THAT_SHARE = {"validate": ("validate", "test"), "test": ("validate", "test")}
+
+
+def refuse_earlier(folder: Path, stage: str, checkpoint: str | None) -> None:
+    """Raise MmoodError if a run of this stage would replace what an earlier one left in the folder.
+
+    Args:
+        folder: of the run; it need not exist.
+        stage: fit, validate, test or predict. Each may follow another one in the same folder.
+        checkpoint: what a training goes on from. One that lies in the folder makes this the same training.
+    """
+    if goes_on(folder, stage, checkpoint):
+        return
+    found = next(iter(sorted(folder.glob(_RESULT[stage]))), None)
+    if found is not None:
+        raise MmoodError(
+            f"The run folder {folder} holds {found.relative_to(folder)} of an earlier run, which is not overwritten; "
+            "name another folder by --run_dir, or set --overwrite true."
+        )
+
+
+def goes_on(folder: Path, stage: str, checkpoint: str | None) -> bool:
+    """Return whether a run goes on with an earlier one in the folder: its job was restarted, or it resumes training."""
+    if turns() > 0 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0:
+        return True
+    return stage == "fit" and checkpoint is not None and Path(checkpoint).absolute().is_relative_to(folder.absolute())
+
+
+def put_aside(folder: Path, stage: str, checkpoint: str | None) -> None:
+    """Move what an earlier run of this stage left in the folder to `previous/`, in place of what lies there.
+
+    From then on a file of the stage is of this run, also if the run is killed between two files. A training that goes
+    on keeps its checkpoints.
+    """
+    kept = ("checkpoints",) if goes_on(folder, stage, checkpoint) else ()
+    configs = [f"config.{each}.yaml" for each in _STAGES_THAT_SHARE.get(stage, (stage,))]
+    for name in [*_LEFT[stage], *configs]:
+        source, target = folder / name, folder / PREVIOUS / name
+        if name in kept or not source.exists():
+            continue
+        if target.is_dir():
+            shutil.rmtree(target)
+        target.parent.mkdir(exist_ok=True)
+        source.replace(target)
