@@ -97,7 +97,7 @@ def read_text(path: str | Path, what: str) -> str:
 def read_limited(path: str | Path, what: str, limit: int = MAX_TEXT_BYTES) -> bytes:
     """Return the content of a file of at most `limit` bytes; MmoodError if it is larger or cannot be read."""
     try:
-        with Path(path).open("rb") as file:
+        with user_path(path).open("rb") as file:
             content = file.read(limit + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else error

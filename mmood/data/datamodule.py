@@ -31,6 +31,7 @@ from mmood.features.loader import FeatureLoader, FeatureTrainLoader, TrainingRow
 from mmood.features.provider import Encoding, FeatureProvider, LabelledSet
 from mmood.features.store import StoredFeatures
 from mmood.features.stores import FeatureStores
+from mmood.files import user_path
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.plan import held_out
 from mmood.loading.position import TrainState
@@ -40,6 +41,7 @@ from mmood.output.printing import complain
 from mmood.settings import check_count, check_number
 from mmood.shards.images import Exif
 from mmood.shards.index import Keys, SetIndex
+from mmood.shards.locations import is_local
 from mmood.shards.sources import SampleSource, ShardSource
 
 __all__ = ["Consumer", "EvaluationSet", "EvaluationStage", "OoDDataModule"]
@@ -108,7 +110,7 @@ class OoDDataModule(LightningDataModule):
         if not isinstance(val.id, str):
             check_number("`data.val.id`", val.id, above=0, below=1, null="no ID validation")
         check_distinct("data.val", val.id if isinstance(val.id, str) else None, val.ood or {})
-        self.root = root
+        self.root = str(user_path(root)) if is_local(root) else root
         self.train = train
         self.val = val
         self.predict = predict
@@ -117,7 +119,7 @@ class OoDDataModule(LightningDataModule):
         self.plan: DataPlan = resolve(benchmark, id, ood, class_names)
         self.features = features
         self.exif: Exif | None = exif
-        self.catalog = Catalog(root, loader.pipes)
+        self.catalog = Catalog(self.root, loader.pipes)
         self._consumer: Consumer | None = None
         self._said: set[str] = set()
         self._found: tuple[str | list[str], PredictSet] | None = None

@@ -11,9 +11,13 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from mmood.errors import MmoodError
+from mmood.files import user_path
 from mmood.images.preprocessing import Preprocessing
 
 ImageTransform = Callable[[Image], Tensor]
+
+LOCAL = "local-dir:"
+"""How the name of a folder in open_clip's form begins."""
 
 TIMM = "timm:"
 """How the name of an image-only encoder begins."""
@@ -52,6 +56,11 @@ class EncoderSettings:
             architecture, _, tag = self.name.partition("/")
             object.__setattr__(self, "name", architecture)
             object.__setattr__(self, "pretrained", tag)
+        for key in ("pretrained", "cache_dir"):
+            if (value := getattr(self, key)) is not None and value.startswith("~"):
+                object.__setattr__(self, key, str(user_path(value)))
+        if self.name.startswith(LOCAL):
+            object.__setattr__(self, "name", f"{LOCAL}{user_path(self.name.removeprefix(LOCAL))}")
         if self.image_size is not None and self.image_size <= 0:
             raise MmoodError(f"image_size is {self.image_size}, but must be a positive number of pixels.")
         if not 0 < self.crop[0] <= self.crop[1] <= 1:

@@ -9,13 +9,12 @@ from typing import Any, cast
 import open_clip
 from open_clip.pretrained import download_pretrained, download_pretrained_from_hf, get_pretrained_cfg
 
-from mmood.encoders.base import RANDOM, EncoderSettings
+from mmood.encoders.base import LOCAL, RANDOM, EncoderSettings
 from mmood.encoders.towers import VisionLanguageModel
 from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable
 from mmood.errors import MmoodError, unknown
 from mmood.files import parse_json, read_limited
 
-LOCAL = "local-dir:"
 HUB = "hf-hub:"
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS = ("*.safetensors", "*.bin", "*.pth")

@@ -11,9 +11,9 @@ import open_clip
 from safetensors.torch import save_file
 from torch import nn
 
-from mmood.encoders.base import TIMM, AbstractEncoder, EncoderSettings
+from mmood.encoders.base import LOCAL, TIMM, AbstractEncoder, EncoderSettings
 from mmood.encoders.image_only import ImageEncoder
-from mmood.encoders.loading import CONFIG_FILE, HUB, LOCAL
+from mmood.encoders.loading import CONFIG_FILE, HUB
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
 from mmood.files import write_atomically

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, read_text
 
-_LABEL = re.compile(r"-?[0-9]{1,9}")
+# The label stands last, after a tab, a comma or a blank.
+_LABELLED = re.compile(r"(.*[^\s,])\s*[\t, ]\s*(-?[0-9]{1,9})")
 _JSON_FORMS = (
     "a list of paths, a list of [path, label] or of objects with `file_name` (or `path`) and `label`, or an object "
     "with such a list as `images`"
@@ -33,8 +34,8 @@ class ListedImage(NamedTuple):
 def read_image_list(file: Path) -> list[ListedImage]:
     """Return the images of a list, in its order.
 
-    Lines are `path label` (OpenOOD), `path<tab>label`, or paths alone, then all of them: a file's name may end in a
-    blank and digits, and only the other lines tell. Blank lines are passed over. A `.json` file is a list of paths, of
+    Lines are `path label` (OpenOOD), `path<tab>label`, `path,label`, or paths alone, then all of them. Blank lines are
+    passed over. A `.json` file is a list of paths, of
     [path, label] or of objects with `file_name` (or `path`) and `label`, or an object that holds one as `images`.
 
     Raises:
@@ -49,17 +50,15 @@ def read_image_list(file: Path) -> list[ListedImage]:
     if bare is not None and labelled is not None:
         raise MmoodError(
             f"{bare.where}, has no label ({bare.path!r:.80}), and {labelled.where}, has one; all lines must be "
-            "`path label` (a blank or a tab between them), or all paths alone."
+            "`path label` (a blank, a tab or a comma between them), or all paths alone."
         )
     return listed
 
 
 def _line(where: str, line: str) -> ListedImage:
-    separator = "\t" if "\t" in line.strip() else " "
-    path, _, label = line.strip().rpartition(separator)
-    if path.strip() and _LABEL.fullmatch(label.strip()):
-        return ListedImage(where, path.strip(), int(label))
-    if separator == "\t":
+    if found := _LABELLED.fullmatch(line.strip()):
+        return ListedImage(where, found[1], int(found[2]))
+    if "\t" in line.strip():
         raise MmoodError(f"{where}, is not `path<tab>label`: {line!r:.80}.")
     return ListedImage(where, line.strip(), None)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmood.encoders.prompts import check_templates
 from mmood.errors import MmoodError, unknown
+from mmood.files import user_path
 from mmood.words import criteria
 from mmood.words.corpus import Corpus, clean_word, load_corpus
 from mmood.words.embedding import embed_words
@@ -84,7 +85,7 @@ def criterion_of(miner: NegativeMiner) -> dict[str, object]:
 
 def cache_folder() -> Path:
     """Return the folder of mined lists: `$MMOOD_CACHE/negatives`, or `~/.cache/mmood/negatives`."""
-    return Path(os.environ.get("MMOOD_CACHE") or Path.home() / ".cache" / "mmood") / "negatives"
+    return user_path(os.environ.get("MMOOD_CACHE") or "~/.cache/mmood") / "negatives"
 
 
 def candidate_words(miner: NegativeMiner, class_names: Sequence[str]) -> dict[Kind, tuple[str, ...]]:

@@ -11,6 +11,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from mmood.errors import MmoodError
+from mmood.files import user_path
 
 LEXICOGRAPHER_FILES: tuple[str, ...] = (
     *("adj.all", "adj.pert", "adv.all", "noun.Tops", "noun.act", "noun.animal", "noun.artifact", "noun.attribute"),
@@ -74,7 +75,7 @@ def find_wordnet(folder: str | Path | None = None) -> Traversable:
     Raises:
         MmoodError: none of them holds both files.
     """
-    for place in [Path(folder)] if folder is not None else _usual_places():
+    for place in [user_path(folder)] if folder is not None else _usual_places():
         if all((place / name).is_file() for name in _DATA_FILES):
             return place
     if folder is not None:

@@ -193,6 +193,7 @@ def test_packing_starts_without_torch():
 
 def test_lists_with_tabs_paths_alone_absolute_paths_and_json(tmp_path, images):
     contents = {
+        "commas.csv": "cat/photo.1.png, 1\ndog.s/photo.0.png,0\n",
         "tabs.txt": "cat/photo.1.png\t1\ndog.s/photo.0.png\t0\n",
         "absolute.txt": f"{images}/cat/photo.1.png 1\n\n{images}/dog.s/photo.0.png 0\n",
         "objects.json": '{"images": [{"file_name": "cat/photo.1.png", "label": 1}, {"path": "dog.s/photo.0.png", "label": 0}]}',
