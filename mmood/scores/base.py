@@ -186,11 +186,24 @@ class Reference(ABC):
         Raises:
             MmoodError: the encoder has no text encoder, so its images have no place among texts.
         """
+        transform = with_texts(self.encoder).transform()
+        return self.encode_pixels(torch.stack([transform(to_rgb(image, "ignore")) for image in images]))
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of what the image tower takes."""
+        return self.encoder.image_size
+
+    @torch.no_grad()
+    def encode_pixels(self, pixels: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim"]:
+        """Return float32 unit-norm embeddings of inputs of the image tower, which no transform changes.
+
+        Raises:
+            MmoodError: the encoder has no text encoder, so its images have no place among texts.
+        """
         encoder = with_texts(self.encoder)
-        transform = encoder.transform()
-        batch = torch.stack([transform(to_rgb(image, "ignore")) for image in images]).to(encoder.device)
         with torch.autocast(encoder.device.type, enabled=False):
-            embedding = encoder.encode_image(batch).embedding
+            embedding = encoder.encode_image(pixels.to(encoder.device)).embedding
         assert embedding is not None
         return embedding
 

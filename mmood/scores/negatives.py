@@ -17,11 +17,12 @@ from mmood.scores.bank import fitted
 from mmood.scores.base import AbstractScore, Embedded, NegativeTexts, Part, Reference
 from mmood.settings import check_count, check_number
 from mmood.words.embedding import embed_words
-from mmood.words.lists import NegativeList, Templates, load_negatives
+from mmood.words.lists import NegativeList, load_negatives
 from mmood.words.miner import CSP as CSP_MINING
 from mmood.words.miner import NEGLABEL as NEGLABEL_MINING
 from mmood.words.miner import NegativeMiner
 from mmood.words.mining import criterion_of, mine_negatives
+from mmood.words.templates import Templates
 
 Scores = Float[Tensor, " batch"]
 

@@ -1,9 +1,10 @@
 """Words: WordNet corpora, and the negative labels that are mined from them."""
 
 from mmood.words.corpus import Corpus, CorpusSettings, load_corpus
-from mmood.words.lists import NegativeList, Templates, load_negatives
+from mmood.words.lists import NegativeList, load_negatives
 from mmood.words.miner import CSP, INTERNEG, NEGLABEL, NegativeMiner
 from mmood.words.mining import MiningReference, cache_folder, mine_negatives
+from mmood.words.templates import Templates
 
 __all__ = [
     "CSP",

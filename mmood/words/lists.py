@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
+from numpy.lib import format as npy
 from torch import Tensor
 
 from mmood.encoders.prompts import check_templates, fill
@@ -18,31 +20,10 @@ from mmood.errors import MmoodError, unknown
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.words.corpus import clean_word, read_lines
 from mmood.words.embedding import EncodeText, embed_words
+from mmood.words.templates import KINDS, Kind, Templates
+from mmood.words.whole_prompts import without_prompts
 
-Kind = Literal["noun", "adjective"]
-KINDS: tuple[Kind, ...] = ("noun", "adjective")
 SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class Templates:
-    """Prompts in which `{}` stands for the word; several per kind are averaged.
-
-    Attributes:
-        id: prompts of the ID class names.
-        noun: prompts of nouns.
-        adjective: prompts of adjectives.
-        normalise_first: average the unit-norm embeddings of a word's prompts; off, average them as they are (CSP).
-    """
-
-    id: tuple[str, ...] = ("the nice {}",)
-    noun: tuple[str, ...] = ("the nice {}",)
-    adjective: tuple[str, ...] = ("This is a {} photo",)
-    normalise_first: bool = True
-
-    def of(self, kind: Kind) -> tuple[str, ...]:
-        """Return the prompts of a kind of words."""
-        return self.noun if kind == "noun" else self.adjective
 
 
 @dataclass(frozen=True)
@@ -153,41 +134,76 @@ class NegativeList:
 
 
 def load_negatives(path: str | Path, templates: Templates | None = None) -> NegativeList:
-    """Return the list in a file: mmood's own (`.json`), or plain text.
+    """Return the list in a file: mmood's own (`.json`), plain text, or NumPy's array of texts (`.npy`, as CMA's).
 
     Plain text has one word a line, with a tab and its kind (`noun` or `adjective`) behind it if it is no noun; empty
     lines and those that begin with "# " do not count, words are cleaned (`clean_word`) and a repeated word stays once.
-    Whole prompts are such a list with the template "{}".
+    An array has such lines as entries.
+
+    Where every entry is a whole prompt already, such as "the nice yellow clintonia" in the list of NegLabel's authors,
+    the words are taken out of their prompts, which also say their kind, and are prompted like any other list. With the
+    template "{}", entries are used as they are.
 
     Args:
         path: the file.
-        templates: prompts for plain text; mmood's own files carry theirs.
+        templates: prompts for words; mmood's own files carry theirs.
 
     Raises:
-        MmoodError: a missing or malformed file, or one without words.
+        MmoodError: a missing or malformed file, one without words, or one in which some entries are whole prompts.
     """
     if Path(path).suffix == ".json":
         what = f"The list of negative labels '{path}'"
         document = parse_json(read_limited(path, what), what)
         loaded = NegativeList.from_document(document, f"'{path}'")
     else:
-        lines = read_lines(path, "list of negative labels")
-        loaded = _parse_text(lines, Path(path), templates or Templates())
+        is_array = Path(path).suffix == ".npy"
+        lines = _array_lines(path) if is_array else read_lines(path, "list of negative labels")
+        loaded = _parse_lines(lines, Path(path), templates or Templates())
     if not len(loaded):
         raise MmoodError(f"The list of negative labels '{path}' holds no word.")
     return loaded
 
 
-def _parse_text(lines: Sequence[str], path: Path, templates: Templates) -> NegativeList:
-    words: dict[Kind, dict[str, None]] = {}
+def _parse_lines(lines: Sequence[str], path: Path, templates: Templates) -> NegativeList:
+    entries: list[tuple[str, Kind | None]] = []
     for number, line in enumerate(lines, start=1):
-        text, _, kind = line.partition("\t")
+        text, _, said = line.partition("\t")
         if (word := clean_word(text)) and not line.startswith("# "):
-            words.setdefault(_kind(kind.strip() or "noun", f"'{path}', line {number}"), {})[word] = None
+            entries.append((word, _kind(said.strip(), f"'{path}', line {number}") if said.strip() else None))
+    words: dict[Kind, dict[str, None]] = {}
+    for word, of in without_prompts(entries, templates, f"The list of negative labels '{path}'"):
+        words.setdefault(of, {})[word] = None
     parts = tuple(NegativePart(kind, templates.of(kind), tuple(members)) for kind, members in words.items())
     for part in parts:
         check_templates(part.templates)
     return NegativeList(parts, templates.id, {"file": path.name}, templates.normalise_first)
+
+
+def _array_lines(path: str | Path) -> list[str]:
+    """Return the entries of an array of texts, whose file no code of others is run for."""
+    what = f"The list of negative labels '{path}'"
+    content = io.BytesIO(read_limited(path, what))
+    try:
+        version = npy.read_magic(content)
+        shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(content)
+    except Exception as error:  # whatever a header that is evaluated as a Python literal may end in
+        raise MmoodError(f"{what} is no array of NumPy that can be read: {' '.join(str(error).split())}.") from error
+    if dtype.hasobject:
+        raise MmoodError(
+            f"{what} holds pickled objects, which are programs; write it with `numpy.save(path, array.astype(str))`."
+        )
+    if dtype.kind != "U" or not dtype.itemsize or len(shape) != 1:
+        raise MmoodError(f"{what} is an array of {dtype} of shape {shape}; it must be one list of texts.")
+    body = content.read()
+    if len(body) != shape[0] * dtype.itemsize:
+        raise MmoodError(f"{what} is cut short: it has {len(body)} bytes of {shape[0]} texts.")
+    encoding = "utf-32-be" if dtype.str.startswith(">") else "utf-32-le"
+    try:
+        # Not by NumPy, whose texts may hold numbers that are no characters.
+        texts = (body[start : start + dtype.itemsize] for start in range(0, len(body), dtype.itemsize))
+        return [text.decode(encoding).rstrip("\0") for text in texts]
+    except ValueError as error:
+        raise MmoodError(f"{what} holds what is no text: {error}.") from error
 
 
 def _kind(name: str, where: str) -> Kind:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmood.words.corpus import CorpusSettings
-from mmood.words.lists import Templates
+from mmood.words.templates import Templates
 
 
 @dataclass(frozen=True)

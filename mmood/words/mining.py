@@ -22,8 +22,9 @@ from mmood.files import user_path
 from mmood.words import criteria
 from mmood.words.corpus import Corpus, clean_word, load_corpus
 from mmood.words.embedding import embed_words
-from mmood.words.lists import Kind, NegativeList, NegativePart, load_negatives
+from mmood.words.lists import NegativeList, NegativePart, load_negatives
 from mmood.words.miner import NegativeMiner
+from mmood.words.templates import Kind
 
 logger = logging.getLogger(__name__)
 

@@ -37,6 +37,7 @@ ALONE = {
     "csp": {"class_path": "CSP"},
     "adaneg": {"class_path": "AdaNeg"},
     "tanl": {"class_path": "TANL"},
+    "tanl-released": {"class_path": "TANL", "init_args": {"reference_behaviour": True}},
     "coevo": {"class_path": "CoEvo"},
     "interneg": {"class_path": "InterNeg"},
 }

@@ -111,6 +111,7 @@ def _write_words(folder: Path) -> None:
         NegativePart("adjective", ("This is a {} photo",), ("blue",)),
     )
     NegativeList(parts, ("the nice {}",), {"criterion": {"fraction": 0.1}}).save(folder / "words.json")
+    np.save(folder / "words.npy", np.array(["sea", "the nice lake", "blue"]))
     (folder / "words.txt").write_text("# words\nsea\nblue\tadjective\nglass\tnoun\n")
     (folder / "classes.txt").write_text("red square\ngreen square\nblau\n")
     (folder / "list.txt").write_text("image.png 0\nimage.jpeg 1\n")
@@ -324,6 +325,7 @@ READERS = {
     "store": Reader("store/features.safetensors", read_store),
     "words-json": Reader("words.json", read_words("words.json"), damaged_json),
     "words-text": Reader("words.txt", read_words("words.txt")),
+    "words-array": Reader("words.npy", read_words("words.npy")),
     "class-names": Reader("classes.txt", read_class_names),
     "image-list": Reader("list.txt", read_image_list),
     "wordnet": Reader("wordnet/data.noun", lambda folder: read_wordnet(folder / "wordnet"), share=0.5),

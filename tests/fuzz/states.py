@@ -40,7 +40,7 @@ def score_of(method: str) -> AnyStreamScore:
         score.fitted_ = adaneg.Fitted(texts[:-1], CLASSES)
     elif method == "TANL":
         score = TANL(activation=tanl.Activation(words=5, length=6), gate=tanl.OtsuGate(gap=0.0), **warm)
-        score.fitted_ = tanl.Fitted(texts, CLASSES, torch.rand(2, WORDS))
+        score.fitted_ = tanl.Fitted(texts, CLASSES, WORDS, torch.rand(2, WORDS), torch.rand(2))
     elif method == "CoEvo":
         score = CoEvo(2, gates=coevo.LeastVarianceGates(gap=0.0), **warm)
         score.fitted_ = coevo.Fitted(texts, CLASSES, 4)

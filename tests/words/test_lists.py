@@ -1,11 +1,15 @@
+import io
 import json
 
+import numpy as np
 import pytest
 from words_world import FakeReference
 
 from mmood.errors import MmoodError
 from mmood.words.embedding import embed_words
-from mmood.words.lists import NegativeList, NegativePart, Templates, load_negatives
+from mmood.words.lists import NegativeList, NegativePart, load_negatives
+from mmood.words.miner import ADANEG, CSP
+from mmood.words.templates import Templates
 
 NOUNS = NegativePart("noun", ("the nice {}",), ("sea", "naïve art"), (0.1, 0.2))
 ADJECTIVES = NegativePart("adjective", ("{}", "a photo of {}"), ("blue",), (0.15,))
@@ -56,6 +60,88 @@ def test_plain_text_is_a_list(tmp_path):
     assert loaded.prompts == [("sea.",), ("golden gate bridge.",), ("This is a blue photo",)]
     assert loaded.id_templates == ("the nice {}",)
     assert loaded.mined_with == {"file": "published.txt"}
+
+
+PROMPTS = ("the nice yellow clintonia", "The nice Sea.", "This is a blue photo")
+
+
+@pytest.mark.parametrize(
+    ("templates", "expected"),
+    [
+        (Templates(), ("the nice yellow clintonia", "the nice sea", "This is a blue photo")),
+        (ADANEG.templates, ("The nice yellow clintonia.", "The nice sea.", "This is a blue photo.")),
+        (Templates(noun=("a {}",), adjective=("{} things",)), ("a yellow clintonia", "a sea", "blue things")),
+        (
+            CSP.templates,
+            ("a close-up photo of the nice yellow clintonia.", "a close-up photo of the nice sea.", "blue"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".txt", ".npy"])
+def test_whole_prompts_are_not_prompted_again(templates, expected, suffix, tmp_path):
+    """The list that NegLabel's authors ship has its prompts in it, whatever prompts are to be used."""
+    path = tmp_path / f"selected_neg_labels{suffix}"
+    if suffix == ".npy":
+        np.save(path, np.array(PROMPTS))
+    else:
+        path.write_text("\n".join(PROMPTS))
+    loaded = load_negatives(path, templates)
+    assert tuple(prompts[0] for prompts in loaded.prompts) == expected
+    assert loaded.words == ("yellow clintonia", "sea", "blue")
+    assert [part.kind for part in loaded.parts] == ["noun", "adjective"]
+
+
+def test_whole_prompts_can_be_kept(tmp_path):
+    (tmp_path / "list.txt").write_text("\n".join(PROMPTS))
+    bare = Templates(noun=("{}",), adjective=("{}",))
+    assert load_negatives(tmp_path / "list.txt", bare).prompts == [(text.lower(),) for text in PROMPTS]
+
+
+def test_one_whole_prompt_and_words_like_prompts(tmp_path):
+    (tmp_path / "one.txt").write_text("the nice sea\n")
+    assert load_negatives(tmp_path / "one.txt").words == ("sea",)
+    (tmp_path / "words.txt").write_text("the hague\nsea\nlake\nthe nice\n")
+    assert load_negatives(tmp_path / "words.txt", CSP.templates).words == ("the hague", "sea", "lake", "the nice")
+
+
+def test_a_list_half_of_prompts_is_asked_about(tmp_path):
+    (tmp_path / "list.txt").write_text("the nice sea\nthe nice lake\nbridge\n")
+    with pytest.raises(MmoodError, match=r"has 2 whole prompts such as 'the nice sea' among 3 .* such as 'bridge'"):
+        load_negatives(tmp_path / "list.txt")
+
+
+def array_bytes(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+TEXTS = np.array(["sea", "golden gate"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (array_bytes(TEXTS.astype(object)), "holds pickled objects, which are programs; write it with"),
+        (array_bytes(np.arange(3)), "is an array of int64 of shape"),
+        (array_bytes(TEXTS[:, None]), "must be one list of texts"),
+        (array_bytes(TEXTS)[:-4], "is cut short"),
+        (array_bytes(TEXTS).replace(b"(2,)", b"(9,)"), "is cut short"),
+        (array_bytes(TEXTS)[:-4] + b"\xff" * 4, "what is no text"),
+        (array_bytes(TEXTS[:0]), "array of <U11 of shape|holds no word"),
+        (b"\x93NUMPY", "is no array of NumPy"),
+        (b"words", "is no array of NumPy"),
+    ],
+)
+def test_arrays_that_are_no_list_of_texts_are_named(content, message, tmp_path):
+    (tmp_path / "list.npy").write_bytes(content)
+    with pytest.raises(MmoodError, match=message):
+        load_negatives(tmp_path / "list.npy")
+
+
+def test_an_array_of_another_byte_order_is_read(tmp_path):
+    np.save(tmp_path / "list.npy", np.array(["naïve art", "\N{SNOWMAN}"]).astype(">U12"))
+    assert load_negatives(tmp_path / "list.npy").words == ("naïve art", "\N{SNOWMAN}")
 
 
 def edited(change):

@@ -35,9 +35,9 @@ class Gates:
     Attributes:
         centre: of both gates, gamma in the paper.
         gap: g.
-        adaptive: for streams with far more of one kind. With r the share of ID among the last confident images, the OoD
-            gate has gap r while r > 0.5, the ID gate gap 1 - r while r < 0.5.
-        history: how many confident images r counts; those of a batch count from the next batch on.
+        adaptive: for streams with far more of one kind. With r the share of ID among the last images that pass the
+            gates with the fixed gap, the OoD gate has gap r while r > 0.5, the ID gate gap 1 - r while r < 0.5.
+        history: how many images r counts; those of a batch count from the next batch on.
         start: how many of each kind stand in the history before the first image.
     """
 
@@ -66,9 +66,7 @@ class Gates:
         return min(self.history, 2 * self.start + decisions)
 
     def gaps(self, history: Int64[Tensor, " past"]) -> tuple[float, float]:
-        """Return the gaps of the ID gate and of the OoD gate, given past decisions (1 ID, 0 OoD)."""
-        if not self.adaptive:
-            return self.gap, self.gap
+        """Return the adaptive gaps of the ID gate and of the OoD gate, given past decisions (1 ID, 0 OoD)."""
         share = int(history.sum()) / len(history)
         return (1 - share if share < 0.5 else self.gap), (share if share > 0.5 else self.gap)
 
@@ -96,12 +94,12 @@ class Memory:
 
     Attributes:
         prototypes: the texts and the confident images under each.
-        counts: images seen, passed by the ID gate, passed by the OoD gate.
-        history: the gates' last decisions, 1 for ID.
+        counts: images seen, passed by the ID gate, passed by the OoD gate, passed by either with the fixed gap.
+        history: the last decisions with the fixed gap, 1 for ID.
     """
 
     prototypes: AdaptivePrototypes
-    counts: Int64[Tensor, " 3"]
+    counts: Int64[Tensor, " 4"]
     history: Int64[Tensor, " past"]
 
 
@@ -128,7 +126,8 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         weight: of S beside S_ada, lambda in the paper.
         update: learn from a batch before or after it is scored.
         reference_behaviour: as the released code: a text takes L - 1 images (an off-by-one), beta is cut to an integer,
-            and with `gates.adaptive` the weight is 1. The code's float16 is not followed, see `proxies.replace`.
+            and with `gates.adaptive` the weight is 1 and a batch counts in its own gaps.
+            The code's float16 is not followed, see `proxies.replace`.
         seed: of the private generator that puts negatives into groups; None for that of the run.
     """
 
@@ -164,7 +163,7 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
 
     def start(self, fitted: Fitted, seed: int) -> Memory:
         """Return a memory without images; nothing here is drawn, so the seed changes nothing."""
-        counts = torch.zeros(3, dtype=torch.int64, device=fitted.texts.device)
+        counts = torch.zeros(4, dtype=torch.int64, device=fitted.texts.device)
         return Memory(
             self._prototypes(fitted, no_images(fitted.texts)), counts, self.gates.first_history(counts.device)
         )
@@ -172,9 +171,9 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
     def resume(self, fitted: Fitted, saved: dict[str, Tensor]) -> Memory:
         """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
         counts, history = saved.pop("counts"), saved.pop("history")
-        seen, gated_id, gated_ood = check_counts("AdaNeg", counts)
+        seen, *_, decided = check_counts("AdaNeg", counts)
         check_places("AdaNeg", saved["place"], seen)
-        check_count("AdaNeg", "gate decisions", len(history), self.gates.past(gated_id + gated_ood))
+        check_count("AdaNeg", "gate decisions", len(history), self.gates.past(decided))
         check_range("AdaNeg", "history", history, 0, 1)
         check_images("AdaNeg", saved)
         return Memory(self._prototypes(fitted, saved), counts, history)
@@ -195,7 +194,7 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
 
     def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen, passed each gate and are kept, and how many texts have images."""
-        seen, gated_id, gated_ood = memory.counts.tolist()
+        seen, gated_id, gated_ood, _ = memory.counts.tolist()
         kept = {f"kept_{side}": len(places) for side, places in self.kept(fitted, memory).items()}
         filled = len(memory.prototypes.memory.filled())
         return {"seen": seen, "gated_id": gated_id, "gated_ood": gated_ood, **kept, "texts_with_images": filled}
@@ -240,8 +239,13 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         self, fitted: Fitted, memory: Memory, embedding: Tensor, logits: Tensor, static: LogProbabilities
     ) -> Memory:
         """Return the memory with the confident images under their nearest text."""
-        gaps = self.gates.gaps(memory.history)
-        is_id, is_ood = functional.gates(static[0] - static[1], self.gates.centre, *gaps)
+        log_odds, centre, gap = static[0] - static[1], self.gates.centre, self.gates.gap
+        is_id, is_ood = functional.gates(log_odds, centre, gap, gap)
+        decided = is_id | is_ood
+        history = torch.cat([memory.history, is_id[decided].long()])[-self.gates.history :]
+        if self.gates.adaptive:
+            gaps = self.gates.gaps(history if self.reference_behaviour else memory.history)
+            is_id, is_ood = functional.gates(log_odds, centre, *gaps)
         names, words = logits[:, : fitted.classes][is_id], logits[:, fitted.classes :][is_ood]
         confident = torch.cat([is_id.nonzero(), is_ood.nonzero()]).squeeze(-1)
         prototypes = memory.prototypes.keep(
@@ -250,8 +254,7 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
             torch.cat([functional.entropy(names), functional.entropy(words)]),
             memory.counts[0] + confident,
         )
-        history = torch.cat([memory.history, is_id[is_id | is_ood].long()])[-self.gates.history :]
-        more = torch.tensor([len(logits), len(names), len(words)]).to(memory.counts)
+        more = torch.tensor([len(logits), len(names), len(words), int(decided.sum())]).to(memory.counts)
         return Memory(prototypes, memory.counts + more, history)
 
 

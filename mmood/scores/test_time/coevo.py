@@ -22,6 +22,7 @@ from mmood.scores.test_time.image_memory import check_images, no_images
 from mmood.scores.test_time.image_proxies import Proxies
 from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_range
 from mmood.scores.test_time.softmax_masses import SoftmaxMasses
+from mmood.scores.test_time.thresholds import least_variance_threshold
 from mmood.scores.test_time.word_pool import other_words
 from mmood.words.miner import ADANEG as ADANEG_MINING
 from mmood.words.miner import NegativeMiner
@@ -262,7 +263,7 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
     def _learned(self, fitted: Fitted, memory: Memory, embedding: Tensor, log_odds: Float[Tensor, " batch"]) -> Memory:
         """Judge a batch by its scores, then bring words and put images under texts."""
         history = torch.cat([memory.history, log_odds.sigmoid()])[-self.gates.history :]
-        centre = functional_coevo.least_variance_threshold(history, self.gates.steps)
+        centre = least_variance_threshold(history, self.gates.steps)
         is_id, is_ood = functional_adaneg.gates(log_odds, centre, self.gates.gap, self.gates.gap)
         added = self._words_to_add(fitted, memory.words, embedding[is_id], embedding[is_ood])
         words = torch.cat([memory.words, added]) if len(added) else memory.words

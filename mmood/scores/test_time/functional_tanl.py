@@ -102,29 +102,3 @@ def tanl(positive: Float[Tensor, "batch classes"], ranked: Float[Tensor, "batch 
     tensor([0.4167])
     """
     return tanl_log_odds(positive, ranked, step).sigmoid()
-
-
-def otsu(scores: Float[Tensor, " scores"], otherwise: float = 0.5) -> float:
-    """Return the threshold that splits scores into two kinds with the largest variance between them (Otsu, 1979).
-
-    It lies in the middle between two neighbours among the sorted scores; no histogram is made. The variance between
-    is w0 w1 (m1 - m0)^2 with shares w and means m.
-
-    Args:
-        scores: any number of them.
-        otherwise: what to return where there are no two different scores.
-
-    >>> otsu(torch.tensor([0.25, 0.0, 1.0, 0.75]))
-    0.5
-    """
-    # In float64 on the CPU, which every device has: sums over thousands of scores, once a batch.
-    ordered = scores.cpu().double().sort().values
-    if len(ordered) < 2 or ordered[0] == ordered[-1]:
-        return otherwise
-    total, below = ordered.sum(), ordered.cumsum(0)[:-1]
-    count = torch.arange(1, len(ordered), dtype=torch.float64)
-    gap = (total - below) / (len(ordered) - count) - below / count
-    between = count * (len(ordered) - count) * gap.square()
-    # Equal scores cannot be told apart.
-    best = int(between.masked_fill(ordered[1:] == ordered[:-1], -1.0).argmax())
-    return float((ordered[best] + ordered[best + 1]) / 2)

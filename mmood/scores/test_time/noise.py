@@ -12,6 +12,8 @@ KINDS = ("gaussian", "uniform", "poisson", "gamma", "salt-and-pepper")
 POISSON_RATE = 4.0
 GAMMA_SCALE = 0.25
 
+RELEASED_POISSON_RATE = 5.0
+
 
 def noise_pixels(kind: str, side: int, generator: torch.Generator) -> Float[Tensor, "side side 3"]:
     """Return one square of noise, values in [0, 1], pixels and channels independent; what lies outside is cut.
@@ -46,3 +48,35 @@ def noise_images(each: int, side: int, seed: int) -> list[Image.Image]:
     generator = torch.Generator().manual_seed(seed)
     squares = [noise_pixels(kind, side, generator) for kind in KINDS for _ in range(each)]
     return [Image.fromarray((square * 255).round().to(torch.uint8).numpy(), "RGB") for square in squares]
+
+
+def released_noise(each: int, size: tuple[int, int], seed: int) -> Float[Tensor, "images 3 height width"]:
+    """Return `each` inputs of an image tower of every kind of noise, as TANL's released code makes them.
+
+    Pixels and channels are independent: a standard normal, a uniform, Poisson(5) and Gamma(2, 1) variable, each input
+    scaled so that its smallest value is 0 and its largest 1, but for the uniform; salt and pepper with equal
+    probability. They are not normalised by the mean and deviation of the model's images. That all three are scaled, and
+    the share of salt, is our reading.
+
+    Args:
+        each: inputs of every kind.
+        size: height and width.
+        seed: of a private generator.
+
+    >>> released_noise(2, (4, 6), seed=0).shape
+    torch.Size([10, 3, 4, 6])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = (each, 3, *size)
+    normal = torch.randn(shape, generator=generator)
+    uniform = torch.rand(shape, generator=generator)
+    poisson = torch.poisson(torch.full(shape, RELEASED_POISSON_RATE), generator=generator)
+    # A gamma variable of shape 2 is the sum of two exponential ones.
+    gamma = -torch.rand(2, *shape, generator=generator).clamp_min(torch.finfo(torch.float32).tiny).log().sum(0)
+    pepper = (torch.rand(shape, generator=generator) < 0.5).float()
+    return torch.cat([_scaled(normal), uniform, _scaled(poisson), _scaled(gamma), pepper])
+
+
+def _scaled(images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    return (images - low) / (high - low).clamp_min(torch.finfo(torch.float32).tiny)

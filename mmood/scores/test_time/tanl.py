@@ -17,7 +17,9 @@ from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.test_time import functional_tanl as functional
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_range
-from mmood.scores.test_time.noise import noise_images
+from mmood.scores.test_time.noise import noise_images, released_noise
+from mmood.scores.test_time.thresholds import least_variance_threshold, otsu
+from mmood.scores.test_time.word_pool import other_words
 from mmood.words.miner import ADANEG, NegativeMiner
 
 
@@ -32,8 +34,10 @@ class Activation:
         with_batch: the queues take the batch in before they are averaged; off, they are what came before it. (The
             paper, as far as known to us, does not say.)
         over: an activation is a softmax over `all` texts or over the `words` alone (not said either).
+        pool: the words that are ranked: the `mined` ones, or the whole `corpus` that they were mined from.
         noise: images of each of five kinds of noise with which the OoD queue starts; 0 for an empty queue.
         noise_side: their side in pixels, before the transform (not said).
+        noise_form: `images`, which the transform takes like test images, or `released`, see `noise.released_noise`.
     """
 
     words: int = 1000
@@ -41,8 +45,10 @@ class Activation:
     alpha: float = 0.95
     with_batch: bool = False
     over: functional.Over = "all"
+    pool: Literal["mined", "corpus"] = "mined"
     noise: int = 3
     noise_side: int = 224
+    noise_form: Literal["images", "released"] = "images"
 
     def __post_init__(self) -> None:
         for name, least in (("words", 1), ("length", 1), ("noise", 0), ("noise_side", 1)):
@@ -50,8 +56,12 @@ class Activation:
                 raise MmoodError(f"activation.{name} is {getattr(self, name)}; it must be at least {least}.")
         if not 0 <= self.alpha <= 1:
             raise MmoodError(f"activation.alpha is {self.alpha}; it must lie in [0, 1].")
-        if self.over not in ("all", "words"):
-            raise MmoodError(f"activation.over is '{self.over}'; it must be 'all' or 'words'.")
+        choices = (("over", ("all", "words")), ("pool", ("mined", "corpus")), ("noise_form", ("images", "released")))
+        for name, allowed in choices:
+            if getattr(self, name) not in allowed:
+                raise MmoodError(
+                    f"activation.{name} is '{getattr(self, name)}'; it must be '{allowed[0]}' or '{allowed[1]}'."
+                )
 
 
 @dataclass(frozen=True)
@@ -62,19 +72,32 @@ class OtsuGate:
         gap: g.
         history: the threshold splits the last so many scores, those of the batch among them.
         score: which S: against the words as they are `ranked` before the batch, or against `all` (not said).
+        start: the history begins `empty`, or with the plain S, against the mined words, of the `texts` and noise that
+            the queues begin with.
+        steps: thresholds are looked for on a grid of so many steps in [0, 1]; 0 for between any two scores.
     """
 
     gap: float = 0.2
     history: int = 20_000
     score: Literal["ranked", "all"] = "ranked"
+    start: Literal["empty", "texts"] = "empty"
+    steps: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.gap <= 1:
             raise MmoodError(f"gate.gap is {self.gap}; it must lie in [0, 1].")
         if self.history < 1:
             raise MmoodError(f"gate.history is {self.history}; it must be at least 1.")
+        if self.steps < 0:
+            raise MmoodError(f"gate.steps is {self.steps}; it must be at least 0.")
         if self.score not in ("ranked", "all"):
             raise MmoodError(f"gate.score is '{self.score}'; it must be 'ranked' or 'all'.")
+        if self.start not in ("empty", "texts"):
+            raise MmoodError(f"gate.start is '{self.start}'; it must be 'empty' or 'texts'.")
+
+    def threshold(self, scores: Float[Tensor, " scores"]) -> float:
+        """Return Otsu's threshold of scores in [0, 1]."""
+        return least_variance_threshold(scores, self.steps) if self.steps else otsu(scores)
 
 
 ACTIVATION = Activation()
@@ -89,14 +112,18 @@ class Fitted:
     """What TANL learns of the ID side.
 
     Attributes:
-        texts: (C + M, D) unit-norm embeddings of the ID names, then of the words.
+        texts: (C + M, D) unit-norm embeddings of the ID names, then of the words, the mined ones first.
         classes: C.
+        mined: number of mined words.
         noise: (K, M) activations of the images of noise.
+        noise_score: (K,) their plain S against the mined words.
     """
 
     texts: Float32[Tensor, "texts dim"]
     classes: int
+    mined: int
     noise: Float32[Tensor, "noise words"]
+    noise_score: Float32[Tensor, " noise"]
 
 
 @dataclass(frozen=True)
@@ -110,7 +137,6 @@ class Memory:
         id_place: (K,) their positions in the stream, -1 for the ID names that the queue began with.
         ood_activation: of the images in the OoD queue.
         ood_place: their positions in the stream, -1 for noise.
-        difference: Act_OoD - Act_ID of each word.
         past: the last S of the gate.
         counts: images seen, passed by the ID gate, passed by the OoD gate.
         id_mean: mean activation in the ID queue; None if it is empty.
@@ -121,7 +147,6 @@ class Memory:
     id_place: Int64[Tensor, " id_kept"]
     ood_activation: Float32[Tensor, "ood_kept words"]
     ood_place: Int64[Tensor, " ood_kept"]
-    difference: Float32[Tensor, " words"]
     past: Float32[Tensor, " past"]
     counts: Int64[Tensor, " 3"]
     id_mean: Derived[Float32[Tensor, " words"] | None]
@@ -133,9 +158,11 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
     """TANL: NegLabel's score against words that the test stream activates (arXiv 2603.25250), as log-odds.
 
     Every image activates every word by its softmax probability. Two queues hold the activations of the last confident
-    ID and OoD images; words are ranked by Act_OoD - Act_ID, each mixed of queue and batch. S is the mean over m of P /
-    (P + N(m)), N(m) the mass of the first m words. The queues start with ID names and with noise. Defaults are the
-    paper's where we know them; `Activation` and `OtsuGate` say where not.
+    ID and OoD images; words are ranked by Act_OoD - Act_ID. S is the mean over m of P / (P + N(m)), N(m) the mass of
+    the first m words. An image is judged confident by S with the words ranked by the queues as they stand before its
+    batch; the batch is then scored with each Act mixed of queue and confident images of the batch. The queues start
+    with ID names and with noise. Defaults are the paper's where we know them; `Activation` and `OtsuGate` say where
+    not.
 
     Args:
         temperature: T, divides the cosine.
@@ -145,8 +172,9 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         gate: which images are confident.
         step: m goes in steps of this; 0 for all chosen words at once.
         update: learn from a batch before or after it is scored.
-        reference_behaviour: as the released script: gate.gap 0.5 and activation.alpha 0 (the batch alone), whatever
-            these say. Its float16 is not followed.
+        reference_behaviour: as the released code and script, whatever the settings say: gate.gap 0.5, and alpha 0 (the
+            batch alone); the whole corpus is ranked; Otsu's history starts with ID names and noise, on a grid of 0.01;
+            noise as released. Its float16 is not followed.
         seed: of the noise; None for that of the run.
     """
 
@@ -171,8 +199,11 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
             raise MmoodError(f"TANL.step is {step}; it must lie between 0 and activation.words, {activation.words}.")
         self.temperature = temperature
         self.prototypes = NegativePrototypes(negatives, mining, groups=1, seed=0)
-        self.activation = replace(activation, alpha=0.0) if reference_behaviour else activation
-        self.gate = replace(gate, gap=0.5) if reference_behaviour else gate
+        if reference_behaviour:
+            activation = replace(activation, alpha=0.0, pool="corpus", noise_form="released")
+            gate = replace(gate, gap=0.5, start="texts", steps=100)
+        self.activation = activation
+        self.gate = gate
         self.words_per_step = step
         self.reference_behaviour = reference_behaviour
         self.seed = seed or 0
@@ -184,24 +215,29 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
             MmoodError: the list has fewer words than `step`.
         """
         positive, negative = self.prototypes.encode(reference)
-        if len(negative) < self.words_per_step:
-            raise MmoodError(f"TANL.step is {self.words_per_step}, but the list has only {len(negative)} words.")
-        images = noise_images(self.activation.noise, self.activation.noise_side, self.seed)
-        noise = reference.encode_images(images).to(positive) if images else positive[:0]
-        fitted = Fitted(torch.cat([positive, negative]), len(positive), negative.new_empty(0, len(negative)))
-        return replace(fitted, noise=self._activations(fitted, self._logits(fitted, noise[: self.activation.length])))
+        words = negative
+        if self.activation.pool == "corpus":
+            assert self.prototypes.list_ is not None
+            words = torch.cat([words, other_words(self.prototypes.mining, self.prototypes.list_, reference).to(words)])
+        if len(words) < self.words_per_step:
+            raise MmoodError(f"TANL.step is {self.words_per_step}, but the list has only {len(words)} words.")
+        none = words.new_empty(0)
+        fitted = Fitted(torch.cat([positive, words]), len(positive), len(negative), none.view(0, len(words)), none)
+        noise = self._noise(reference).to(positive) if self.activation.noise else positive[:0]
+        logits = self._logits(fitted, noise[: self.activation.length])
+        return replace(fitted, noise=self._activations(fitted, logits), noise_score=_plain(fitted, logits))
 
     def start(self, fitted: Fitted, seed: int) -> Memory:
         """Return queues that hold noise and, drawn anew, as many ID names as there is room for."""
         drawn = torch.randperm(fitted.classes, generator=torch.Generator().manual_seed(seed))
         names = fitted.texts[: fitted.classes][drawn[: self.activation.length].to(fitted.texts.device)]
-        queues = self._activations(fitted, self._logits(fitted, names)), fitted.noise
+        logits = self._logits(fitted, names)
+        queues = self._activations(fitted, logits), fitted.noise
         means = [mean_activation(queue) for queue in queues]
         places = [torch.full((len(queue),), -1, dtype=torch.int64, device=queue.device) for queue in queues]
-        none = fitted.noise[:0]
-        difference = self._difference(means, [none, none])
-        counts = torch.zeros(3, dtype=torch.int64, device=none.device)
-        return Memory(queues[0], places[0], queues[1], places[1], difference, none.new_empty(0), counts, *means)
+        past = torch.cat([_plain(fitted, logits), fitted.noise_score]) if self.gate.start == "texts" else logits[:0, 0]
+        counts = torch.zeros(3, dtype=torch.int64, device=past.device)
+        return Memory(queues[0], places[0], queues[1], places[1], past[-self.gate.history :], counts, *means)
 
     def resume(self, fitted: Fitted, saved: dict[str, Tensor]) -> Memory:
         """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
@@ -212,24 +248,27 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
             check_places("TANL", saved[f"{side}_place"], seen, least=-1)
             check_range("TANL", f"{side}_activation", saved[f"{side}_activation"], 0, 1)
             check_count("TANL", f"images in the {side} queue", len(saved[f"{side}_place"]), min(length, names + passed))
-        check_count("TANL", "past scores", len(saved["past"]), min(self.gate.history, seen))
+        began = len(first.past)
+        check_count("TANL", "past scores", len(saved["past"]), min(self.gate.history, began + seen))
         check_range("TANL", "past", saved["past"], 0, 1)
-        check_range("TANL", "difference", saved["difference"], -1, 1)
         means = [mean_activation(saved[f"{side}_activation"]) for side in ("id", "ood")]
         return Memory(**saved, id_mean=means[0], ood_mean=means[1])
 
     def score(self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
-        """Return the log-odds of S with the ranking as it is."""
-        return self._score(fitted, memory.difference, self._logits(fitted, embedding))
+        """Return the log-odds of S with the words ranked by the queues alone."""
+        return self._score(fitted, self._difference(memory), self._logits(fitted, embedding))
 
     def advance(
         self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
     ) -> tuple[Float[Tensor, " batch"], Memory]:
-        """Rank the words anew by the queues and the confident images, and let these into the queues."""
+        """Gate the batch by the ranking of the queues; score it by that of the queues and its confident images."""
         logits = self._logits(fitted, embedding)
-        before = self._score(fitted, memory.difference, logits)
-        learned = self._learned(fitted, memory, logits, before)
-        return before if self.update == "after" else self._score(fitted, learned.difference, logits), learned
+        before = self._score(fitted, self._difference(memory), logits)
+        learned, new = self._learned(fitted, memory, logits, before)
+        if self.update == "after":
+            return before, learned
+        behind = learned if self.activation.with_batch else memory
+        return self._score(fitted, self._difference(behind, new), logits), learned
 
     def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen and passed each gate, and how many the queues hold."""
@@ -250,12 +289,20 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         self.prototypes.restore(learned)
 
     def details(self) -> dict[str, object]:
-        """Return what `reference_behaviour` makes of the settings and, after `fit`, what the list is."""
-        return {**self.prototypes.details(), "activation": asdict(self.activation), "gate": asdict(self.gate)}
+        """Return what `reference_behaviour` makes of the settings and, after `fit`, what list and pool are."""
+        found = {**self.prototypes.details(), "activation": asdict(self.activation), "gate": asdict(self.gate)}
+        if self.activation.pool == "corpus" and self.fitted_ is not None:
+            found["corpus_words"] = len(self.fitted_.texts) - self.fitted_.classes
+        return found
 
     def leading(self) -> Int64[Tensor, " leading"]:
-        """Return the words of the score, as their places in the list, most OoD-like first."""
-        return functional.ranking(self._memory().difference, self.activation.words)
+        """Return the words that lead by the queues alone, as places in the pool (mined first), most OoD-like first."""
+        return functional.ranking(self._difference(self._memory()), self.activation.words)
+
+    def _noise(self, reference: Reference) -> Float[Tensor, "noise dim"]:
+        if self.activation.noise_form == "released":
+            return reference.encode_pixels(released_noise(self.activation.noise, reference.image_size, self.seed))
+        return reference.encode_images(noise_images(self.activation.noise, self.activation.noise_side, self.seed))
 
     def _logits(self, fitted: Fitted, embedding: Tensor) -> Float[Tensor, "batch texts"]:
         return (embedding / self.temperature) @ fitted.texts.T
@@ -275,20 +322,20 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
             log_odds = functional.tanl_log_odds(names, words, step=0)
         return log_odds.sigmoid()
 
-    def _learned(self, fitted: Fitted, memory: Memory, logits: Tensor, log_odds: Tensor) -> Memory:
-        """Return the memory with another ranking and with the confident images of a batch in the queues."""
+    def _learned(
+        self, fitted: Fitted, memory: Memory, logits: Tensor, log_odds: Tensor
+    ) -> tuple[Memory, tuple[Tensor, Tensor]]:
+        """Return the memory with the confident images of a batch, and the activations of these, ID first."""
         values = self._gate_scores(fitted, logits, log_odds)
         past = torch.cat([memory.past, values])[-self.gate.history :].clone()
-        threshold, gap = functional.otsu(past), self.gate.gap
+        threshold, gap = self.gate.threshold(past), self.gate.gap
         gates = values > threshold + gap * (1 - threshold), values < threshold - gap * threshold
-        new = [self._activations(fitted, logits[gate]) for gate in gates]
+        new = self._activations(fitted, logits[gates[0]]), self._activations(fitted, logits[gates[1]])
         pushed = self._pushed(memory, new, [memory.counts[0] + gate.nonzero().squeeze(-1) for gate in gates])
-        behind = pushed if self.activation.with_batch else memory
-        difference = self._difference([behind.id_mean, behind.ood_mean], new)
         more = torch.tensor([len(logits), len(new[0]), len(new[1])]).to(memory.counts)
-        return replace(pushed, difference=difference, past=past, counts=memory.counts + more)
+        return replace(pushed, past=past, counts=memory.counts + more), new
 
-    def _pushed(self, memory: Memory, new: list[Tensor], place: list[Tensor]) -> Memory:
+    def _pushed(self, memory: Memory, new: tuple[Tensor, Tensor], place: list[Tensor]) -> Memory:
         """Return the memory with new images behind those of the queues, the oldest dropped."""
         length = self.activation.length
         if len(place[0]):
@@ -301,13 +348,18 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
             memory = replace(memory, ood_activation=activation, ood_place=places, ood_mean=mean_activation(activation))
         return memory
 
-    def _difference(self, means: list[Tensor | None], new: list[Tensor]) -> Float[Tensor, " words"]:
-        """Return Act_OoD - Act_ID of each word, each mixed of queue and batch; ID comes first."""
-        id_, ood = (
-            functional.mixed_activation(mean, batch, self.activation.alpha)
-            for mean, batch in zip(means, new, strict=True)
-        )
-        return ood - id_
+    def _difference(self, memory: Memory, new: tuple[Tensor, Tensor] | None = None) -> Float[Tensor, " words"]:
+        """Return Act_OoD - Act_ID of each word: of the queues alone, or each mixed with new activations, ID first."""
+        none = memory.id_activation[:0]
+        new_id, new_ood = new or (none, none)
+        act_id = functional.mixed_activation(memory.id_mean, new_id, self.activation.alpha)
+        return functional.mixed_activation(memory.ood_mean, new_ood, self.activation.alpha) - act_id
+
+
+def _plain(fitted: Fitted, logits: Float[Tensor, "rows texts"]) -> Float[Tensor, " rows"]:
+    """Return S against all mined words at once."""
+    names, words = logits[:, : fitted.classes], logits[:, fitted.classes : fitted.classes + fitted.mined]
+    return functional.tanl_log_odds(names, words, step=0).sigmoid()
 
 
 def mean_activation(queue: Float[Tensor, "kept words"]) -> Float[Tensor, " words"] | None:

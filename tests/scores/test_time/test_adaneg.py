@@ -9,13 +9,14 @@ from torch.nn.functional import normalize
 from toy_words import DIM, batches, embedded
 
 from mmood.errors import MmoodError
-from mmood.scores import AdaNeg
+from mmood.scores import AdaNeg, NegLabel
 from mmood.scores.base import Embedded
 from mmood.scores.test_time import functional_adaneg as functional
 from mmood.scores.test_time.adaneg import Gates
 from mmood.scores.test_time.image_memory import ImageMemory, no_images
 from mmood.scores.test_time.image_proxies import Proxies
 from mmood.scores.test_time.softmax_masses import SoftmaxMasses
+from mmood.words.miner import ADANEG
 
 
 class Literal:
@@ -69,11 +70,15 @@ class Literal:
     def learn(self, images):
         y, g = self.gates.centre, self.gates.gap
         gap_id = gap_ood = g
+        shares = [self.share(image, self.texts)[0] for image in images]
+        # What passes with the fixed gap is remembered; in the released code before the gaps are taken.
+        fixed = [int(value > 0.5) for value in shares if value > y + g * (1 - y) or value < y - g * y]
+        past = (self.history + fixed if self.reference else self.history)[-self.gates.history :]
+        self.history = (self.history + fixed)[-self.gates.history :]
         if self.gates.adaptive:
-            r = sum(self.history) / len(self.history)
+            r = sum(past) / len(past)
             gap_ood = r if r > 0.5 else g
             gap_id = 1 - r if r < 0.5 else g
-        shares = [self.share(image, self.texts)[0] for image in images]
         for side, options in enumerate((self.texts[: self.classes], self.texts[self.classes :])):
             for i, image in enumerate(images):
                 passed = shares[i] > y + gap_id * (1 - y) if side == 0 else shares[i] < y - gap_ood * y
@@ -83,9 +88,6 @@ class Literal:
                     text = int((options @ image).argmax()) + side * self.classes
                     self.put(text, image, entropy, self.seen + i)
                     self.gated[side] += 1
-        for value in shares:
-            if value > y + gap_id * (1 - y) or value < y - gap_ood * y:
-                self.history = [*self.history, int(value > y)][-self.gates.history :]
 
     def proxy(self, text, image):
         rows = self.memory[text]
@@ -128,6 +130,8 @@ CASES = {
     "reference": {"reference_behaviour": True, "proxies": Proxies(length=3)},
     "reference without room": {"reference_behaviour": True, "proxies": Proxies("task", length=1)},
     "adaptive": {"gates": Gates(adaptive=True, history=30, start=2)},
+    "adaptive, small gap": {"gates": Gates(gap=0.2, adaptive=True, history=30, start=2)},
+    "adaptive, other gap": {"gates": Gates(gap=0.4, adaptive=True, history=30, start=2)},
     "adaptive reference": {"gates": Gates(adaptive=True, history=30, start=2), "reference_behaviour": True},
     "all confident": {"gates": Gates(gap=0.0), "proxies": Proxies(length=4)},
     "none confident": {"gates": Gates(gap=1.0)},
@@ -187,9 +191,7 @@ def test_a_memory_without_images_scores_as_neglabel(setup):
     reference, path, names, words = setup()
     score = AdaNeg(groups=3, temperature=0.1, negatives=path, gates=Gates(gap=1.0)).fit(reference)
     (images,) = batches(names, words, (20,))
-    plain = score.prototypes
-    plain.fit(reference)
-    expected = plain.log_odds(images, 0.1)
+    expected = NegLabel(groups=3, temperature=0.1, negatives=path, mining=ADANEG).fit(reference)(embedded(images))
     torch.testing.assert_close(score(embedded(images)), expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(score.step(embedded(images)), expected, atol=1e-5, rtol=1e-5)
 

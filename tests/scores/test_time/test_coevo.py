@@ -14,8 +14,9 @@ from mmood.scores import CoEvo
 from mmood.scores.base import Embedded
 from mmood.scores.test_time import functional_coevo as functional
 from mmood.scores.test_time.coevo import Evolution, LeastVarianceGates
+from mmood.scores.test_time.thresholds import least_variance_threshold
 from mmood.words import CorpusSettings, NegativeMiner
-from mmood.words.lists import Templates
+from mmood.words.templates import Templates
 
 PROMPTS = Templates(id=("The nice {}.",), noun=("The nice {}.",), adjective=("This is a {} photo.",))
 INITIAL = 6
@@ -201,14 +202,14 @@ def test_threshold_equals_its_definition(seed):
     scores = np.r_[generator.beta(2, 5, 40 + seed), generator.beta(9, 2, 3 + 20 * seed)]
     if seed == 5:
         scores = np.round(scores, 1)  # scores on the grid, and equal ones
-    assert functional.least_variance_threshold(torch.tensor(scores)) == pytest.approx(threshold(scores))
+    assert least_variance_threshold(torch.tensor(scores)) == pytest.approx(threshold(scores))
 
 
 def test_threshold_of_scores_that_say_nothing_is_the_middle():
-    assert functional.least_variance_threshold(torch.empty(0)) == 0.5
-    assert functional.least_variance_threshold(torch.tensor([0.3])) == 0.5
+    assert least_variance_threshold(torch.empty(0)) == 0.5
+    assert least_variance_threshold(torch.tensor([0.3])) == 0.5
     # Float32 scores as they are in a stream: all at one end.
-    assert functional.least_variance_threshold(torch.ones(1000)) == 0.5
+    assert least_variance_threshold(torch.ones(1000)) == 0.5
 
 
 def test_a_state_restored_goes_on_as_if_nothing_had_happened(reference, files):

@@ -2,6 +2,7 @@
 
 import doctest
 import math
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -14,8 +15,9 @@ from mmood.modules.reference import ModelReference
 from mmood.scores import TANL, NegLabel
 from mmood.scores.base import Embedded
 from mmood.scores.test_time import functional_tanl as functional
-from mmood.scores.test_time import noise
+from mmood.scores.test_time import noise, thresholds
 from mmood.scores.test_time.tanl import Activation, OtsuGate
+from mmood.words import CorpusSettings
 from mmood.words.miner import ADANEG
 
 
@@ -43,7 +45,6 @@ class Literal:
         self.id_queue = [(self.softmax(self.names[i]), None) for i in drawn]
         self.ood_queue = [(self.softmax(image.double()), None) for image in noise][: activation.length]
         self.past, self.seen, self.gated = [], 0, [0, 0]
-        self.rank([], [])
 
     def softmax(self, image):
         logits = (self.s * torch.cat([self.names, self.words]) @ image).tolist()
@@ -103,6 +104,7 @@ class Literal:
 
     def step(self, images):
         images = images.double()
+        self.rank([], [])
         shares = [self.share(image, self.leading, self.every) for image in images]
         self.learn(images)
         if self.update == "before":
@@ -163,6 +165,7 @@ def test_equals_the_literal_form(case, ood, temperature, setup):
         assert found.dtype == torch.float32
         torch.testing.assert_close(found.double(), truth, atol=1e-4, rtol=1e-5)
         torch.testing.assert_close(found.double().sigmoid(), truth.sigmoid(), atol=1e-5, rtol=0)
+        oracle.rank([], [])
         assert score.leading().tolist() == oracle.leading
     counts, members = score.counts(), score.members()
     assert (counts["seen"], counts["gated_id"], counts["gated_ood"]) == (sum(SIZES), *oracle.gated)
@@ -172,13 +175,123 @@ def test_equals_the_literal_form(case, ood, temperature, setup):
     assert (case == "none confident") == (sum(oracle.gated) == 0)
 
 
-def test_the_released_values_are_set(setup):
-    reference, path, names, words = setup()
-    score = build(reference, path, reference_behaviour=True)
-    assert (score.gate.gap, score.activation.alpha) == (0.5, 0.0)
-    oracle = literal(score, reference, names, words)
-    for images in batches(names, words, SIZES):
-        torch.testing.assert_close(score.step(embedded(images)).double(), oracle.step(images), atol=1e-4, rtol=1e-5)
+class Released:
+    """The released code, from its description: two queues of softmax rows over the corpus, tensors in float64.
+
+    The mined words count in the scores that Otsu's history starts with, and nowhere else.
+    """
+
+    def __init__(self, names, mined, corpus, noise, temperature, words, length, step, seed):
+        self.names, self.mined, self.corpus, self.s = names.double(), mined.double(), corpus.double(), 1 / temperature
+        self.words, self.length, self.every, self.classes = words, length, step, len(names)
+        drawn = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[:length]
+        starts = self.names[drawn], noise.double()[:length]
+        self.queues = [[self.softmax(row) for row in rows] for rows in starts]
+        self.scores = [self.plain(row) for rows in starts for row in rows]
+
+    def softmax(self, image):
+        return (self.s * torch.cat([self.names, self.corpus]) @ image).softmax(-1)[self.classes :]
+
+    def plain(self, image):
+        texts = torch.cat([self.names, self.mined])
+        return float((self.s * texts @ image).softmax(-1)[: self.classes].sum())
+
+    def s_of(self, image, act_id, act_ood):
+        order = (act_ood - act_id).sort(descending=True, stable=True).indices[: self.words]
+        mass = (self.s * self.names @ image).exp().sum()
+        against = (self.s * self.corpus[order] @ image).exp().cumsum(0)[self.every - 1 :: self.every]
+        return float((mass / (mass + against)).mean())
+
+    def threshold(self):
+        scores, found = numpy.array(self.scores[-20_000:]), []
+        for k in range(101):
+            low, high = scores[scores < k / 100], scores[scores >= k / 100]
+            found.append(sum(len(part) * part.var() for part in (low, high) if len(part)) / len(scores))
+        tied = [k / 100 for k, value in enumerate(found) if value <= min(found) + 1e-12]
+        return (tied[0] + tied[-1]) / 2
+
+    def step(self, images):
+        images = images.double()
+        means = [torch.stack(queue).mean(0) for queue in self.queues]
+        gate_scores = [self.s_of(image, *means) for image in images]
+        self.scores += gate_scores
+        t = self.threshold()
+        new_id = [self.softmax(x) for x, s in zip(images, gate_scores, strict=True) if s > t + 0.5 * (1 - t)]
+        new_ood = [self.softmax(x) for x, s in zip(images, gate_scores, strict=True) if s < t - 0.5 * t]
+        # alpha 0: the batch alone, where it has any.
+        acts = [torch.stack(new).mean(0) if new else mean for new, mean in zip((new_id, new_ood), means, strict=True)]
+        self.queues = [(queue + new)[-self.length :] for queue, new in zip(self.queues, (new_id, new_ood), strict=True)]
+        self.gated = [len(new_id), len(new_ood)]
+        return torch.tensor([self.s_of(image, *acts) for image in images], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("ood", [0.2, 0.8])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_reference_behaviour_is_the_released_code(seed, ood, step, setup, tmp_path):
+    reference, path, names, _ = setup(classes=6, words=9)
+    corpus_words = [f"word {i}" for i in range(30)]  # of which 9 are in the list
+    (tmp_path / "corpus.txt").write_text("\n".join(corpus_words))
+    corpus = reference.encode_text([f"The nice {word}." for word in corpus_words])
+    mining = replace(ADANEG, corpus=CorpusSettings(nouns=(str(tmp_path / "corpus.txt"),)))
+    activation = Activation(words=12, length=5, noise=2)
+    score = TANL(0.1, path, mining, activation, step=step, reference_behaviour=True, seed=3).fit(reference)
+    drawn = reference.encode_pixels(noise.released_noise(2, (4, 4), seed=3))
+    oracle = Released(names, corpus[:9], corpus, drawn, 0.1, 12, 5, step, seed)
+    score.reset(seed)
+    gated = [0, 0]
+    for images in batches(names, corpus, (7, 1, 12, 30, 5, 16), seed=seed, ood=ood, spread=0.4):
+        found = score.step(embedded(images, 6)).double().sigmoid()
+        torch.testing.assert_close(found, oracle.step(images), atol=1e-5, rtol=0)
+        gated = [a + b for a, b in zip(gated, oracle.gated, strict=True)]
+    counts = score.counts()
+    assert [counts["gated_id"], counts["gated_ood"]] == gated
+    torch.testing.assert_close(score.state()["past"].double(), torch.tensor(oracle.scores).double(), atol=1e-5, rtol=0)
+    assert min(gated) > 0
+    assert score.record()["corpus_words"] == 30
+    assert (score.gate.gap, score.activation.alpha, score.gate.steps) == (0.5, 0.0, 100)
+
+
+def test_each_released_choice_is_a_setting_of_its_own(setup, tmp_path):
+    """What `reference_behaviour` sets together changes the score one by one, and all of it makes the same."""
+    reference, path, names, _ = setup(classes=6, words=9)
+    (tmp_path / "corpus.txt").write_text("\n".join(f"word {i}" for i in range(30)))
+    mining = replace(ADANEG, corpus=CorpusSettings(nouns=(str(tmp_path / "corpus.txt"),)))
+    corpus = reference.encode_text([f"The nice word {i}." for i in range(30)])
+    stream = batches(names, corpus, (1, 1, 1, 1, 1, 1, 20, 30), spread=0.9)
+
+    def scores(activation, gate, reference_behaviour=False):
+        activation = Activation(**{"words": 12, "length": 5, "noise": 2, **activation})
+        score = TANL(0.1, path, mining, activation, OtsuGate(**gate), reference_behaviour=reference_behaviour)
+        score.fit(reference)
+        return torch.cat([score.step(embedded(images, 6)) for images in stream])
+
+    choices = {"alpha": 0.0, "pool": "corpus", "noise_form": "released"}, {"gap": 0.5, "steps": 100, "start": "texts"}
+    plain = scores({}, {})
+    for activation, gate in [({k: v}, {}) for k, v in choices[0].items()] + [
+        ({}, {k: v}) for k, v in list(choices[1].items())[:1]
+    ]:
+        assert not torch.equal(scores(activation, gate), plain), (activation, gate)
+    assert torch.equal(scores(*choices), scores({}, {}, reference_behaviour=True))
+
+
+def test_released_noise_is_what_the_code_draws():
+    found = noise.released_noise(2, (64, 48), seed=1)
+    assert found.shape == (10, 3, 64, 48)
+    assert torch.equal(found, noise.released_noise(2, (64, 48), seed=1))
+    assert found.min() == 0
+    assert found.max() == 1
+    normal, uniform, _, gamma, pepper = found.view(5, -1)
+    for scaled in (0, 1, 4, 5, 6, 7, 8, 9):
+        assert (float(found[scaled].min()), float(found[scaled].max())) == (0.0, 1.0)
+    assert normal.mean() == pytest.approx(0.5, abs=0.05)
+    assert uniform.std() == pytest.approx(12**-0.5, abs=0.01)
+    counts = found[4].unique()  # of a Poisson variable: equal steps
+    assert counts.diff().max() == pytest.approx(float(counts[1]), abs=1e-5)
+    assert float(found[4].mean() / found[4].std()) == pytest.approx(5**0.5, abs=0.05)
+    assert float(gamma.mean() / gamma.std()) == pytest.approx(2**0.5, abs=0.05)
+    assert set(pepper.unique().tolist()) == {0.0, 1.0}
+    assert not (found[8, :1] == found[8]).all(), "channels are independent"
 
 
 @pytest.mark.parametrize(("classes", "words"), [(1, 5), (1, 1), (6, 30)])
@@ -267,14 +380,14 @@ def test_otsu_is_the_split_of_the_least_variance_within(seed):
     generator = torch.Generator().manual_seed(seed)
     values = torch.rand(int(torch.randint(1, 40, (1,), generator=generator)), generator=generator)
     values = (values * 12).round() / 12 if seed % 2 else values  # with ties
-    assert functional.otsu(values) == pytest.approx(best_split(values.tolist()), abs=1e-9)
+    assert thresholds.otsu(values) == pytest.approx(best_split(values.tolist()), abs=1e-9)
 
 
 def test_otsu_parts_two_kinds_and_has_no_opinion_on_one():
     values = torch.cat([torch.linspace(0.0, 0.2, 900), torch.linspace(0.9, 1.0, 50)])
-    assert functional.otsu(values) == pytest.approx(0.55, abs=1e-6)
-    assert functional.otsu(torch.full((9,), 0.25)) == 0.5
-    assert functional.otsu(torch.empty(0), otherwise=0.3) == 0.3
+    assert thresholds.otsu(values) == pytest.approx(0.55, abs=1e-6)
+    assert thresholds.otsu(torch.full((9,), 0.25)) == 0.5
+    assert thresholds.otsu(torch.empty(0), otherwise=0.3) == 0.3
 
 
 def test_saturated_scores_do_not_tie():
@@ -314,6 +427,7 @@ def test_noise_passes_the_image_tower_as_test_images_do(toy_model):
 def test_examples():
     assert not doctest.testmod(functional).failed
     assert not doctest.testmod(noise).failed
+    assert not doctest.testmod(thresholds).failed
 
 
 @pytest.mark.parametrize(
@@ -327,6 +441,10 @@ def test_examples():
         (lambda: OtsuGate(gap=-0.1), "gate.gap is -0.1"),
         (lambda: OtsuGate(history=0), "gate.history is 0"),
         (lambda: OtsuGate(score="none"), "gate.score is 'none'"),
+        (lambda: OtsuGate(steps=-1), "gate.steps is -1"),
+        (lambda: OtsuGate(start="noise"), "gate.start is 'noise'"),
+        (lambda: Activation(pool="words"), "activation.pool is 'words'"),
+        (lambda: Activation(noise_form="raw"), "activation.noise_form is 'raw'"),
     ],
 )
 def test_impossible_settings_are_named(make, message):
@@ -354,6 +472,6 @@ def test_settings_name_all_that_counts(setup):
     reference, path, _, _ = setup()
     settings = build(reference, path).record()
     assert settings["activation"]["alpha"] == 0.95
-    assert settings["gate"] == {"gap": 0.2, "history": 20_000, "score": "ranked"}
+    assert settings["gate"] == {"gap": 0.2, "history": 20_000, "score": "ranked", "start": "empty", "steps": 0}
     assert (settings["step"], settings["negatives_found"], settings["temperature"]) == (1, 13, 0.1)
     assert "groups" not in settings

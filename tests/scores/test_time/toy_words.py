@@ -28,6 +28,13 @@ class WordReference:
         rows = [torch.randn(DIM, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return normalize(torch.stack(rows), dim=-1)
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return 4, 4
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        return normalize(pixels.flatten(1)[:, :DIM] - 0.5, dim=-1)
+
     def encode_images(self, images: Sequence[Image]) -> Tensor:
         pixels = torch.stack([torch.from_numpy(np.array(image)).float().flatten()[:DIM] for image in images])
         return normalize(pixels - 127, dim=-1)
