@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mmood.detector.decisions import Decision
     from mmood.detector.detector import Detector
     from mmood.detector.streams import StreamDetector
-    from mmood.encoders import EncoderSettings
+    from mmood.encoders import EncodedImages, EncoderSettings
     from mmood.errors import MmoodError
     from mmood.evaluation.callback import OoDCallback
     from mmood.evaluation.streams.settings import StreamSettings
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         PseudoLabelProbe,
         ZeroShot,
     )
+    from mmood.modules.reference import ModelReference
     from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
     from mmood.scores.test_time import AbstractStreamScore
 
@@ -43,10 +44,12 @@ __all__ = [
     "Decision",
     "Detector",
     "Embedded",
+    "EncodedImages",
     "EncoderSettings",
     "LinearProbe",
     "LoaderSettings",
     "MmoodError",
+    "ModelReference",
     "OoDCallback",
     "OoDDataModule",
     "OoDDetection",
@@ -68,7 +71,7 @@ _PLACES = {
     "mmood.detector.decisions": ("Decision",),
     "mmood.detector.detector": ("Detector",),
     "mmood.detector.streams": ("StreamDetector",),
-    "mmood.encoders": ("EncoderSettings",),
+    "mmood.encoders": ("EncodedImages", "EncoderSettings"),
     "mmood.errors": ("MmoodError",),
     "mmood.evaluation.callback": ("OoDCallback",),
     "mmood.evaluation.streams.settings": ("StreamSettings",),
@@ -83,6 +86,7 @@ _PLACES = {
         "PseudoLabelProbe",
         "ZeroShot",
     ),
+    "mmood.modules.reference": ("ModelReference",),
     "mmood.scores.base": ("AbstractScore", "Bank", "Embedded", "Reference"),
     "mmood.scores.test_time": ("AbstractStreamScore",),
 }

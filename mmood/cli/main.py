@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmood import __version__
 from mmood.cli.commands import GROUPS, run
@@ -61,6 +62,12 @@ def _answered(arguments: list[str]) -> int:
             raise
         complain("Another process of this run ended early; what it said stands above.")
         return 2
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "mmood"):
+            raise
+        complain(f"The module '{missing}' is not installed; `mmood doctor` lists what is missing.")
+        return 2
     except KeyboardInterrupt:
         complain("interrupted.")
         return 130
@@ -76,6 +83,9 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     listen(command)
     follow_parent()
+    if str(Path.cwd()) not in sys.path:
+        # Classes of a user's own are named in a config; behind all others, so that no file here hides a package.
+        sys.path.append(str(Path.cwd()))
     return run(arguments)
 
 

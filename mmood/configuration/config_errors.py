@@ -17,6 +17,7 @@ from mmood.scores import AbstractScore
 # Characters of an error: it may quote a whole value.
 _LONGEST = 800
 _KEY = re.compile(r"""Parser key ["']([\w.-]+)["']""")
+_OF_JSONARGPARSE = ("Does not validate against any", "Problem with given class_path")
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 
 
@@ -27,6 +28,7 @@ def sentence(error: BaseException, known_keys: Iterable[str] = ()) -> str:
 
 
 def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
+    cause = list(_chain(error))[-1]
     messages = [str(link) for link in _chain(error)]
     last = messages[-1].strip()
     if unrecognised := re.match(r"unrecognized arguments: --([\w.-]+)", last):
@@ -43,6 +45,10 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
         return _refused_in_group(f"{path}.{refused[1]}", refused, _owners(messages))
     if file := re.match(r"Unexpected import path format: (\S+)", last):
         return f"A config names '{file[1]}', which is neither a file beside it nor the import path of a class."
+    if isinstance(cause, ImportError) and (owners := _owners(messages)):
+        return _not_imported(path, owners[-1], cause)
+    if isinstance(cause, AttributeError) and (owners := _owners(messages)):
+        return f"{path} names the class '{owners[-1]}', and its module has nothing of that name."
     if missing := re.search(r"Expected a dot import path string: (\S+)", last):
         return f"{path} names the class '{missing[1]}', which does not exist{_nearest(missing[1], _class_names())}"
     if number := re.fullmatch(r"Expected a (?:<class ')?str(?:'>)?\. Got value: ([\d.eE_+-]+)", " ".join(last.split())):
@@ -50,6 +56,33 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
     text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(last.split()))
     text = re.sub(r"\b(?:fit|validate|test|predict)\.(?=data|model)", "", text)
     return f"{path}: {text}" if path and path not in text else text
+
+
+def building_error(error: BaseException) -> MmoodError | None:
+    """Return what kept jsonargparse from building an object, as a sentence; None if it was building none."""
+    messages = [str(link) for link in _chain(error)]
+    if (own := own_error(error)) is not None:
+        return own
+    if not any(message.startswith(_OF_JSONARGPARSE) for message in messages):
+        return None
+    cause, owners = list(_chain(error))[-1], _owners(messages)
+    owner = owners[-1] if owners else "A class"
+    if isinstance(cause, ImportError):
+        return MmoodError(_not_imported("The config", owner, cause))
+    # Of a union the chain ends at its last kind, and the errors of the others stand in its list.
+    listed = [line.strip(" -") for line in messages[0].splitlines() if line.startswith("  - ")]
+    told = [line for line in listed if not line.startswith(("Expected a", *_OF_JSONARGPARSE))]
+    return MmoodError(f"{owner} of the config cannot be built: {' '.join((told or [str(cause)])[0].split())}")
+
+
+def _not_imported(where: str, owner: str, cause: ImportError) -> str:
+    if isinstance(cause, ModuleNotFoundError) and cause.name and owner.startswith(cause.name):
+        package = owner.partition(".")[0]
+        return (
+            f"{where} names the class '{owner}', and there is no module '{cause.name}': the package '{package}' must "
+            "be installed, or lie in the folder where mmood is started."
+        )
+    return f"{where} names the class '{owner}', which needs what is not installed: {' '.join(str(cause).split())}"
 
 
 def own_error(error: BaseException) -> MmoodError | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mmood.errors import MmoodError
 from mmood.settings import check_count
@@ -38,6 +38,39 @@ def flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield name, value
         elif following is not None and not following.startswith("--"):
             yield name, following
+
+
+def score_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the names of the scores of which flags set something, in the order of the flags."""
+    found = (re.fullmatch(r"model\.scores\.([^.]+)(\..+)?", name) for name, _ in flags(arguments))
+    names = [(match[1], match[2]) for match in found if match]
+    given = {name for name, below in names if below is None}
+    return list(dict.fromkeys(name for name, below in names if below is not None and name not in given))
+
+
+def no_such_score(name: str, known: Iterable[str]) -> str:
+    """Return the sentence for flags of a score that the config does not have.
+
+    >>> no_such_score("knn", ["mcm", "energy"])
+    "The config has no score 'knn' (it has mcm, energy); add one by --model.scores.knn CLASS before its settings."
+    """
+    return (
+        f"The config has no score '{name}' (it has {', '.join(known)}); add one by --model.scores.{name} CLASS "
+        "before its settings."
+    )
+
+
+def without_flags(arguments: Sequence[str], prefixes: Sequence[str]) -> list[str]:
+    """Return the arguments without the flags below these names, and without their values."""
+    kept: list[str] = []
+    skipping = False
+    for argument in arguments:
+        if argument.startswith("--"):
+            name = argument[2:].partition("=")[0]
+            skipping = any(name.startswith(f"{prefix}.") for prefix in prefixes)
+        if not skipping:
+            kept.append(argument)
+    return kept
 
 
 def _check_group(name: str, plus: str, value: str) -> None:

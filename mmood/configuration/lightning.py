@@ -18,9 +18,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
-from mmood.configuration.config_errors import own_error, sentence
+from mmood.configuration.config_errors import building_error, own_error, sentence
 from mmood.configuration.config_files import with_found_configs
-from mmood.configuration.flag_checks import LARGEST_SEED, check_flags
+from mmood.configuration.flag_checks import LARGEST_SEED, check_flags, no_such_score, score_flags, without_flags
 from mmood.configuration.yaml_loader import use_checked_yaml
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
@@ -91,10 +91,26 @@ class DetectorCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
             of_stage = self._subcommand_parsers.get(args[0], parser) if self._run else parser
-            raise own_error(error) or MmoodError(sentence(error, list(of_stage.get_defaults().keys()))) from error
+            known = sentence(error, list(of_stage.get_defaults().keys()))
+            raise own_error(error) or MmoodError(self._without_class(args) or known) from error
         seed = self.config[self.config.subcommand].seed_everything if self._run else self.config.seed_everything
         if not isinstance(seed, bool):
             check_count("seed_everything", seed, least=0, most=LARGEST_SEED, null="0")
+
+    def _without_class(self, arguments: list[str]) -> str | None:
+        """Return a sentence if a flag sets something of a score that the config does not have; None if none does."""
+        of_scores = score_flags(arguments)
+        if not of_scores:
+            return None
+        parser = self._subcommand_parsers.get(arguments[0], self.parser) if self._run else self.parser
+        rest = without_flags(arguments[1:] if self._run else arguments, [f"model.scores.{name}" for name in of_scores])
+        try:
+            config = parser.parse_args(rest)
+        except (argparse.ArgumentError, argparse.ArgumentTypeError):
+            return None
+        known = config.model.init_args.scores
+        missing = next((name for name in of_scores if name not in known), None)
+        return None if missing is None else no_such_score(missing, known)
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning would let the checkpoint's settings win over the command line."""
@@ -225,7 +241,7 @@ class DetectorCLI(LightningCLI):
                 config.ckpt_path = str(checkpoint)
         try:
             return super().instantiate_trainer(**kwargs)
-        except (ValueError, MisconfigurationException) as error:
+        except (TypeError, ValueError, MisconfigurationException) as error:
             raise MmoodError(f"trainer: {' '.join(str(error).split())}") from error
 
 
@@ -305,8 +321,8 @@ def _cli(arguments: list[str], run: bool, build: bool = True) -> DetectorCLI:
     try:
         return DetectorCLI(arguments, run=run, build=build)
     except (TypeError, ValueError) as error:
-        if (own := own_error(error)) is not None:
-            raise own from error
+        if (known := building_error(error)) is not None:
+            raise known from error
         raise
 
 

@@ -7,6 +7,7 @@ settings name no classes but those of mmood and torch's optimisers, and they run
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import re
 import tempfile
@@ -127,6 +128,12 @@ def _check_entry(path: Path, where: str, owner: str, name: Any, entry: Any) -> N
         raise MmoodError(
             f"--ckpt_path {path} names {entry!r:.80} at {where:.80}, which is no class of mmood or torch.optim, and a "
             f"checkpoint must not choose what code runs; if you trust it, set {TRUST} to the name of the package."
+        )
+    package = entry.partition(".")[0]
+    if "." in entry and importlib.util.find_spec(package) is None:
+        raise MmoodError(
+            f"--ckpt_path {path} needs the package '{package}' for {entry} at {where:.80}; it must be installed, or "
+            "lie in the folder where mmood is started."
         )
 
 

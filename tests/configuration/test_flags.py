@@ -1,0 +1,51 @@
+"""Flags that cannot be meant, and what cannot be built, end in a sentence that says which."""
+
+import pytest
+
+from mmood.cli.main import main
+from mmood.configuration.flag_checks import flags, without_flags
+
+WRONG = {
+    "a setting of no score": (["--model.scores.knn.k", "10"], "has no score 'knn' (it has mcm, max_logit"),
+    "a group that is added to": (["--data.ood.far+", "x"], "--data.ood.far+ cannot add to a group"),
+    "a group that is no list": (["--data.ood.far", "x"], "--data.ood.far is x; a group is a list of sets"),
+    "a logger without its package": (
+        ["--trainer.logger", "WandbLogger"],
+        "WandbLogger', which needs what is not installed",
+    ),
+    "all devices of a CPU": (["--trainer.devices", "-1"], "trainer: `devices` selected with `CPUAccelerator`"),
+    "no devices": (["--trainer.devices", "abc"], "trainer: `devices` selected with `CPUAccelerator`"),
+    "a callback that refuses": (
+        ["--trainer.callbacks", "[{class_path: EarlyStopping, init_args: {monitor: x, mode: y}}]"],
+        "`mode` can be",
+    ),
+    "few shots below one": (
+        ["--model.scores", "{knn: {class_path: KNN, init_args: {shots: -1}}}"],
+        "KNN.shots is -1; it must be a whole number of at least 1, or null for all images.",
+    ),
+    "no number": (["--model.scores.mcm.temperature", ".nan"], "MCM.temperature is nan; it must be a finite number"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_sentence(kind, toy_flags, tmp_path, capsys):
+    arguments, expected = WRONG[kind]
+    flags = ["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--run_dir", str(tmp_path / "run")]
+    assert main([*flags, *arguments]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mmood:")]
+    assert len(said) == 1
+    assert expected in said[0]
+
+
+def test_a_score_may_be_added_with_its_settings(toy_flags):
+    from mmood.configuration.lightning import parsed
+
+    added = ["--model.scores.more", "Energy", "--model.scores.more.temperature", "3"]
+    scores = parsed(["--config", "vitb16_zeroshot.yaml", *toy_flags, *added]).config.model.init_args.scores
+    assert scores["more"].init_args.temperature == 3
+
+
+def test_flags_and_their_values():
+    arguments = ["test", "--a.b=1", "--c", "2", "--d", "--e", "[x, y]"]
+    assert list(flags(arguments)) == [("a.b", "1"), ("c", "2"), ("e", "[x, y]")]
+    assert without_flags(arguments, ["a", "e.f"]) == ["test", "--c", "2", "--d", "--e", "[x, y]"]
