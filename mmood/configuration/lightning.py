@@ -326,6 +326,10 @@ def _cli(arguments: list[str], run: bool, build: bool = True) -> DetectorCLI:
         raise
 
 
+# Lightning's advertisements; and that a detector brings its callbacks to every pass of a run over several weights.
+_ADVICE = ("Tip:", "will override existing callbacks passed to Trainer")
+
+
 def _quiet() -> None:
     """Leave out Lightning's advertisements and the tokenizer's talk about forks."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -341,4 +345,4 @@ def _quiet() -> None:
     # A test writes into a folder of its own, and keeps no checkpoints there.
     warnings.filterwarnings("ignore", message=r"The dirpath has changed.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
-        logging.getLogger(name).addFilter(lambda record: "Tip:" not in str(record.msg))
+        logging.getLogger(name).addFilter(lambda record: not any(text in str(record.msg) for text in _ADVICE))
