@@ -2,8 +2,10 @@
 
 import os
 import sys
+import threading
 
 from mmood.cli.main import main
+from mmood.runs.signals import GRACE, Ended
 
 
 def run() -> None:
@@ -15,6 +17,12 @@ def run() -> None:
         # Whoever read the output (`| head`) has enough. The interpreter's last flush must not find the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except Ended as end:
+        # What else runs at the end of a process (collectives, workers) may wait for another one.
+        last = threading.Timer(GRACE, os._exit, [end.code])
+        last.daemon = True
+        last.start()
+        raise
     sys.exit(code)
 
 

@@ -19,6 +19,7 @@ from mmood.features.provider import MOST_IMAGES
 from mmood.features.store import DTYPES, Dtype
 from mmood.features.stores import OFF, FeatureStores
 from mmood.output.printing import say
+from mmood.runs.ending_callback import EndAtSignals
 from mmood.shards.index import SetIndex
 
 _EXAMPLES = """\
@@ -140,4 +141,5 @@ def _trainer(cli: DetectorCLI) -> Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        callbacks=[EndAtSignals()],
     )

@@ -16,6 +16,7 @@ from mmood.errors import MmoodError
 from mmood.output.printing import complain, lasting_output
 from mmood.runs.launched import follow_parent, lost_peer
 from mmood.runs.requeue import listen
+from mmood.runs.signals import ends_at_signals
 
 # What a disk answers that is full, or mounted read-only.
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
@@ -33,8 +34,10 @@ the ones before it. A first number, without a download: mmood demo
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mmood` with these arguments (`sys.argv` by default) and return the exit code.
 
-    0: done; 1: `doctor` found a shortfall; 2: bad input, or an output that cannot be written, said in one sentence;
-    130: interrupted.
+    0: done; 1: `doctor` found a shortfall; 2: bad input, or an output that cannot be written, said in one sentence.
+
+    Raises:
+        Ended: a SystemExit with code 130 (Ctrl-C) or 143 (SIGTERM), after the sentence.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     with lasting_output() as output:
@@ -68,9 +71,6 @@ def _answered(arguments: list[str]) -> int:
             raise
         complain(f"The module '{missing}' is not installed; `mmood doctor` lists what is missing.")
         return 2
-    except KeyboardInterrupt:
-        complain("interrupted.")
-        return 130
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -82,11 +82,12 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"mmood {__version__}")
         return 0
     listen(command)
-    follow_parent()
     if str(Path.cwd()) not in sys.path:
         # Classes of a user's own are named in a config; behind all others, so that no file here hides a package.
         sys.path.append(str(Path.cwd()))
-    return run(arguments)
+    with ends_at_signals(command):
+        follow_parent()
+        return run(arguments)
 
 
 def _usage() -> str:

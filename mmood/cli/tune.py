@@ -20,6 +20,7 @@ from mmood.modules.base import AbstractDetector
 from mmood.output.console import progress_bar
 from mmood.output.printing import say
 from mmood.runs.checkpoints import read_checkpoint, stored_config
+from mmood.runs.ending_callback import EndAtSignals
 from mmood.shards.hashes import Hashes, image_hashes
 from mmood.tuning.criteria import CRITERIA, HELD_OUT_CLASSES
 from mmood.tuning.grid import ScoreGrid, parse_grid
@@ -146,7 +147,7 @@ def _trainer(cli: DetectorCLI, recording: Recording, options: argparse.Namespace
         accelerator=config.accelerator,
         devices=devices,
         precision=config.precision,
-        callbacks=[recording],
+        callbacks=[EndAtSignals(), recording],
         default_root_dir=options.out.absolute().parent,
         use_distributed_sampler=False,
         logger=False,

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,11 +33,13 @@ from mmood.modules import AbstractDetector
 from mmood.runs.checkpoint_files import WholeCheckpoints
 from mmood.runs.checkpoints import check_readable, stored_config
 from mmood.runs.earlier import refuse_earlier
+from mmood.runs.ending_callback import EndAtSignals
 from mmood.runs.folder import known_folder, run_folder
+from mmood.runs.locks import lock_or_refuse
 from mmood.runs.requeue import checkpoint_to_resume, job_id, turns
 from mmood.runs.requeue_callback import Requeue
 from mmood.runs.run_files import RunFiles
-from mmood.runs.termination import EndAtSigterm
+from mmood.runs.signals import is_first_rank
 from mmood.settings import check_count
 from mmood.settings.seeds import with_seeds
 
@@ -61,8 +64,8 @@ class SeedingParser(LightningArgumentParser):
 class DetectorCLI(LightningCLI):
     """LightningCLI whose config is the truth: a checkpoint's config is read first, files and flags win over it."""
 
-    def __init__(self, args: list[str], run: bool = True, build: bool = True) -> None:
-        self._run, self._build = run, build
+    def __init__(self, args: list[str], held: ExitStack, run: bool = True, build: bool = True) -> None:
+        self._held, self._run, self._build = held, run, build
         self._stages = (args[0],) if run else ()
         strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
@@ -74,7 +77,7 @@ class DetectorCLI(LightningCLI):
             seed_everything_default=0,
             trainer_class=Trainer,
             parser_class=SeedingParser,
-            trainer_defaults={"callbacks": [EndAtSigterm()]},
+            trainer_defaults={"callbacks": [EndAtSignals()]},
             parser_kwargs={**strict, **{stage: dict(strict) for stage in self._stages}},
             args=args,
             run=run,
@@ -227,6 +230,8 @@ class DetectorCLI(LightningCLI):
         stage = self.subcommand or "tool"
         given = config.run_dir or config.trainer.default_root_dir
         folder = run_folder(given, config.name or type(self.model).__name__.lower())
+        if is_first_rank():
+            self._held.enter_context(lock_or_refuse(folder / ".lock", f"writes into {folder}", "set another --run_dir"))
         kwargs["default_root_dir"] = folder
         if config.trainer.logger in (None, True):
             # One for each turn of a requeued job: Lightning would delete what the turn before has logged.
@@ -319,7 +324,8 @@ def _cli(arguments: list[str], run: bool, build: bool = True) -> DetectorCLI:
     _quiet()
     use_checked_yaml()
     try:
-        return DetectorCLI(arguments, run=run, build=build)
+        with ExitStack() as held:
+            return DetectorCLI(arguments, held, run=run, build=build)
     except (TypeError, ValueError) as error:
         if (known := building_error(error)) is not None:
             raise known from error

@@ -37,6 +37,7 @@ from mmood.results.model import IdRow, Overlap, ResultRow, Results, build_result
 from mmood.results.serialisation import write_results
 from mmood.results.tables import to_rich
 from mmood.runs.run_files import run_id
+from mmood.runs.signals import leaves, uninterrupted
 from mmood.shards.reading import Skipped
 
 
@@ -174,13 +175,22 @@ class OoDCallback(Callback):
             self._temporary.remove()
         if trainer.is_global_zero:
             class_names = detector(pl_module).class_names
-            path = write_predictions(_run_folder(trainer), self._run, scores, inputs, class_names)
+            with uninterrupted():
+                path = write_predictions(_run_folder(trainer), self._run, scores, inputs, class_names)
+                leaves(f"The predictions are written: {path}.")
             say(f"Predictions: {path}. {inputs.summary()}")
 
     def _begin(self, trainer: Trainer, stage: str) -> None:
         """Learn the id of the run; evaluations of several weights are one run."""
         if self.variants.current in (None, *self.variants.names[:1]):
             self._run = run_id(trainer, stage)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Delete what a run that is cut short has stored for itself alone."""
+        if self._temporary is not None:
+            self._temporary.remove()
+        if isinstance(pl_module, AbstractDetector) and pl_module.provider is not None:
+            pl_module.provider.abandon()
 
     def _open(self, module: LightningModule, sets: dict[str, EvaluationSet]) -> None:
         names = detector(module).score_names
@@ -262,10 +272,12 @@ class OoDCallback(Callback):
         return TemporaryStore(_run_folder(trainer) / "features", len(data_module(trainer).predict_names()))
 
     def _write(self, folder: Path, results: Results, found: dict[str, SetScores]) -> None:
-        if self.save_scores:
-            for scores in found.values():
-                write_scores(folder, self._run, scores)
-        write_results(folder, results)
+        with uninterrupted():
+            if self.save_scores:
+                for scores in found.values():
+                    write_scores(folder, self._run, scores)
+            write_results(folder, results)
+            leaves(f"The results are written: {folder}.")
 
 
 def detector(module: LightningModule) -> AbstractDetector:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -35,6 +36,8 @@ from mmood.loading.plan import bounds
 from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import seeded
 from mmood.output.console import Bar, progress_bar
+from mmood.runs.locks import lock_or_refuse, wait_for_lock
+from mmood.runs.signals import take_back
 from mmood.shards.images import Exif
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.sources import ShardSource
@@ -137,18 +140,33 @@ class SetEncoder:
             raise MmoodError(f"The set '{index.name}' has no image to encode.")
         plan = PartPlan(index.count, -(-part // self.batch_size) * self.batch_size, self.batch_size)
         parts = PartFolder(folder, plan)
-        if not is_complete(folder):
-            self._make(index, parts, dtype)
+        with self._sole_writer(index, folder):
+            # Now no other process completes it, so all ranks see the same.
             self.ranks.barrier()
+            if not is_complete(folder):
+                self._make(index, parts, dtype)
+                self.ranks.barrier()
+                if self.ranks.rank == 0:
+                    write_manifest(folder, self._manifest(index, parts, dtype))
             if self.ranks.rank == 0:
-                identity, names = self.identity(index), self.encoder.settings
-                encoder: dict[str, object] = {"name": names.name, "pretrained": names.pretrained}
-                manifest = Manifest(identity, dtype, index.count, self.batch_size, encoder, parts.join())
-                write_manifest(folder, manifest)
-        if self.ranks.rank == 0:
-            parts.remove()
-        self.ranks.barrier()
+                parts.remove()
+            self.ranks.barrier()
         return open_set(folder, index)
+
+    def _sole_writer(self, index: SetIndex, folder: Path) -> AbstractContextManager[None]:
+        """Return what keeps other processes out of an unfinished store: a lock of the first rank."""
+        if self.ranks.rank > 0 or is_complete(folder):
+            return contextlib.nullcontext()
+        path, what = folder.with_name(f".{folder.name}.lock"), f"encodes {index.name} into {folder}"
+        if self.ranks.world == 1:
+            return wait_for_lock(path, what)
+        # The other ranks would wait in a collective, which has an end.
+        return lock_or_refuse(path, what, "start again when it is done")
+
+    def _manifest(self, index: SetIndex, parts: PartFolder, dtype: Dtype) -> Manifest:
+        names = self.encoder.settings
+        encoder: dict[str, object] = {"name": names.name, "pretrained": names.pretrained}
+        return Manifest(self.identity(index), dtype, index.count, self.batch_size, encoder, parts.join())
 
     def _make(self, index: SetIndex, parts: PartFolder, dtype: Dtype) -> None:
         if self.ranks.rank == 0:
@@ -158,6 +176,8 @@ class SetEncoder:
         # No rank may write before all have seen the same list.
         self.ranks.barrier()
         own = _share(missing, self.ranks.rank, self.ranks.world)
+        # Lightning takes the signals before it asks for the loaders that these features are for.
+        take_back()
         with self._progress(index.name, parts.plan, own) as bar, torch.inference_mode():
             for number, tensors in _by_part(self._encoded(index, parts.plan, own), parts.plan):
                 parts.write(number, _checked(tensors, dtype, index, parts.plan.bounds(number)[0]))

@@ -70,9 +70,6 @@ class PartFolder:
         if path.is_file() and path.read_bytes() != content:
             shutil.rmtree(self.parts)
         write_atomically(path, content)
-        for torn in self.folder.glob(f".{TENSORS}.*"):
-            # A run was killed while it joined its parts.
-            torn.unlink()
 
     def missing(self) -> list[int]:
         """Return the parts that are still to be encoded."""
@@ -86,15 +83,29 @@ class PartFolder:
         """Write the parts into the store's file of tensors, one at a time, and return its sha256 (hex).
 
         Raises:
-            MmoodError: a part is not there.
+            MmoodError: a part is not there, or has another number of rows than the plan.
         """
         if missing := self.missing():
             raise MmoodError(
                 f"Part {missing[0]} of the feature store {self.folder} is missing: every rank must see the same "
                 "folder; set MMOOD_CACHE (or `data.features`) to one that all nodes share."
             )
+        for part in range(len(self.plan)):
+            self._check_rows(part)
         with whole_file(self.folder / TENSORS) as file:
             return self._write_joined(file)
+
+    def _check_rows(self, part: int) -> None:
+        """Delete a part that has not the rows of the plan, and say so: the file would be torn behind it."""
+        start, stop = self.plan.bounds(part)
+        with safe_open(self._path(part), framework="pt") as stored:
+            found = {stored.get_slice(name).get_shape()[0] for name in stored.keys()}  # noqa: SIM118 - no mapping
+        if found != {stop - start}:
+            self._path(part).unlink()
+            raise MmoodError(
+                f"Part {part} of the feature store {self.folder} has {sorted(found)} rows, and {stop - start} images; "
+                "it is deleted, and the same command encodes it anew."
+            )
 
     def remove(self) -> None:
         """Delete the parts, once the store is whole."""

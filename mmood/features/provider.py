@@ -192,6 +192,11 @@ class FeatureProvider:
         if self.stores.setting == OFF and self.encoding.ranks.rank == 0:
             shutil.rmtree(self.encoding.folder, ignore_errors=True)
 
+    def abandon(self) -> None:
+        """Delete what a run that is cut short has begun in its folder; waits for no other rank."""
+        if self.encoding.ranks.rank == 0 and (self.stores.setting == OFF or self.encoding.trained):
+            shutil.rmtree(self.encoding.folder, ignore_errors=True)
+
     def _encoded(self, index: SetIndex, augment_seed: int | None = None) -> StoredFeatures:
         """Return the features of a set, after encoding it if no store has them.
 

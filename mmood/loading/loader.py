@@ -18,6 +18,7 @@ from mmood.loading.buffers import Buffers, Failure, Parcel
 from mmood.loading.decoding import SampleError, decode_image, decode_label
 from mmood.loading.plan import batches_in, slots
 from mmood.loading.settings import LoaderSettings
+from mmood.runs.signals import starting_workers
 from mmood.shards.images import Exif
 from mmood.shards.index import Keys
 from mmood.shards.reading import RawSample, Skipped
@@ -204,7 +205,7 @@ class EvalLoader:
         return self._length
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from self._buffers.unpack(self._batches)
+        yield from self._buffers.unpack(started(self._batches))
 
 
 def worker_loader(
@@ -224,6 +225,13 @@ def worker_loader(
         # Without one of its own, each pass would draw a number from the global generator.
         generator=torch.Generator().manual_seed(settings.seed or 0),
     )
+
+
+def started(batches: DataLoader[Parcel | Failure]) -> Iterator[Parcel | Failure]:
+    """Return an iterator over a pass, its workers started."""
+    context = batches.multiprocessing_context
+    with starting_workers(None if context is None else context.get_start_method()):
+        return iter(batches)
 
 
 def _unchanged(batch: Any) -> Any:

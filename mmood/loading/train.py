@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.loading.buffers import Buffers, Failure, Parcel
-from mmood.loading.loader import Decoded, Decoder, collate, decode_or_skip, worker_loader
+from mmood.loading.loader import Decoded, Decoder, collate, decode_or_skip, started, worker_loader
 from mmood.loading.plan import epoch_keys
 from mmood.loading.position import Position, TrainState
 from mmood.loading.settings import LoaderSettings
@@ -185,7 +185,7 @@ class TrainLoader:
         self._shards.position.copy_(torch.tensor([self.sampler.epoch, start]))
         if start >= self._steps:
             return
-        for batch in self._shards.buffers.unpack(self._batches):
+        for batch in self._shards.buffers.unpack(started(self._batches)):
             self.sampler.advance()
             yield batch
 

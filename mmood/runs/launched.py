@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import re
+import signal
 import sys
 import threading
 import time
+
+from mmood.runs.signals import GRACE, MAIN_PROCESS, asked
 
 EXIT_CODE = 1
 _EVERY = 1.0  # seconds
@@ -28,13 +32,18 @@ def follow_parent() -> None:
     killed: the others would go on until they wait for it, which may be hours of encoding.
     """
     if int(os.environ.get("LOCAL_RANK", 0)) > 0:
-        threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+        # The main process may have ended before this one came here.
+        parent = int(os.environ.get(MAIN_PROCESS, os.getppid()))
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
 
 def _follow(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(_EVERY)
-    rank = os.environ.get("LOCAL_RANK")
-    print(f"mmood: The main process of this run ended early, so rank {rank} ends too.", file=sys.stderr, flush=True)
-    # Not sys.exit: the main thread may wait for the process that is gone.
+    if not asked():
+        rank = os.environ.get("LOCAL_RANK")
+        print(f"mmood: The main process of this run ended early, so rank {rank} ends too.", file=sys.stderr, flush=True)
+    _thread.interrupt_main(signal.SIGTERM)
+    # The main thread may wait for the process that is gone.
+    time.sleep(GRACE)
     os._exit(EXIT_CODE)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
+from mmood.runs.locks import wait_for_lock
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.reading import Skipped
 from mmood.shards.sources import ShardSource
@@ -48,14 +49,23 @@ def image_hashes(
     kept = kept_hashes(index, keys, folder)
     if kept is not None:
         return kept
+    path = _path(index, keys, folder)
+    with wait_for_lock(path.with_name(f".{path.name}.lock"), f"hashes the images of {index.name}"):
+        kept = kept_hashes(index, keys, folder)
+        if kept is None:
+            kept = _hashed(index, keys, skip, advance)
+            buffer = io.BytesIO()
+            np.save(buffer, kept, allow_pickle=False)
+            write_atomically(path, buffer.getvalue())
+    return kept
+
+
+def _hashed(index: SetIndex, keys: Keys, skip: bool, advance: Callable[[int], object]) -> Hashes:
     found = np.full(len(keys), NO_IMAGE, dtype=np.uint64)
     for position, sample in enumerate(ShardSource(index).read(keys, skip)):
         if not isinstance(sample, Skipped) and sample.image is not None:
             found[position] = int.from_bytes(hashlib.sha256(sample.image).digest()[:8], "big")
         advance(1)
-    buffer = io.BytesIO()
-    np.save(buffer, found, allow_pickle=False)
-    write_atomically(_path(index, keys, folder), buffer.getvalue())
     return found
 
 

@@ -19,6 +19,8 @@ from typing import Any
 
 from mmood.errors import ImageError, MmoodError
 from mmood.files import parse_json, write_atomically
+from mmood.runs.locks import lock_or_refuse
+from mmood.runs.signals import leaves, uninterrupted
 from mmood.shards.formats import READ
 from mmood.shards.hashes import digest
 from mmood.shards.images import check_decodable, open_image
@@ -65,14 +67,21 @@ def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pro
         progress: called with the number of samples written (or kept) each time.
 
     Raises:
-        MmoodError: the set is already there, the folder holds something else, or an image cannot be
-            used.
+        MmoodError: the set is already there, the folder holds something else, another process packs into it, or an
+            image cannot be used.
     """
     if settings.shard_size < 1:
         raise MmoodError(f"`--shard-size` is {settings.shard_size}; it must be at least 1.")
+    lock, advice = folder.with_name(f".{folder.name}.lock"), "wait for it, or choose another `--out`"
+    with lock_or_refuse(lock, f"packs into {folder}", advice):
+        return _pack(samples, folder, settings, progress)
+
+
+def _pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Progress) -> SetIndex:
     order = _order(len(samples), settings.shuffle)
     begin = {"input": samples.fingerprint, **asdict(settings)}
     kept = _resume(folder, begin)
+    leaves("Whole shards are kept, and the same command goes on from there.")
     done: list[_Done] = []
     for number, start in enumerate(range(0, len(order), settings.shard_size)):
         part = order[start : start + settings.shard_size]
@@ -109,9 +118,11 @@ def _finish(samples: PackInput, folder: Path, settings: PackSettings, done: list
         source=settings.source,
         root=str(folder.parent),
     )
-    write_atomically(folder / TABLE_FILE, dump_rows(rows))
-    save_index(index, folder)
-    (folder / JOURNAL_FILE).unlink()
+    with uninterrupted():
+        write_atomically(folder / TABLE_FILE, dump_rows(rows))
+        save_index(index, folder)
+        (folder / JOURNAL_FILE).unlink()
+        leaves("The set is whole.")
     return index
 
 

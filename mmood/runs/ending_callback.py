@@ -1,0 +1,52 @@
+"""What a Trainer has to do with signals: its own handlers get in the way, it has ranks, and writes checkpoints."""
+
+from __future__ import annotations
+
+from typing import final
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from mmood.runs.signals import leaves, take_back
+
+
+@final
+class EndAtSignals(Callback):
+    """Lets a signal end a run wherever it stands, and `fit` say where its last checkpoint is.
+
+    Lightning's handler of SIGTERM starts a collective wherever the process is, and then waits for the end of the batch:
+    while scores are fitted, and while streams run, nothing comes of it.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Know the other ranks, and what `fit` leaves."""
+        launcher = trainer.strategy.launcher
+        take_back(launcher.kill if isinstance(launcher, _SubprocessScriptLauncher) else None)
+        if trainer.state.fn == "fit":
+            leaves(lambda: _last_checkpoint(trainer))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back."""
+        take_back()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back."""
+        take_back()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back."""
+        take_back()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back."""
+        take_back()
+
+
+def _last_checkpoint(trainer: Trainer) -> str:
+    paths = [callback.last_model_path or callback.best_model_path for callback in trainer.checkpoint_callbacks
+             if isinstance(callback, ModelCheckpoint)]  # fmt: skip
+    last = next(filter(None, paths), None)
+    if last is None:
+        return "No checkpoint was written yet."
+    return f"`mmood fit --ckpt_path {last}` goes on from its last checkpoint."
