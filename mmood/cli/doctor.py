@@ -158,8 +158,9 @@ def _of_config(arguments: list[str]) -> Iterator[Finding]:
         yield Finding("classes", "note", note)
     for index in indices:
         yield _tried(f"set {index.name}", partial(_verified, index))
-        if (classes := data.classes_of(index)) is not None:
-            yield Finding(f"classes of {index.name}", "ok", "\n".join(table(classes)))
+    for name, classes in data.id_classes().items():
+        for line in table(classes):
+            yield Finding(f"classes of {name}", "note" if classes.odd else "ok", line)
     yield _tried("model", lambda: f"{type(cli.detector()).__name__} is built, its weights are loaded")
 
 

@@ -135,7 +135,7 @@ def check_not_empty(index: SetIndex) -> None:
 
 
 def joined_classes(index: SetIndex, class_names: Sequence[str] | None) -> Classes | None:
-    """Return folders and names of the classes of a set as a run would use them; None if the set knows neither."""
+    """Return folders and names of the classes of an ID set as a run would use them; None if the set knows neither."""
     known = index.known_names
     folders = index.class_folders or known
     if not folders:

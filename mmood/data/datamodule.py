@@ -179,9 +179,12 @@ class OoDDataModule(LightningDataModule):
             check_sample_count(member.set, index.count)
         return notes
 
-    def classes_of(self, index: SetIndex) -> Classes | None:
-        """Return which folder or name of a set is which of the class names; None if it has no labels or no names."""
-        return joined_classes(index, self._class_names()) if index.classes is not None else None
+    def id_classes(self) -> dict[str, Classes]:
+        """Return for each ID set that knows its classes which folder or name is which of the class names."""
+        named = [name for name in (self.train, self.val.id, self.plan.id) if isinstance(name, str)]
+        class_names = self._class_names()
+        joined = {name: joined_classes(index, class_names) for name, index in self.catalog.indices(named).items()}
+        return {name: classes for name, classes in joined.items() if classes is not None}
 
     def all_sets(self) -> dict[str, SetIndex]:
         """Return the index of every set that the settings name for training, validation and test."""

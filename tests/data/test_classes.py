@@ -83,3 +83,12 @@ def test_folders_and_names_as_a_run_joins_them(root):
     named(root, class_names=NAMES, class_folders=("f0", "f1", "f2", "f3", "f4"))
     classes = joined_classes(load_index(str(root), "id"), ["tench", "hen", "Great Dane", "fox", "owl"])
     assert (classes.folders[1], classes.names[1], classes.odd) == ("f1", "hen", (1,))
+
+
+def test_only_id_sets_are_joined_with_the_class_names(root):
+    named(root, class_names=NAMES)
+    write_set(root, "own", [3])
+    save_index(replace(load_index(str(root), "own"), class_names=("v", "w", "x", "y", "z")), root / "own")
+    data = module(root, NAMES, ood={"far": ["own"]})
+    data.check()
+    assert [*data.id_classes()] == ["id"]
