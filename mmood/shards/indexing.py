@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmood.classes.matching import compare
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
 from mmood.shards.formats import IMAGE_EXTENSIONS
@@ -41,8 +42,8 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
         progress: called with the number of bytes read, shard by shard.
 
     Raises:
-        MmoodError: there is an index already, no shard, no sample, a sample without exactly one image, or a label on
-            some samples only.
+        MmoodError: there is an index already, no shard, no sample, a sample without exactly one image, a label on
+            some samples only, or class names in another order than the samples tell.
     """
     check_set_name(folder.name)
     if (folder / INDEX_FILE).exists():
@@ -65,12 +66,19 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
     if not rows:
         raise MmoodError(f"The shards in {folder} hold no sample. {passed_over}".rstrip())
     classes = _classes(folder, rows, class_names)
+    seen = () if classes is None else _seen_names(rows, classes)
+    if class_names and (moved := compare(seen, class_names).moved) is not None:
+        raise MmoodError(
+            f"The class names are those of the samples in {folder} in another order: label {moved[0]} is "
+            f"'{seen[moved[0]]}' in the samples and '{class_names[moved[0]]}' in the class file; give the names in the "
+            "order of the labels."
+        )
     index = SetIndex(
         folder.name,
         tuple(entries),
         classes,
         class_names=tuple(class_names) if classes is not None else (),
-        seen_names=() if classes is None or class_names else _seen_names(rows, classes),
+        seen_names=() if class_names else seen,
         source=source or _common_source(rows),
         root=str(folder.parent),
     )
