@@ -17,6 +17,7 @@ from mmood.report.runs import load_runs
 from mmood.report.seeds import group_seeds
 from mmood.report.summary import summarise
 from mmood.report.uncertainty import Uncertainty
+from mmood.results.overlap import run_overlaps
 from mmood.results.protocol import run_protocols
 
 _EXAMPLE = """\
@@ -55,10 +56,11 @@ def write_report(folders: Sequence[Path], out: Path, resamples: int = 1000) -> l
     summary = summarise(group_seeds(runs), uncertainty)
     for warning in summary.warnings:
         print(f"mmood: {warning}", file=sys.stderr)
-    protocols = run_protocols({run.name: run.results for run in runs})
+    by_name = {run.name: run.results for run in runs}
+    notes = [*run_overlaps(by_name), *run_protocols(by_name)]
     texts = {
         out: to_html(runs, summary, uncertainty),
-        out.with_suffix(".md"): report_markdown(summary, resamples, protocols),
+        out.with_suffix(".md"): report_markdown(summary, resamples, notes),
         out.with_suffix(".tex"): report_latex(summary),
         out.with_suffix(".csv"): report_csv(summary),
     }

@@ -15,6 +15,7 @@ from mmood.detector.decisions import FIELDS
 from mmood.detector.scorer import batched
 from mmood.errors import MmoodError
 from mmood.files import parse_json, whole_file
+from mmood.output.escaping import for_csv
 
 Row = Mapping[str, object]
 FORMATS = (".csv", ".jsonl", ".parquet")
@@ -105,6 +106,8 @@ def _write_csv(file: BinaryIO, fields: list[str], rows: Iterable[Row]) -> None:
 
 
 def _as_text(value: object) -> object:
+    if isinstance(value, str):
+        return for_csv(value)
     return str(value).lower() if isinstance(value, bool) else value
 
 

@@ -46,7 +46,7 @@ class Inputs:
 def write_predictions(folder: Path, run: str, scores: SetScores, inputs: Inputs, class_names: Sequence[str]) -> Path:
     """Write `predictions.csv`: a row for each image in the order of the inputs; returns the path.
 
-    Its columns are `image`, `status` (`ok`, or `unscored` with a `reason`), `class` (the nearest one), one for each
+    Its columns are `image`, `status` (`ok`, or `broken` with a `reason`), `class` (the nearest one), one for each
     score, and `run`.
 
     Args:
@@ -62,7 +62,7 @@ def write_predictions(folder: Path, run: str, scores: SetScores, inputs: Inputs,
         # Nine digits tell any two float32 apart.
         rows[key] = [inputs.names[key], "ok", None, nearest, *(float(f"{value:.9g}") for value in values), run]
     for key, reason in inputs.unscored.items():
-        rows[key] = [inputs.names[key], "unscored", reason, None, *(None for _ in scores.names), run]
+        rows[key] = [inputs.names[key], "broken", reason, None, *(None for _ in scores.names), run]
     heads = ["image", "status", "reason", "class", *scores.names, "run"]
     path = folder / "predictions.csv"
     write_atomically(path, csv_text([heads, *(rows[key] for key in sorted(rows))]).encode())

@@ -13,15 +13,15 @@ _SHOWN = (AUROC, FPR95_ID_POS, FPR95_OOD_POS)
 _RATES = ("auroc", "aupr_id", "aupr_ood", "fpr95_id_pos", "fpr95_ood_pos")
 
 
-def report_markdown(summary: Summary, resamples: int, protocols: Sequence[str] = ()) -> str:
+def report_markdown(summary: Summary, resamples: int, notes: Sequence[str] = ()) -> str:
     """Return a table for each set and mean, the best static scores in bold, test-time adaptive ones marked.
 
     Args:
         summary: of the runs.
         resamples: of the bootstrap.
-        protocols: sentences on what test-time adaptive scores saw.
+        notes: sentences on what the runs saw: ID images in OoD sets, streams.
     """
-    said = [*summary.warnings, *protocols]
+    said = [*summary.warnings, *notes]
     lines = ["# OoD detection", "", f"- {_legend(resamples)}", *(f"- {for_markdown(sentence)}" for sentence in said)]
     for place in summary.places:
         lines += ["", f"## {for_markdown(place.name)}", "", f"{for_markdown(place.note)}.", ""]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mmood.results.model import Results
 
 
@@ -21,3 +23,12 @@ def overlap_sentences(results: Results) -> list[str]:
         for (id_set, reason), sets in reasons.items()
     ]
     return [*copies, *unknown]
+
+
+def run_overlaps(runs: Mapping[str, Results]) -> list[str]:
+    """Return the sentences of several runs by name, each said once, with the runs that it holds for."""
+    names: dict[str, list[str]] = {}
+    for name, results in runs.items():
+        for sentence in overlap_sentences(results):
+            names.setdefault(sentence, []).append(name)
+    return [f"{', '.join(own)}. {sentence}" for sentence, own in names.items()]

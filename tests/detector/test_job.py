@@ -11,7 +11,8 @@ import pytest
 from mmood.cli.main import main
 from mmood.detector import job as jobs
 from mmood.detector.conformal import benjamini_hochberg
-from mmood.detector.tables import read_rows
+from mmood.detector.decisions import FIELDS
+from mmood.detector.tables import Table, read_rows
 from mmood.errors import MmoodError
 
 
@@ -164,3 +165,9 @@ def test_rows_are_json_lines_with_every_field(saved, mixed, tmp_path):
     first, second = (json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines())
     assert list(first) == list(second)
     assert list(first)[:4] == ["input", "status", "accepted", "score"]
+
+
+def test_a_csv_of_decisions_has_no_formula_and_no_escape_sequence(tmp_path):
+    empty = dict.fromkeys(FIELDS)
+    Table(tmp_path / "d.csv").write([{"input": "=cmd|' /c calc'!A1", **empty}, {"input": "\x1b[2J.png", **empty}], None)
+    assert [row["input"] for row in rows(tmp_path / "d.csv")] == ["'=cmd|' /c calc'!A1", r"\x1b[2J.png"]

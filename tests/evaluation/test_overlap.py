@@ -59,6 +59,8 @@ def test_copies_of_id_test_images_are_counted_and_said(flags, tmp_path, capsys):
     assert said in " ".join(capsys.readouterr().out.split())
     assert said in (tmp_path / "run" / "results.md").read_text()
     assert read_results(tmp_path / "run").overlap[0].copies == COPIES
+    assert main(["report", str(tmp_path / "run"), "--resamples", "0"]) == 0
+    assert all(said in (tmp_path / "run" / f"report.{kind}").read_text() for kind in ("html", "md"))
 
 
 def test_training_images_count_where_the_settings_name_them(flags, tmp_path, capsys):

@@ -47,7 +47,7 @@ def test_every_input_has_a_row_in_the_order_of_the_inputs(toy_flags, sixty, tmp_
     assert [*rows[0]][:4] == ["image", "status", "reason", "class"]
     for number, row in enumerate(rows):
         if number in BROKEN:
-            assert (row["status"], row["class"], row["mcm"]) == ("unscored", "", "")
+            assert (row["status"], row["class"], row["mcm"]) == ("broken", "", "")
             assert row["reason"].startswith("the image cannot be decoded")
         else:
             assert (row["status"], row["reason"]) == ("ok", "")

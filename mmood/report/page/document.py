@@ -23,6 +23,7 @@ from mmood.report.runs import Run
 from mmood.report.summary import Summary, ranked
 from mmood.report.uncertainty import Uncertainty
 from mmood.results.blocks import AUROC, FPR95_ID_POS, id_sentence, percent
+from mmood.results.overlap import run_overlaps
 from mmood.results.protocol import run_protocols
 
 _LINKS = {
@@ -97,6 +98,7 @@ def _header(runs: Sequence[Run], summary: Summary) -> Html:
     partial = [run.name for run in runs if run.results.partial]
     warning = [paragraph(f"Partial, and no results: {', '.join(partial)}.", "warn")] if partial else []
     sentences = dict.fromkeys(f"{run.name}. {id_sentence(run.results)}" for run in runs)
+    warning += [paragraph(said, "note warn") for said in run_overlaps({run.name: run.results for run in runs})]
     return element(
         "header",
         [
