@@ -347,7 +347,10 @@ def test_the_head_of_a_checkpoint_is_tuned_and_tested(checkpoint, tmp_path):
 WRONG = {
     "an unknown score": (["--grid", "{knm: {k: [1]}}"], "no score in model.scores 'knm'; did you mean 'knn'?"),
     "an unknown setting": (["--grid", "{knn: {kk: [1]}}"], "--grid knn: "),
-    "a wrong value": (["--grid", "{knn: {k: [1, 0]}}"], "--grid knn: KNN.k is 0; it must be at least 1."),
+    "a wrong value": (
+        ["--grid", "{knn: {k: [1, 0]}}"],
+        "--grid knn: KNN.k is 0; it must be a whole number of at least 1.",
+    ),
     "no list": (["--grid", "{knn: {k: 5}}"], "--grid knn.k is 5; give a list of values"),
     "an empty list": (["--grid", "{knn: {k: []}}"], "--grid knn.k is []; give a list"),
     "no YAML": (["--grid", "{knn: [}"], "--grid is not valid YAML"),
