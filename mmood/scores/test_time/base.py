@@ -158,7 +158,7 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
         """Return the embeddings of a batch, after taking what was learned to their device."""
         fitted, memory, embedding = self._fitted(), self._memory(), embedded.embedding
         if embedding is None:
-            raise MmoodError(f"{type(self).__name__} needs a vision-language model; this encoder has no text encoder.")
+            raise MmoodError(f"{type(self).__name__} needs a vision-language model, and this one has no text encoder.")
         if embedding.device != device_of(fitted):
             with torch.inference_mode(False), torch.no_grad():
                 self.fitted_ = moved(fitted, embedding.device)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 from mmood.detector.streams import StreamDetector
 from mmood.errors import ImageError, MmoodError
@@ -102,6 +103,35 @@ def test_what_is_no_state_is_refused(settings, tmp_path):
     (tmp_path / "noise.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(MmoodError, match="is no state of a stream"):
         stream.load(tmp_path / "noise.safetensors")
+
+
+def test_an_image_that_is_not_a_number_is_refused_and_teaches_nothing(settings, images):
+    stream = StreamDetector.from_settings(settings)
+    transform = stream.detector.image_transform(train=False)
+    batch = torch.stack([transform(picture.convert("RGB")) for picture in images[1][:4]])
+    stream.step(batch)
+    kept = stream.score.state()
+    broken = batch.clone()
+    broken[2, 0, 0, 0] = torch.nan
+    with pytest.raises(MmoodError, match="Image 2 of the batch"):
+        stream.step(broken)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in stream.score.state().items())
+
+
+@pytest.mark.parametrize(
+    ("owner", "said"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"schema":' * 900 + "1" + "}" * 900, "belongs to another detector"),
+        ("null", "does not say whose it is"),
+        ('{"schema": NaN}', "is not JSON"),
+    ],
+)
+def test_what_a_state_says_of_itself_may_be_anything(owner, said, settings, tmp_path):
+    stream = StreamDetector.from_settings(settings)
+    (tmp_path / "state.safetensors").write_bytes(save(stream.score.state(), {"mmood_stream": owner}))
+    with pytest.raises(MmoodError, match=said):
+        stream.load(tmp_path / "state.safetensors")
 
 
 def test_a_score_is_named_if_there_are_several_or_none(settings):
