@@ -5,26 +5,25 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from rich.table import Table
-from rich.text import Text
-
 from mmood import __version__
 from mmood.configuration.tools import ToolParser
 from mmood.errors import MmoodError
-from mmood.output.console import console
 from mmood.output.escaping import visible
 from mmood.output.printing import say
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
     from mmood.shards.index import SetIndex
 
 Status = Literal["ok", "note", "fail"]
+_MISSING = "not installed"
 _COLOURS: dict[Status, str] = {"ok": "green", "note": "yellow", "fail": "red"}
 
 
@@ -42,15 +41,13 @@ def main(arguments: list[str]) -> int:
         about = "Say what works here and, with a config, whether it would run. Exit code 1: it would not."
         ToolParser("doctor", about, usage="[--config NAME] [flags of mmood test]").print_help()
         return 0
-    table = Table(title=f"mmood {__version__} doctor", title_justify="left", show_lines=False)
-    for column in ("what", "status", "detail"):
-        table.add_column(column, overflow="fold")
-    failed = 0
-    for finding in _findings(arguments):
-        status = Text(finding.status, _COLOURS[finding.status])
-        table.add_row(visible(finding.what), status, visible(finding.detail))
-        failed += finding.status == "fail"
-    console().print(table)
+    findings = list(_findings(arguments))
+    try:
+        _show(findings)
+    except ModuleNotFoundError:  # rich is among what may be missing
+        for finding in findings:
+            say(visible(f"{finding.status:4}  {finding.what}: {finding.detail}"))
+    failed = sum(finding.status == "fail" for finding in findings)
     if failed:
         say(f"{failed} shortfall{'s' if failed > 1 else ''}; see the lines marked fail.")
     elif arguments:
@@ -58,14 +55,33 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _show(findings: Sequence[Finding]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from mmood.output.console import console
+
+    table = Table(title=f"mmood {__version__} doctor", title_justify="left", show_lines=False)
+    for column in ("what", "status", "detail"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        table.add_row(visible(finding.what), Text(finding.status, _COLOURS[finding.status]), visible(finding.detail))
+    console().print(table)
+
+
 def _findings(arguments: list[str]) -> Iterator[Finding]:
-    yield from _libraries()
+    libraries = list(_libraries())
+    yield from libraries
     yield _tried("torch and torchvision", _torch_pair)
     yield _tried("accelerator", _accelerator)
     yield _tried("WordNet", _wordnet, failure="note")
     yield _disk()
-    if arguments:
-        yield from _of_config(arguments)
+    if not arguments:
+        return
+    if any(finding.status == "fail" and finding.detail.startswith(_MISSING) for finding in libraries):
+        yield Finding("config", "fail", "not looked at, since libraries are missing")
+        return
+    yield from _of_config(arguments)
 
 
 def _tried(what: str, check: Callable[[], str], failure: Status = "fail") -> Finding:
@@ -79,9 +95,12 @@ def _tried(what: str, check: Callable[[], str], failure: Status = "fail") -> Fin
 
 
 def _libraries() -> Iterator[Finding]:
-    from packaging.requirements import Requirement
-
     yield Finding("Python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}")
+    try:
+        from packaging.requirements import Requirement
+    except ModuleNotFoundError:
+        yield Finding("packaging", "fail", f"{_MISSING}; pip install packaging")
+        return
     for text in metadata.requires("mmood") or []:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -89,7 +108,7 @@ def _libraries() -> Iterator[Finding]:
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield Finding(requirement.name, "fail", f"not installed; pip install '{requirement}'")
+            yield Finding(requirement.name, "fail", f"{_MISSING}; pip install '{requirement}'")
             continue
         fits = requirement.specifier.contains(version, prereleases=True)
         detail = version if fits else f"{version}; pip install '{requirement.name}{requirement.specifier}'"
@@ -161,7 +180,37 @@ def _of_config(arguments: list[str]) -> Iterator[Finding]:
     for name, classes in data.id_classes().items():
         for line in table(classes):
             yield Finding(f"classes of {name}", "note" if classes.odd else "ok", line)
-    yield _tried("model", lambda: f"{type(cli.detector()).__name__} is built, its weights are loaded")
+    try:
+        detector, data, trainer = cli.objects()
+    except MmoodError as error:
+        yield Finding("model and trainer", "fail", str(error))
+        return
+    yield Finding("model", "ok", f"{type(detector).__name__} is built, its weights are loaded")
+    yield _tried("trainer", partial(_trainer, trainer))
+    yield _tried("run folder", partial(_run_folder, cli.config.run_dir or cli.config.trainer.default_root_dir))
+    try:
+        for name, requirement in detector.requirements(data.train_name):
+            yield _tried(f"{name}: {requirement.what}", requirement.check)
+    except MmoodError as error:
+        yield Finding("scores", "fail", str(error))
+
+
+def _trainer(trainer: Trainer) -> str:
+    from mmood.evaluation.callback import check_precision
+
+    check_precision(trainer)
+    return f"{trainer.num_devices} x {type(trainer.accelerator).__name__}, {trainer.precision}"
+
+
+def _run_folder(given: str | None) -> str:
+    """Return where results would lie; nothing is made."""
+    folder = Path(given or "runs").absolute()
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir():
+        raise MmoodError(f"The run folder {folder} cannot be made: {existing} is a file; set --run_dir.")
+    if not os.access(existing, os.W_OK):
+        raise MmoodError(f"The run folder {folder} cannot be made: {existing} is read-only; set --run_dir.")
+    return f"{folder} can be written"
 
 
 def _encoder(settings: Any) -> str:

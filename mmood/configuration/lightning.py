@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -207,12 +208,19 @@ class DetectorCLI(LightningCLI):
         assert isinstance(model, AbstractDetector)
         return model
 
+    def objects(self) -> tuple[AbstractDetector, OoDDataModule, Trainer]:
+        """Return detector, data and a trainer of a parsed config, which writes nothing and has no logger."""
+        built = self._instantiated(self.config)
+        settings = dict(built.trainer.items(branches=True, nested=False))
+        settings |= {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "callbacks": None}
+        return built.model, built.data, _trainer(lambda: Trainer(**settings))
+
     def _instantiated(self, config: Namespace) -> Namespace:
         try:
             instantiated: Namespace = self.parser.instantiate_classes(config)
             return instantiated
         except (TypeError, ValueError) as error:
-            raise own_error(error) or error from error
+            raise building_error(error) or error from error
 
     def _checked_class_names(self, data: OoDDataModule) -> str | list[str]:
         if self.subcommand is not None:
@@ -244,10 +252,8 @@ class DetectorCLI(LightningCLI):
             kwargs["plugins"] = _with_whole_files(config.trainer)
             if checkpoint := checkpoint_to_resume(folder / "checkpoints"):
                 config.ckpt_path = str(checkpoint)
-        try:
-            return super().instantiate_trainer(**kwargs)
-        except (TypeError, ValueError, MisconfigurationException) as error:
-            raise MmoodError(f"trainer: {' '.join(str(error).split())}") from error
+        make = super().instantiate_trainer
+        return _trainer(lambda: make(**kwargs))
 
 
 def _with_progress(settings: Namespace) -> list[Callback]:
@@ -258,6 +264,14 @@ def _with_progress(settings: Namespace) -> list[Callback]:
     if wanted and not any(isinstance(callback, ProgressBar) for callback in callbacks):
         callbacks.append(SetProgressBar())
     return callbacks
+
+
+def _trainer(make: Callable[[], Trainer]) -> Trainer:
+    """Return the trainer that is made, or raise what Lightning has against its settings as MmoodError."""
+    try:
+        return make()
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        raise MmoodError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def _with_checkpoints(settings: Namespace, callbacks: list[Callback], folder: Path, validated: bool) -> list[Callback]:

@@ -163,7 +163,7 @@ class OoDDataModule(LightningDataModule):
         """
         wanted = []
         if stage == "fit" or (stage is None and self.train is not None):
-            wanted.append(Member("train", ID_GROUP, self._train_name()))
+            wanted.append(Member("train", ID_GROUP, self.train_name()))
         if stage == "validate" or (stage in ("fit", None) and self._validates()):
             wanted += self._members("validate")
         if stage == "test" or (stage is None and self.plan.id is not None):
@@ -219,7 +219,7 @@ class OoDDataModule(LightningDataModule):
         rows = None if self._consumer is None else self._consumer.training_rows()
         if rows is not None:
             return FeatureTrainLoader(rows, self.loader.seed or 0, *self._rank_and_world())
-        index = self.catalog.index(self._train_name())
+        index = self.catalog.index(self.train_name())
         decoder = self._decoder(self._transform(train=True), self._classes(index))
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
 
@@ -245,13 +245,13 @@ class OoDDataModule(LightningDataModule):
             keys: which samples, ascending; None for all that training may use.
             augment: use the training transform; its randomness is then the process's own.
         """
-        index = self.catalog.index(self._train_name())
+        index = self.catalog.index(self.train_name())
         decoder = self._decoder(self._transform(train=augment), self._classes(index))
         return self._loader(ShardSource(index), self.train_keys() if keys is None else keys, decoder)
 
     def train_keys(self) -> Keys:
         """Return the keys of `train` that training may use, ascending: all but those that `val.id` holds out."""
-        keys = self.catalog.index(self._train_name()).keys()
+        keys = self.catalog.index(self.train_name()).keys()
         if not isinstance(self.val.id, float):
             return keys
         return np.setdiff1d(keys, held_out(keys, self.val.id), assume_unique=True)
@@ -304,7 +304,8 @@ class OoDDataModule(LightningDataModule):
     def _validates(self) -> bool:
         return self.val.id is not None or bool(self.val.ood)
 
-    def _train_name(self) -> str:
+    def train_name(self) -> str:
+        """Return the name of the training set; MmoodError if there is none."""
         if self.train is None:
             raise MmoodError("`data.train` is not set; name the training set.")
         return self.train
@@ -327,7 +328,7 @@ class OoDDataModule(LightningDataModule):
         return index.classes if class_names is None else len(class_names)
 
     def _labelled_train(self) -> LabelledSet:
-        name = self._train_name()
+        name = self.train_name()
         index = self.catalog.index(name)
         self._classes(index)
         return LabelledSet(name, index, self.train_keys())

@@ -87,11 +87,7 @@ class OoDCallback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse the precisions in which weights and scores would not be float32."""
-        if trainer.precision in ("bf16-true", "16-true", "64-true"):
-            raise MmoodError(
-                f"trainer.precision is {trainer.precision}; weights and scores stay float32: "
-                "use 32-true, bf16-mixed or 16-mixed."
-            )
+        check_precision(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for every validation set."""
@@ -278,6 +274,15 @@ class OoDCallback(Callback):
                     write_scores(folder, self._run, scores)
             write_results(folder, results)
             leaves(f"The results are written: {folder}.")
+
+
+def check_precision(trainer: Trainer) -> None:
+    """Raise MmoodError for a precision in which weights or scores would not be float32."""
+    if trainer.precision in ("bf16-true", "16-true", "64-true"):
+        raise MmoodError(
+            f"trainer.precision is {trainer.precision}; weights and scores stay float32: use 32-true, bf16-mixed or "
+            "16-mixed."
+        )
 
 
 def detector(module: LightningModule) -> AbstractDetector:

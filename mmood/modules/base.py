@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,8 +26,10 @@ from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.joined import JoinData
 from mmood.modules.training_record import checkpoint_record, training_record
 from mmood.scores.base import AbstractScore, Embedded, Part, Reference
+from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, AnyStreamScore
 from mmood.settings import Recorded
+from mmood.settings.requirements import Requirement
 from mmood.shards.index import SetIndex
 
 # Names of other arrays in `scores/<set>.npz`, and of arguments of the function that writes it.
@@ -193,6 +195,19 @@ class AbstractDetector(Recorded, LightningModule, ABC):
             for _, score in self.named_scores():
                 if not (self.fitting() and isinstance(score, AbstractStreamScore) and score.learned()):
                     score.fit(self.reference_)
+
+    def requirements(self, training_set: Callable[[], str]) -> Iterator[tuple[str, Requirement]]:
+        """Yield what each score needs to be fitted and asked, with the name of the score.
+
+        Args:
+            training_set: returns the name of the ID training set; raises MmoodError where the settings name none.
+        """
+        with torch.no_grad():
+            head = self.reference().head()
+        around = Surroundings(self.encoder, None if head is None else head.reads, training_set)
+        for name, score in self.named_scores():
+            for requirement in (*around.of_parts(score.needs), *score.requirements(around)):
+                yield name, requirement
 
     def embed(self, batch: Batch) -> Embedded:
         """Return what the scores read of a batch, float32 whatever the precision of the trainer."""

@@ -6,6 +6,7 @@ negative: see `functional_activations` on what happens to the signed features of
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from jaxtyping import Float
@@ -22,7 +23,9 @@ from mmood.scores.functional_activations import (
     percentile_of,
     scale_activations,
 )
+from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_choice, check_number
+from mmood.settings.requirements import Requirement
 
 Scores = Float[Tensor, " batch"]
 
@@ -46,6 +49,10 @@ class ReAct(AbstractScore):
         _check("ReAct", percentile, temperature)
         self.percentile, self.temperature = percentile, temperature
         self.needs = frozenset({"features"})
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the ID training images, and the head on features."""
+        return (around.training_images(), around.feature_head())
 
     def fit(self, reference: Reference) -> Self:
         """Take the head and learn the threshold in two passes over the bank.
@@ -89,6 +96,10 @@ class ASH(AbstractScore):
         _check("ASH", self.percentile, temperature)
         self.needs = frozenset({"features"})
 
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the head on features."""
+        return (around.feature_head(),)
+
     def fit(self, reference: Reference) -> Self:
         """Take the head.
 
@@ -125,6 +136,10 @@ class SCALE(AbstractScore):
         _check("SCALE", percentile, temperature)
         self.percentile, self.temperature = percentile, temperature
         self.needs = frozenset({"features"})
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the head on features."""
+        return (around.feature_head(),)
 
     def fit(self, reference: Reference) -> Self:
         """Take the head.

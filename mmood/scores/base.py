@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import with_texts
+from mmood.scores.surroundings import Surroundings
 from mmood.settings import Recorded
+from mmood.settings.requirements import Requirement
 from mmood.shards.images import to_rgb
 
 Part = Literal["features", "embedding", "logits", "patches"]
@@ -250,6 +252,10 @@ class AbstractScore(Recorded, nn.Module, ABC):
     def fit(self, reference: Reference) -> Self:
         """Learn what the score needs of the ID side; called at the start of every evaluation. Returns self."""
         return self
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return what the score needs besides the parts of `Embedded` that it reads; see `Surroundings`."""
+        return ()
 
     @abstractmethod
     def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -15,7 +15,9 @@ from mmood.errors import MmoodError
 from mmood.scores.bank import Space, bank_rows, double, fitted, part
 from mmood.scores.base import AbstractScore, Embedded, Reference
 from mmood.scores.functional_gaussian import Stream, class_means, scatter, squared_distances, whitening
+from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_number
+from mmood.settings.requirements import Requirement
 
 Scores = Float[Tensor, " batch"]
 Covariance = Literal["pooled", "mean_of_classes"]
@@ -80,6 +82,10 @@ class Mahalanobis(AbstractScore):
         self.reads, self.covariance, self.ridge = reads, covariance, ridge
         self.needs = frozenset({reads})
 
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the ID training images."""
+        return (around.training_images(),)
+
     def fit(self, reference: Reference) -> Self:
         """Learn class means and covariance in two passes over the bank.
 
@@ -128,6 +134,10 @@ class RelativeMahalanobis(AbstractScore):
         check_number("RelativeMahalanobis.ridge", ridge, least=0)
         self.reads, self.covariance, self.ridge = reads, covariance, ridge
         self.needs = frozenset({reads})
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the ID training images."""
+        return (around.training_images(),)
 
     def fit(self, reference: Reference) -> Self:
         """Learn class means and both covariances in four passes over the bank.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,10 @@ from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
 from mmood.scores.bank import fitted
 from mmood.scores.base import AbstractScore, Embedded, NegativeTexts, Part, Reference
+from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_count, check_number
+from mmood.settings.requirements import Requirement
+from mmood.words.corpus import check_corpus
 from mmood.words.embedding import embed_words
 from mmood.words.lists import NegativeList, load_negatives
 from mmood.words.miner import CSP as CSP_MINING
@@ -118,6 +121,17 @@ class NegativePrototypes:
         if not given and found == wanted:
             self.list_ = kept
 
+    def requirement(self) -> Requirement:
+        """Return the list, or the words that it is mined from."""
+        return Requirement("negative labels", self._found)
+
+    def _found(self) -> str:
+        if self.list_ is not None:
+            return f"{len(self.list_)} words, known already"
+        if self.negatives is not None:
+            return f"{len(load_negatives(self.negatives, self.mining.templates))} words in {self.negatives}"
+        return f"to be mined from {check_corpus(self.mining.corpus)}"
+
     def _get(self, reference: Reference, proxies: Tensor | None) -> NegativeList:
         if self.negatives is not None:
             return load_negatives(self.negatives, self.mining.templates)
@@ -137,6 +151,10 @@ class AbstractMinedNegatives(AbstractScore):
         check_number(f"{type(self).__name__}.temperature", temperature, above=0)
         self.temperature = temperature
         self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder, and the list or the words that it is mined from."""
+        return (around.text_encoder(), self.prototypes.requirement())
 
     def fit(self, reference: Reference) -> Self:
         """Read or mine the negatives at the first call; encode them and the ID names at every call."""
@@ -247,10 +265,21 @@ class EOE(AbstractScore):
         self.template = template
         self.list_: NegativeList | None = None
 
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder and the file of outlier names."""
+        return (around.text_encoder(), Requirement("outlier names", self._found))
+
+    def _found(self) -> str:
+        return f"{len(load_negatives(self.outliers, self._templates()))} names in {self.outliers}"
+
+    def _templates(self) -> Templates:
+        prompts = (self.template,)
+        return Templates(id=prompts, noun=prompts, adjective=prompts)
+
     def fit(self, reference: Reference) -> EOE:
         """Read the outlier names; encode them and the ID names."""
         prompts = (self.template,)
-        self.list_ = load_negatives(self.outliers, Templates(id=prompts, noun=prompts, adjective=prompts))
+        self.list_ = load_negatives(self.outliers, self._templates())
         positive = embed_words(reference.encode_text, reference.class_names, prompts)
         self.texts_ = NegativeTexts(positive, self.list_.embed(reference.encode_text), self.list_.words)
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -16,7 +17,9 @@ from mmood.scores.approximate import PER_CELL, Cells, cells_of, require_faiss
 from mmood.scores.bank import ROWS, bank_rows, double, finite_rows, fitted, part, set_name, stored
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference, Stored
 from mmood.scores.functional_neighbours import inverse_norms, nearest_similarities
+from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_count, check_number
+from mmood.settings.requirements import Requirement
 
 Scores = Float[Tensor, " batch"]
 Search = Literal["exact", "approximate"]
@@ -76,6 +79,10 @@ class KNN(AbstractScore):
         self.k, self.reads, self.average, self.shots, self.search = k, reads, average, shots, search
         self.needs = frozenset({reads})
 
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the ID training images."""
+        return (around.training_images(),)
+
     def fit(self, reference: Reference) -> Self:
         """Take hold of the bank (no copy) and learn the norm of each image.
 
@@ -124,6 +131,10 @@ class NNGuide(AbstractScore):
         check_number("NNGuide.temperature", temperature, above=0)
         self.k, self.reads, self.temperature, self.shots = k, reads, temperature, shots
         self.needs = frozenset({reads, "logits"})
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the ID training images."""
+        return (around.training_images(),)
 
     def fit(self, reference: Reference) -> Self:
         """Learn norm and energy of each image of the bank.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 from mmood.scores.bank import bank_rows, double, fitted, part
 from mmood.scores.base import AbstractScore, Embedded, Reference, Stored
 from mmood.scores.functional_gaussian import class_means
+from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_number
+from mmood.settings.requirements import Requirement
 
 Scores = Float[Tensor, " batch"]
 
@@ -77,6 +79,10 @@ class SHE(AbstractScore):
         self.reads = reads
         self.needs = frozenset({reads, "logits"})
 
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the ID training images."""
+        return (around.training_images(),)
+
     def fit(self, reference: Reference) -> Self:
         """Learn the patterns in two passes over the bank.
 
@@ -124,6 +130,10 @@ class KLMatching(AbstractScore):
         super().__init__()
         check_number("KLMatching.temperature", temperature, above=0)
         self.temperature = temperature
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the ID training images."""
+        return (around.training_images(),)
 
     def fit(self, reference: Reference) -> Self:
         """Learn the templates in one pass over the bank.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +15,9 @@ from mmood.scores.bank import bank_rows, double, feature_head, fitted, part, sto
 from mmood.scores.base import AbstractScore, Embedded, Reference, Stored
 from mmood.scores.functional_gaussian import scatter
 from mmood.scores.functional_subspace import default_dimension, head_origin, null_basis, residual_norm, vim
+from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_count, check_number
+from mmood.settings.requirements import Requirement
 
 Scores = Float[Tensor, " batch"]
 
@@ -61,6 +63,10 @@ class Residual(AbstractScore):
         self.reads, self.dimension = reads, dimension
         self.needs = frozenset({reads})
 
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the ID training images, and the head on features if it reads those."""
+        return (around.training_images(), *([around.feature_head()] if self.reads == "features" else []))
+
     def fit(self, reference: Reference) -> Self:
         """Learn the subspace in one pass over the bank.
 
@@ -100,6 +106,10 @@ class ViM(AbstractScore):
         check_count("ViM.dimension", dimension, null="ViM's choice")
         self.reads, self.dimension, self.temperature = reads, dimension, temperature
         self.needs = frozenset({reads, "logits"})
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the ID training images, and the head on features if it reads those."""
+        return (around.training_images(), *([around.feature_head()] if self.reads == "features" else []))
 
     def fit(self, reference: Reference) -> Self:
         """Learn subspace and alpha in two passes over the bank.

@@ -10,7 +10,7 @@ from typing import Literal
 
 from mmood.errors import MmoodError, unknown
 from mmood.files import read_text
-from mmood.words.wordnet import LEXICOGRAPHER_FILES, WordNet, read_wordnet
+from mmood.words.wordnet import LEXICOGRAPHER_FILES, WordNet, find_wordnet, read_wordnet
 
 
 def _files(*without: str) -> tuple[str, ...]:
@@ -118,6 +118,20 @@ def load_corpus(settings: CorpusSettings | None = None) -> Corpus:
     nouns, adjectives = (_select(wordnet, files, prefix, take) for prefix in ("noun.", "adj."))
     name = settings.preset if settings.words == "first" else f"{settings.preset}, all words"
     return build_corpus(name, f"WordNet {wordnet.version}", nouns, adjectives)
+
+
+def check_corpus(settings: CorpusSettings) -> str:
+    """Return where the words of a corpus come from, without reading WordNet.
+
+    Raises:
+        MmoodError: an unknown preset, no WordNet, a missing or unreadable text file.
+    """
+    if settings.nouns or settings.adjectives:
+        words = len(_read_files(settings.nouns)) + len(_read_files(settings.adjectives))
+        return f"{words} words of {', '.join((*settings.nouns, *settings.adjectives))}"
+    if settings.preset not in PRESETS:
+        raise unknown("corpus preset", settings.preset, PRESETS)
+    return f"the WordNet in {find_wordnet(settings.wordnet)}"
 
 
 def _select(wordnet: WordNet, files: Sequence[str], prefix: str, take: slice) -> list[str]:

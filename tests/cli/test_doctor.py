@@ -1,6 +1,8 @@
 """`mmood doctor`: 0 only if the config would run, and a line for each shortfall."""
 
 import shutil
+import sys
+from importlib import metadata
 
 import pytest
 
@@ -60,3 +62,69 @@ def test_missing_sets_of_a_benchmark_come_with_where_to_get_them(toy_model, tmp_
 def test_a_key_that_does_not_exist_is_a_shortfall(toy_flags, capsys):
     assert main([*CONFIG, *toy_flags, "--data.rot", "x"]) == 1
     assert "data.root" in capsys.readouterr().out
+
+
+WORDS = "{corpus: {wordnet: /nowhere}}"
+SHORTFALLS = {
+    "no training images": (["--model.scores", "{knn: KNN}"], "`data.train` is not set"),
+    "no head": (["--model.scores", "{react: ASH}"], "has no linear head"),
+    "no WordNet": (
+        ["--model.scores", f"{{neg: {{class_path: NegLabel, init_args: {{mining: {WORDS}}}}}}}"],
+        "There is no WordNet in '/nowhere'",
+    ),
+    "no WordNet for a stream": (
+        ["--model.scores", f"{{neg: {{class_path: AdaNeg, init_args: {{mining: {WORDS}}}}}}}"],
+        "There is no WordNet in '/nowhere'",
+    ),
+    "no list": (["--model.scores", "{neg: {class_path: CSP, init_args: {negatives: /no.txt}}}"], "/no.txt"),
+    "no outlier names": (["--model.scores", "{eoe: {class_path: EOE, init_args: {outliers: /no.txt}}}"], "/no.txt"),
+    "no such device": (["--trainer.devices", "abc"], "should be an int > 0"),
+    "a precision": (["--trainer.precision", "bf16-true"], "weights and scores stay float32"),
+    "no logger": (["--trainer.logger", "WandbLogger"], "needs what is not installed"),
+    "a file as the run folder": (["--run_dir", __file__ + "/run"], "cannot be made"),
+}
+
+
+@pytest.mark.parametrize("kind", SHORTFALLS)
+def test_the_doctor_says_what_a_test_would_refuse(kind, toy_flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    wrong, expected = SHORTFALLS[kind]
+    assert main([*CONFIG, *toy_flags, *wrong]) == 1
+    shown = "".join(capsys.readouterr().out.replace("│", "").split())
+    assert "".join(expected.split()) in shown
+    assert main(["test", *CONFIG[1:], *toy_flags, *wrong]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_what_scores_need_is_found(toy_flags, tmp_path, capsys):
+    (tmp_path / "words.txt").write_text("\n".join(f"word{number}" for number in range(12)))
+    scores = f"{{knn: KNN, neg: {{class_path: NegLabel, init_args: {{negatives: {tmp_path}/words.txt, groups: 2}}}}}}"
+    assert main([*CONFIG, *toy_flags, "--data.train", "toy-train", "--model.scores", scores]) == 0
+    shown = "".join(capsys.readouterr().out.replace("│", "").split())
+    assert "knn:trainingimagesok'toy-train'" in shown.replace("┃", "")
+    assert "12wordsin" in shown
+
+
+def test_a_missing_library_is_a_shortfall_and_nothing_else_is_tried(toy_flags, monkeypatch, capsys):
+    version = metadata.version
+
+    def without_lightning(name):
+        if name == "lightning":
+            raise metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(metadata, "version", without_lightning)
+    monkeypatch.setitem(sys.modules, "rich.table", None)
+    assert main([*CONFIG, *toy_flags]) == 1
+    shown = capsys.readouterr().out
+    assert "fail  lightning: not installed; pip install 'lightning" in shown
+    assert "fail  config: not looked at" in shown
+
+
+def test_commands_name_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    monkeypatch.delitem(sys.modules, "mmood.files", raising=False)
+    monkeypatch.delitem(sys.modules, "mmood.configuration.config_files", raising=False)
+    monkeypatch.delitem(sys.modules, "mmood.cli.configs", raising=False)
+    assert main(["configs"]) == 2
+    assert "The module 'yaml' is not installed; `mmood doctor` lists what is missing." in capsys.readouterr().err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import final
 
@@ -15,6 +15,7 @@ from mmood.errors import MmoodError
 from mmood.scores.base import Part, Reference
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
+from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_adaneg as functional
 from mmood.scores.test_time.adaptive_prototypes import AdaptivePrototypes
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
@@ -22,6 +23,7 @@ from mmood.scores.test_time.image_memory import check_images, no_images
 from mmood.scores.test_time.image_proxies import PROXIES, Proxies
 from mmood.scores.test_time.memory import check_count, check_counts, check_places, check_range
 from mmood.scores.test_time.softmax_masses import SoftmaxMasses
+from mmood.settings.requirements import Requirement
 from mmood.words.miner import ADANEG as ADANEG_MINING
 from mmood.words.miner import NegativeMiner
 
@@ -154,6 +156,10 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         self.proxies = replace(proxies, beta=float(int(proxies.beta))) if reference_behaviour else proxies
         self.weight = 1.0 if reference_behaviour and gates.adaptive else weight
         self.reference_behaviour = reference_behaviour
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder, and the list or the words that it is mined from."""
+        return (around.text_encoder(), self.prototypes.requirement())
 
     def learn(self, reference: Reference) -> Fitted:
         """Read or mine the negatives at the first call; encode them and the ID names."""

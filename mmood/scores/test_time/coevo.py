@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -15,6 +15,7 @@ from mmood.errors import MmoodError
 from mmood.scores.base import Part, Reference
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
+from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_adaneg, functional_coevo
 from mmood.scores.test_time.adaptive_prototypes import AdaptivePrototypes
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
@@ -24,6 +25,7 @@ from mmood.scores.test_time.memory import Derived, check_count, check_counts, ch
 from mmood.scores.test_time.softmax_masses import SoftmaxMasses
 from mmood.scores.test_time.thresholds import least_variance_threshold
 from mmood.scores.test_time.word_pool import other_words
+from mmood.settings.requirements import Requirement
 from mmood.words.miner import ADANEG as ADANEG_MINING
 from mmood.words.miner import NegativeMiner
 
@@ -165,6 +167,10 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         self.weight = weight
         self.gates = gates
         self.evolution = evolution
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder, and the list or the words that it is mined from."""
+        return (around.text_encoder(), self.prototypes.requirement())
 
     def learn(self, reference: Reference) -> Fitted:
         """Read or mine the negatives at the first call; encode ID names and corpus."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, final
 
@@ -15,10 +15,12 @@ from mmood.errors import MmoodError
 from mmood.scores.base import Part, Reference
 from mmood.scores.functional_negatives import group_logsumexp, group_order, grouped_log_odds
 from mmood.scores.negatives import NegativePrototypes
+from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.class_images import CLASS_IMAGES, ClassImages, class_proxies
 from mmood.scores.test_time.inversion import INVERSION, EncodeTokens, Inversion, Prompts, invert, read_prompts
 from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_unit
+from mmood.settings.requirements import Requirement
 from mmood.words.criteria import inter_modal_deviation
 from mmood.words.miner import INTERNEG as INTERNEG_MINING
 from mmood.words.miner import NegativeMiner
@@ -121,6 +123,10 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         self.inversion = replace(inversion, read_out="last") if reference_behaviour else inversion
         self.rescore = rescore
         self.reference_behaviour = reference_behaviour
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder, ID training images, and the list or the words that it is mined from."""
+        return (around.text_encoder(), around.training_images(), self.prototypes.requirement())
 
     def learn(self, reference: Reference) -> Fitted:
         """Read the class images, mine the negatives at the first call, encode.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, final
 
@@ -14,12 +14,14 @@ from torch import Tensor
 from mmood.errors import MmoodError
 from mmood.scores.base import Part, Reference
 from mmood.scores.negatives import NegativePrototypes
+from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_tanl as functional
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_range
 from mmood.scores.test_time.noise import noise_images, released_noise
 from mmood.scores.test_time.thresholds import least_variance_threshold, otsu
 from mmood.scores.test_time.word_pool import other_words
+from mmood.settings.requirements import Requirement
 from mmood.words.miner import ADANEG, NegativeMiner
 
 
@@ -207,6 +209,10 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         self.words_per_step = step
         self.reference_behaviour = reference_behaviour
         self.seed = seed or 0
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder, and the list or the words that it is mined from."""
+        return (around.text_encoder(), self.prototypes.requirement())
 
     def learn(self, reference: Reference) -> Fitted:
         """Read or mine the words at the first call; encode them, the ID names and the noise.

@@ -1,0 +1,76 @@
+"""What the scores of a run find around them, and the requirements that several scores have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mmood.encoders.base import AbstractEncoder
+from mmood.encoders.vision_language import VisionLanguageEncoder, with_texts
+from mmood.errors import MmoodError
+from mmood.settings.requirements import Requirement
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is known of a run before it reads an image.
+
+    Attributes:
+        encoder: with its weights.
+        head_reads: what the trained linear head reads; None where the logits are cosines with texts.
+        training_set: returns the name of the ID training set; raises MmoodError where the settings name none.
+    """
+
+    encoder: AbstractEncoder
+    head_reads: Literal["features", "embedding"] | None
+    training_set: Callable[[], str]
+
+    def training_images(self) -> Requirement:
+        """Return the requirement of ID training images."""
+        return Requirement("training images", lambda: f"'{self.training_set()}'")
+
+    def feature_head(self) -> Requirement:
+        """Return the requirement of a trained head on the features."""
+        return Requirement("head on features", self._feature_head)
+
+    def text_encoder(self) -> Requirement:
+        """Return the requirement of a text encoder."""
+        return Requirement("text encoder", lambda: with_texts(self.encoder).settings.name)
+
+    def of_parts(self, parts: frozenset[str]) -> Iterator[Requirement]:
+        """Yield the requirements of scores that read these parts of an image."""
+        if "embedding" in parts:
+            yield Requirement("joint embedding", self._embedding)
+        if "patches" in parts:
+            yield Requirement("patch embeddings", self._patches)
+
+    def _feature_head(self) -> str:
+        if self.head_reads is None:
+            raise MmoodError(
+                "This module has no linear head (its logits are cosines with texts), and this score needs one on the "
+                "features; use it with a probe."
+            )
+        if self.head_reads != "features":
+            raise MmoodError(
+                "The linear head of this module reads the embedding, and this score needs one on the features; "
+                "train one with `reads: features`."
+            )
+        return "the module has one"
+
+    def _embedding(self) -> str:
+        if self.encoder.embedding_dim is None:
+            raise MmoodError(
+                f"The encoder '{self.encoder.settings.name}' has no joint embedding (it is image-only); choose a "
+                "vision-language model, or let the score read features."
+            )
+        return f"{self.encoder.embedding_dim} dimensions"
+
+    def _patches(self) -> str:
+        encoder = self.encoder
+        if not isinstance(encoder, VisionLanguageEncoder) or encoder.tower.patches is None:
+            raise MmoodError(
+                f"The encoder '{encoder.settings.name}' gives no patch embeddings; choose one of open_clip's own ViTs "
+                "(ViT-B-16)."
+            )
+        return f"{encoder.tower.patches} an image"
