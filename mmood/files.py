@@ -98,8 +98,10 @@ def user_path(path: str | Path) -> Path:
     """Return a path as a user means it: `~` and `~name` stand for home folders, where a shell did not expand them.
 
     Raises:
-        MmoodError: there is no such user, or the user has no home folder.
+        MmoodError: there is no such user, the user has no home folder, or the text holds a NUL.
     """
+    if "\0" in str(path):
+        raise MmoodError(f"The path {str(path)!r:.80} holds a NUL, which no path can.")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -120,6 +122,14 @@ def is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # too long for a name
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether there is such a folder; a text that cannot be a path at all is none."""
+    try:
+        return path.is_dir()
+    except OSError:
         return False
 
 

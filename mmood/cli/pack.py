@@ -10,7 +10,7 @@ from mmood.classes.matching import table
 from mmood.classes.names import load_class_names
 from mmood.configuration.tools import ToolParser
 from mmood.errors import MmoodError
-from mmood.files import user_path
+from mmood.files import is_folder, user_path
 from mmood.output.console import progress_bar
 from mmood.output.printing import say
 from mmood.shards.index import SetIndex, shard_files
@@ -75,12 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--list", type=user_path, help="pack the images of a list with lines `path label` (OpenOOD's "
                       "form) or paths alone, or of a JSON file")  # fmt: skip
     what.add_argument("--torchvision", metavar="CLASS", help="pack a set of torchvision.datasets, stored as PNG")
-    what.add_argument(
-        "--index", nargs="+", type=user_path, metavar="DIR", help="write index.json and samples.jsonl for shards"
-    )
-    what.add_argument(
-        "--verify", nargs="+", type=user_path, metavar="DIR", help="compare the shards with the hashes of their index"
-    )
+    what.add_argument("--index", nargs="+", type=user_path, metavar="DIR", help="write index.json and samples.jsonl "
+                      "for shards")  # fmt: skip
+    what.add_argument("--verify", nargs="+", type=user_path, metavar="DIR", help="compare the shards with the hashes "
+                      "of their index")  # fmt: skip
     parser.add_argument(
         "--out", type=user_path, metavar="ROOT/NAME", help="folder of the new set; its last part is the set's name"
     )
@@ -113,7 +111,7 @@ def _input(options: argparse.Namespace) -> PackInput:
 
 def _index_or_verify(given: Path, options: argparse.Namespace) -> None:
     folder = given.resolve()
-    size = sum(shard.stat().st_size for shard in shard_files(folder)) if folder.is_dir() else 0
+    size = sum(shard.stat().st_size for shard in shard_files(folder)) if is_folder(folder) else 0
     with progress_bar(f"{'indexing' if options.index else 'verifying'} {folder.name}", size, options.quiet) as bar:
         if options.verify:
             index, passed_over = verify_folder(folder, bar.advance), PassedOver()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmood.errors import MmoodError
-from mmood.files import user_path, utf8_name
+from mmood.files import is_file, is_folder, user_path, utf8_name
 from mmood.shards.index import Keys, load_index
 from mmood.shards.lists import read_image_list
 from mmood.shards.passed_over import PassedOver
@@ -64,7 +64,9 @@ def find_predict_set(root: str, what: str | Sequence[str], pipes: bool = False) 
             raise MmoodError(f"`data.predict` names '{entry}', which is neither a file nor a folder.")
         files += part
     if not files:
-        raise MmoodError(f"`data.predict` names {_said(entries)}, and there is no image in it. {passed_over}".rstrip())
+        raise MmoodError(
+            f"`data.predict` names {_said(entries) or 'nothing'}, and there is no image in it. {passed_over}".rstrip()
+        )
     return PredictSet(_said(entries), FileSource(files), [file.name for file in files], passed_over)
 
 
@@ -86,11 +88,11 @@ def input_files(entry: str, passed_over: PassedOver) -> list[InputFile] | None:
         MmoodError: a list cannot be read, or is empty.
     """
     path = user_path(entry)
-    if path.is_dir():
+    if is_folder(path):
         images = find_images(path)
         passed_over.merge(images.passed_over)
         return [InputFile(path / image.path, utf8_name(image.path), image.reason) for image in images.images]
-    if path.is_file():
+    if is_file(path):
         is_list = path.suffix.lower() in _LISTS and not is_image(path)
         return _listed(path) if is_list else [InputFile(path, utf8_name(path.name))]
     if glob.has_magic(entry):
@@ -109,9 +111,9 @@ def _listed(file: Path) -> list[InputFile]:
 def listed_file(name: str, folder: Path) -> InputFile:
     """Return the file that a line of a list means; its path starts from the working directory or from `folder`."""
     path = user_path(name)
-    if not path.exists():
+    if not is_file(path):
         path = folder / path
-    return InputFile(path, name, "" if path.is_file() else "there is no such file")
+    return InputFile(path, name, "" if is_file(path) else "there is no such file")
 
 
 def _said(entries: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmood.classes.matching import compare
 from mmood.errors import MmoodError
-from mmood.files import write_atomically
+from mmood.files import is_folder, write_atomically
 from mmood.shards.formats import IMAGE_EXTENSIONS
 from mmood.shards.index import INDEX_FILE, SetIndex, ShardEntry, load_index, save_index, shard_files
 from mmood.shards.locations import check_set_name, is_local
@@ -50,38 +50,14 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
         raise MmoodError(
             f"The set {folder} has an index, which is not overwritten; remove {INDEX_FILE} to index it anew."
         )
-    shards = shard_files(folder) if folder.is_dir() else []
+    shards = shard_files(folder) if is_folder(folder) else []
     if not shards:
         raise MmoodError(f"There are no shards (*.tar) in {folder}.")
     passed_over = _beside(folder, shards)
-    entries: list[ShardEntry] = []
-    rows: list[SampleRow] = []
-    for shard in shards:
-        before = len(rows)
-        rows.extend(_rows(shard, before, passed_over))
-        if len(rows) == before:
-            passed_over.add("shards without a sample", shard.name)
-        entries.append(ShardEntry(shard.name, len(rows) - before, sha256_of(shard)))
-        progress(shard.stat().st_size)
+    entries, rows = _read(shards, passed_over, progress)
     if not rows:
         raise MmoodError(f"The shards in {folder} hold no sample. {passed_over}".rstrip())
-    classes = _classes(folder, rows, class_names)
-    seen = () if classes is None else _seen_names(rows, classes)
-    if class_names and (moved := compare(seen, class_names).moved) is not None:
-        raise MmoodError(
-            f"The class names are those of the samples in {folder} in another order: label {moved[0]} is "
-            f"'{seen[moved[0]]}' in the samples and '{class_names[moved[0]]}' in the class file; give the names in the "
-            "order of the labels."
-        )
-    index = SetIndex(
-        folder.name,
-        tuple(entries),
-        classes,
-        class_names=tuple(class_names) if classes is not None else (),
-        seen_names=() if class_names else seen,
-        source=source or _common_source(rows),
-        root=str(folder.parent),
-    )
+    index = _index(folder, entries, rows, class_names, source)
     write_atomically(folder / TABLE_FILE, dump_rows(rows))
     save_index(index, folder)
     return Indexed(index, passed_over)
@@ -100,6 +76,41 @@ def verify_folder(folder: Path, progress: Progress) -> SetIndex:
             raise MmoodError(f"The shard {path} differs from its index: it was changed or damaged after indexing.")
         progress(path.stat().st_size)
     return index
+
+
+def _read(shards: list[Path], passed_over: PassedOver, progress: Progress) -> tuple[list[ShardEntry], list[SampleRow]]:
+    entries: list[ShardEntry] = []
+    rows: list[SampleRow] = []
+    for shard in shards:
+        before = len(rows)
+        rows.extend(_rows(shard, before, passed_over))
+        if len(rows) == before:
+            passed_over.add("shards without a sample", shard.name)
+        entries.append(ShardEntry(shard.name, len(rows) - before, sha256_of(shard)))
+        progress(shard.stat().st_size)
+    return entries, rows
+
+
+def _index(
+    folder: Path, entries: list[ShardEntry], rows: list[SampleRow], class_names: Sequence[str], source: str
+) -> SetIndex:
+    classes = _classes(folder, rows, class_names)
+    seen = () if classes is None else _seen_names(rows, classes)
+    if class_names and (moved := compare(seen, class_names).moved) is not None:
+        raise MmoodError(
+            f"The class names are those of the samples in {folder} in another order: label {moved[0]} is "
+            f"'{seen[moved[0]]}' in the samples and '{class_names[moved[0]]}' in the class file; give the names in the "
+            "order of the labels."
+        )
+    return SetIndex(
+        folder.name,
+        tuple(entries),
+        classes,
+        class_names=tuple(class_names) if classes is not None else (),
+        seen_names=() if class_names else seen,
+        source=source or _common_source(rows),
+        root=str(folder.parent),
+    )
 
 
 def _beside(folder: Path, shards: list[Path]) -> PassedOver:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from mmood.classes.matching import Classes, join
 from mmood.errors import MmoodError
-from mmood.files import utf8_name
+from mmood.files import is_folder, utf8_name
 from mmood.shards.lists import read_image_list
 from mmood.shards.passed_over import PassedOver
 from mmood.shards.walk import find_images
@@ -111,7 +111,7 @@ def from_folder(folder: Path, class_names: Sequence[str] = ()) -> FileInput:
     Raises:
         MmoodError: no image, images both in the folder and in subfolders, or names that do not fit the folders.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise MmoodError(f"There is no folder {folder}.")
     found = find_images(folder)
     for image in found.images:

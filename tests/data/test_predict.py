@@ -91,6 +91,10 @@ def test_a_set_or_nothing(tmp_path):
     (tmp_path / "nothing/x.txt").write_text("x")
     with pytest.raises(MmoodError, match=r"no image in it. Passed over: files that are no images \('x.txt'\)"):
         found(str(tmp_path / "nothing"))
+    with pytest.raises(MmoodError, match=r"cannot be read: .*too long"):
+        found("x" * 300, root=tmp_path)
+    with pytest.raises(MmoodError, match="names nothing, and"):
+        find_predict_set(str(tmp_path), [])
     with pytest.raises(MmoodError, match=r"`data\.predict` is not set"):
         OoDDataModule(str(tmp_path)).predict_names()
 

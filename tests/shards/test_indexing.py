@@ -125,6 +125,10 @@ def test_the_index_learns_names_that_samples_agree_on(tmp_path):
     shard(tmp_path / "set", members)
     run("--index", tmp_path / "set")
     index = load_index(str(tmp_path), "set")
+    (tmp_path / "names.txt").write_text("fox\nbird\ncat\nx\n")
+    (tmp_path / "set/index.json").unlink()
+    with pytest.raises(MmoodError, match="label 0 is 'cat' in the samples and 'fox' in the class file"):
+        run("--index", tmp_path / "set", "--classes", tmp_path / "names.txt")
     assert (index.class_names, index.seen_names, index.known_names) == (
         (),
         ("cat", "", "fox", ""),
