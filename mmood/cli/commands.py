@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "calibrate": Command(
             "--config NAME --out DETECTOR", "a score with a threshold, in a folder that ships", "mmood.cli.calibrate"
         ),
+        "export": Command("DETECTOR --out FOLDER", "the detector as ONNX, for use without torch", "mmood.cli.export"),
         "detect": Command("DETECTOR INPUT ... --out FILE", "decide on images, folders, shards", "mmood.cli.detect"),
     },
     "Compare": {

@@ -52,13 +52,17 @@ def load_onnx_scorer(folder: Path, manifest: Manifest) -> OnnxScorer:
     Raises:
         MmoodError: onnxruntime is not installed, or the graph is none of a detector.
     """
+    if GRAPH_FILE not in manifest.files:
+        raise MmoodError(f"The detector {folder} does not list its {GRAPH_FILE}.")
+    return load_graph(folder / GRAPH_FILE, manifest)
+
+
+def load_graph(path: Path, manifest: Manifest) -> OnnxScorer:
+    """Return what computes the scores of a graph; see `load_onnx_scorer`."""
     require_onnxruntime()
     import onnxruntime
 
     manifest.preprocessing.check()
-    path = folder / GRAPH_FILE
-    if GRAPH_FILE not in manifest.files:
-        raise MmoodError(f"The detector {folder} does not list its {GRAPH_FILE}.")
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         scorer = OnnxScorer(session, manifest.preprocessing, bool(manifest.negative_labels))

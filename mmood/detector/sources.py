@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -105,6 +105,22 @@ def find_images_of(inputs: Sequence[str], stdin: Iterable[str]) -> tuple[Sequenc
     if not len(found):
         raise MmoodError(f"There is no image in {utf8_name(', '.join(inputs))}. {passed_over}".rstrip())
     return found, passed_over
+
+
+def images_to_check(inputs: Sequence[str] | None, provenance: Mapping[str, object]) -> Iterator[bytes]:
+    """Yield the bytes of images that can be read; without inputs those of the set that a detector was calibrated on.
+
+    Raises:
+        MmoodError: there are no inputs, and that set is not where it was.
+    """
+    if inputs is None:
+        record = provenance.get("calibration")
+        place = f"{record.get('root')}/{record.get('set')}" if isinstance(record, Mapping) else None
+        if place is None or not (Path(place) / INDEX_FILE).is_file():
+            raise MmoodError("The set that the detector was calibrated on is not there; give images with --images.")
+        inputs = [place]
+    found, _ = find_images_of(inputs, [])
+    return (image.content for image in found.read(0, len(found)) if image.content is not None)
 
 
 def _images(name: str, stdin: Iterable[str], passed_over: PassedOver) -> Images:

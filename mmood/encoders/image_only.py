@@ -65,7 +65,7 @@ class ImageEncoder(AbstractEncoder):
         """Return the pooled features in float32; there are neither embeddings nor patches (MmoodError)."""
         if patches:
             raise MmoodError(f"Patch embeddings were asked of '{self.settings.name}', an image-only encoder.")
-        if len(images) == 0:
+        if images.shape[0] == 0:  # `len` would make a constant of it in an exported graph
             return EncodedImages(torch.empty(0, self.feature_dim, device=images.device))
         return EncodedImages(self.model(images).float())
 

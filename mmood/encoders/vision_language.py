@@ -74,7 +74,7 @@ class VisionLanguageEncoder(AbstractEncoder):
                 f"Patch embeddings were asked of '{self.settings.name}', whose image tower "
                 f"({type(self.model.visual).__name__}) gives none; choose one of open_clip's own ViTs (ViT-B-16)."
             )
-        if len(images) == 0:
+        if images.shape[0] == 0:  # `len` would make a constant of it in an exported graph
             # open_clip's towers raise on an empty batch.
             return self._nothing(images, patches)
         features, tokens = self.tower.features(images)

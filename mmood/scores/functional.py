@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmood.scores.stable import log_sigmoid, log_sum_exp
+
 Logits = Float[Tensor, "batch classes"]
 Scores = Float[Tensor, " batch"]
 
@@ -27,7 +29,7 @@ def max_softmax_log_odds(logits: Logits, temperature: float = 1.0) -> Scores:
     scaled = logits / temperature
     largest, where = scaled.max(dim=-1, keepdim=True)
     others = scaled.scatter(-1, where, -torch.inf)
-    return largest.squeeze(-1) - others.logsumexp(dim=-1)
+    return largest.squeeze(-1) - log_sum_exp(others)
 
 
 def max_softmax(logits: Logits, temperature: float = 1.0) -> Scores:
@@ -54,7 +56,7 @@ def energy(logits: Logits, temperature: float = 1.0) -> Scores:
     >>> energy(torch.tensor([[0.0, 0.0]])).exp()
     tensor([2.])
     """
-    return temperature * (logits / temperature).logsumexp(dim=-1)
+    return temperature * log_sum_exp(logits / temperature)
 
 
 def entropy(logits: Logits, temperature: float = 1.0) -> Scores:
@@ -68,7 +70,7 @@ def entropy(logits: Logits, temperature: float = 1.0) -> Scores:
     """
     scaled = logits / temperature
     log_p = scaled.log_softmax(dim=-1)
-    largest = torch.nn.functional.logsigmoid(max_softmax_log_odds(scaled))
+    largest = log_sigmoid(max_softmax_log_odds(scaled))
     log_p = log_p.scatter(-1, scaled.argmax(dim=-1, keepdim=True), largest.unsqueeze(-1))
     # A class at -inf has probability 0 and adds nothing; 0 * -inf would be NaN.
     return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)

@@ -110,6 +110,10 @@ def _unordered(code: int) -> float:
 def _largest(features: Features, percentile: float) -> tuple[Tensor, Tensor]:
     width = features.shape[1]
     kept = max(width - round(width * percentile / 100), 1)
+    if torch.compiler.is_exporting():
+        # ONNX's top-k chooses the first among equals, and there is no stable sort.
+        top = features.topk(kept, dim=1)
+        return top.values, top.indices
     # Stable: after a ReLU many features tie at 0, and `topk` would choose among them by device.
     values, where = features.sort(dim=1, descending=True, stable=True)
     return values[:, :kept], where[:, :kept]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+
+from mmood.scores.stable import log_sigmoid, log_sum_exp
 
 Embedding = Float[Tensor, "batch dim"]
 Prototypes = Float[Tensor, "classes dim"]
@@ -48,6 +49,9 @@ def group_logsumexp(
     size, rest = divmod(len(texts), groups)
     if rest or not size:
         raise ValueError(f"{len(texts)} texts cannot be split into {groups} groups of the same size.")
+    if torch.compiler.is_exporting():
+        # A graph has no buffers, and no loop over a batch whose size it does not know.
+        return log_sum_exp((embedding / temperature @ texts.T).view(-1, groups, size))
     batch, step = len(embedding), max(1, COLUMNS // size)
     result = embedding.new_empty(batch, groups)
     buffer = embedding.new_empty(min(ROWS, batch) * min(step, groups) * size)
@@ -73,7 +77,7 @@ def grouped_log_odds(positive: Scores, negative: Float[Tensor, "batch groups"]) 
     tensor([80.])
     """
     gap = positive.unsqueeze(-1) - negative
-    return logsigmoid(gap).logsumexp(-1) - logsigmoid(-gap).logsumexp(-1)
+    return log_sum_exp(log_sigmoid(gap)) - log_sum_exp(log_sigmoid(-gap))
 
 
 def neglabel_log_odds(

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmood.scores.stable import log_sum_exp
+
 
 def null_basis(moment: Float[Tensor, "features features"], dimension: int) -> Float[Tensor, "features rest"]:
     """Return an orthonormal basis, (F, F - dimension), of what is orthogonal to the principal subspace.
@@ -69,4 +71,4 @@ def vim(
     >>> vim(torch.tensor([1.0]), torch.tensor([[2.0]]), alpha=0.5)
     tensor([1.5000])
     """
-    return logits.logsumexp(dim=1) - alpha * residuals
+    return log_sum_exp(logits) - alpha * residuals

@@ -1,0 +1,35 @@
+"""Logarithms of sums and of sigmoids that keep their digits in an exported graph, too.
+
+What onnxruntime makes of logsumexp overflows, and what it makes of logsigmoid is the logarithm of a sigmoid that has
+underflowed. While a graph is exported, both are therefore spelt out as torch computes them.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+def log_sum_exp(values: Float[Tensor, "*rows columns"]) -> Float[Tensor, "*rows"]:
+    """Return log sum exp over the last dimension; at least one value of a row must be finite.
+
+    >>> log_sum_exp(torch.tensor([[1000.0, -torch.inf]]))
+    tensor([1000.])
+    """
+    if not torch.compiler.is_exporting():
+        return values.logsumexp(dim=-1)
+    largest = values.amax(dim=-1, keepdim=True)
+    return (values - largest).exp().sum(dim=-1).log() + largest.squeeze(-1)
+
+
+def log_sigmoid(values: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
+    """Return log(1 / (1 + exp(-x))).
+
+    >>> log_sigmoid(torch.tensor([-1000.0]))
+    tensor([-1000.])
+    """
+    if not torch.compiler.is_exporting():
+        return functional.logsigmoid(values)
+    return values.clamp_max(0) - torch.log1p(torch.exp(-values.abs()))
