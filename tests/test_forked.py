@@ -1,5 +1,6 @@
 """The processes that other tests start: whose environment and exit code they have, and that none is left."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -17,7 +18,8 @@ def report(*names):
 
 
 def modules_and_threads():
-    print("lightning.pytorch.cli" in sys.modules, len(list(Path("/proc/self/task").iterdir())))
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    print("lightning.pytorch.cli" in sys.modules, threads, multiprocessing.get_start_method())
 
 
 def sleep():
@@ -40,7 +42,7 @@ def test_environment_output_and_exit_code(forked, tmp_path, monkeypatch):
 
 
 def test_all_is_imported_before_and_no_thread_was_lost(forked):
-    assert forked.call(modules_and_threads).out == "True 1\n"
+    assert forked.call(modules_and_threads).out == f"True 1 {multiprocessing.get_start_method()}\n"
 
 
 def test_signals_and_exceptions_are_exit_codes(forked):

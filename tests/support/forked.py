@@ -216,6 +216,9 @@ def _run(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(directory)
+    # As in a process of a user. The fork server's own method would start another server for the workers of loaders, and
+    # they would outlive a process that is killed.
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     import torch
 
     torch.set_num_threads(1)
