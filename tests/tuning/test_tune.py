@@ -289,7 +289,8 @@ def test_a_test_is_held_to_what_was_tuned(flags, capsys, toy_model, tmp_path):
     content = bytearray((other / "open_clip_model.safetensors").read_bytes())
     content[-1] ^= 1
     (other / "open_clip_model.safetensors").write_bytes(bytes(content))
-    assert main([*test, "--data.ood", "{far: [same-class]}", "--model.encoder.name", f"local-dir:{other}"]) == 0
+    again = ["--overwrite", "true", "--data.ood", "{far: [same-class]}", "--model.encoder.name", f"local-dir:{other}"]
+    assert main([*test, *again]) == 0
     said = json.loads((tmp_path / "run/results.json").read_text())["provenance"]["tuned"]["knn"]
     assert said["not_compared"] == ["same-class"]
     assert said["same_weights"] is False

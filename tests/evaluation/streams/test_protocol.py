@@ -144,7 +144,7 @@ def test_a_ratio_subsamples_both_sides(flags, tmp_path):
 def test_without_a_store_features_lie_in_the_run_folder_and_then_no_more(flags, tmp_path, monkeypatch):
     monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
     off = run(["test", *flags, "--data.features", "off"], tmp_path / "off")
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache" / "features").exists()
     assert not (tmp_path / "off" / "features").exists()
     auto = run(["test", *flags], tmp_path / "auto")
     assert len(list((tmp_path / "cache" / "features").iterdir())) == 3
