@@ -19,6 +19,7 @@ from mmood.report.summary import summarise
 from mmood.report.uncertainty import Uncertainty
 from mmood.results.overlap import run_overlaps
 from mmood.results.protocol import run_protocols
+from mmood.settings import check_count
 
 _EXAMPLE = """\
 example:
@@ -47,8 +48,7 @@ def write_report(folders: Sequence[Path], out: Path, resamples: int = 1000) -> l
     """
     if out.suffix != ".html":
         raise MmoodError(f"--out is {out}; it must end in .html, since .md, .tex and .csv are written beside it.")
-    if resamples < 0:
-        raise MmoodError(f"--resamples is {resamples}; it must be 0 or more.")
+    check_count("--resamples", resamples, least=0)
     runs = load_runs(folders)
     if empty := [run.name for run in runs if not run.results.rows]:
         raise MmoodError(f"The run {empty[0]} has no OoD results; `mmood test` with at least one OoD set writes them.")

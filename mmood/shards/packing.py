@@ -21,6 +21,7 @@ from mmood.errors import ImageError, MmoodError
 from mmood.files import parse_json, write_atomically
 from mmood.runs.locks import lock_or_refuse
 from mmood.runs.signals import leaves, uninterrupted
+from mmood.settings import check_count
 from mmood.shards.formats import READ
 from mmood.shards.hashes import digest
 from mmood.shards.images import check_decodable, open_image
@@ -70,8 +71,7 @@ def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pro
         MmoodError: the set is already there, the folder holds something else, another process packs into it, or an
             image cannot be used.
     """
-    if settings.shard_size < 1:
-        raise MmoodError(f"`--shard-size` is {settings.shard_size}; it must be at least 1.")
+    check_count("`--shard-size`", settings.shard_size)
     lock, advice = folder.with_name(f".{folder.name}.lock"), "wait for it, or choose another `--out`"
     with lock_or_refuse(lock, f"packs into {folder}", advice):
         return _pack(samples, folder, settings, progress)

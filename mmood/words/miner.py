@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mmood.settings import check_choice, check_count, check_number
 from mmood.words.corpus import CorpusSettings
 from mmood.words.templates import Templates
 
@@ -37,6 +38,14 @@ class NegativeMiner:
     superclasses: tuple[str, ...] = ()
     exclude_id_names: bool = True
     seed: int | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("mining.criterion", self.criterion, ("quantile", "inter_modal"))
+        check_number("mining.fraction", self.fraction, above=0, most=1)
+        check_count("mining.count", self.count, null="the fraction")
+        check_number("mining.quantile", self.quantile, least=0, most=1)
+        check_number("mining.near_duplicate", self.near_duplicate, least=-1, most=1, null="no such rule")
+        check_count("mining.seed", self.seed, least=0, null="the run's")
 
 
 _CSP_PROMPTS = (

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmood.encoders.prompts import check_templates
-from mmood.errors import MmoodError, unknown
+from mmood.errors import MmoodError
 from mmood.files import user_path
 from mmood.words import criteria
 from mmood.words.corpus import Corpus, clean_word, load_corpus
@@ -99,14 +99,6 @@ def candidate_words(miner: NegativeMiner, class_names: Sequence[str]) -> dict[Ki
 
 
 def _check(miner: NegativeMiner, proxies: Proxies | None) -> None:
-    if miner.criterion not in ("quantile", "inter_modal"):
-        raise unknown("mining criterion", miner.criterion, ("quantile", "inter_modal"))
-    if not 0 < miner.fraction <= 1:
-        raise MmoodError(f"mining.fraction is {miner.fraction}; it must lie in (0, 1].")
-    if miner.count is not None and miner.count < 1:
-        raise MmoodError(f"mining.count is {miner.count}; it must be at least 1.")
-    if not 0 <= miner.quantile <= 1:
-        raise MmoodError(f"mining.quantile is {miner.quantile}; it must lie in [0, 1].")
     if miner.criterion == "inter_modal" and proxies is None:
         raise MmoodError("mining.criterion is 'inter_modal', which needs images of the ID classes; use 'quantile'.")
     for templates in (miner.templates.id, miner.templates.noun, miner.templates.adjective):

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from mmood.errors import MmoodError
+from mmood.evaluation.streams.settings import StreamSettings
+from mmood.loading.settings import LoaderSettings
+from mmood.modules.alignment import LossSettings
+from mmood.modules.optimisation import Execution
+from mmood.modules.probe_training import ProbeSettings
+from mmood.modules.trained import TrainedParts
+from mmood.scores.gaussian import Mahalanobis
+from mmood.scores.logits import MCM
+from mmood.scores.neighbours import KNN
+from mmood.scores.test_time.adaneg import Gates
+from mmood.scores.test_time.tanl import OtsuGate
 from mmood.settings import check_choice, check_count, check_number
+from mmood.words.miner import NegativeMiner
 
 
 @pytest.mark.parametrize("value", [0, -1, True, False, 1.0, "1", None, math.nan, 11])
@@ -57,3 +69,28 @@ def test_choices():
     check_choice("x", "a", ("a", "b"))
     with pytest.raises(MmoodError, match=r"^x is 'sbc'; it must be one of abc, d\.$"):
         check_choice("x", "sbc", ("abc", "d"))
+
+
+SETTINGS = {
+    "a bool as a count": lambda: KNN(k=True),
+    "a negative count": lambda: KNN(shots=-1),
+    "a NaN": lambda: MCM(math.nan),
+    "a fraction above one": lambda: NegativeMiner(fraction=1.5),
+    "a NaN fraction": lambda: NegativeMiner(fraction=math.nan),
+    "a bool as a batch": lambda: StreamSettings(batch_size=True),
+    "a negative seed": lambda: StreamSettings(seeds=(-1,)),
+    "a fraction of workers": lambda: LoaderSettings(workers=1.5),
+    "no shots": lambda: ProbeSettings(shots=0),
+    "a NaN gate": lambda: Gates(gap=math.nan),
+    "a bool as a history": lambda: OtsuGate(history=True),
+    "a bool as a chunk": lambda: Execution(chunk=True),
+    "no groups": lambda: TrainedParts(groups=0),
+    "a scale of zero": lambda: LossSettings(max_scale=0.0),
+    "an endless ridge": lambda: Mahalanobis(ridge=math.inf),
+}
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_constructors_check_what_they_are_given(kind):
+    with pytest.raises(MmoodError, match=r" is .*; it must be a (whole|finite) number"):
+        SETTINGS[kind]()

@@ -164,7 +164,7 @@ def test_a_cache_that_cannot_be_written_is_named(miner, tmp_path):
         ({"fraction": 0.001}, "keeps none of the 60 words"),
         ({"count": 0}, "mining.count is 0"),
         ({"quantile": 2.0}, "mining.quantile is 2.0"),
-        ({"criterion": "quantil"}, "no mining criterion 'quantil'"),
+        ({"criterion": "quantil"}, "mining.criterion is 'quantil'"),
     ],
 )
 def test_impossible_settings_are_named(miner, change, message):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import final
@@ -11,7 +10,6 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from mmood.errors import MmoodError
 from mmood.scores.base import Part, Reference
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
@@ -21,8 +19,9 @@ from mmood.scores.test_time.adaptive_prototypes import AdaptivePrototypes
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.image_memory import check_images, no_images
 from mmood.scores.test_time.image_proxies import PROXIES, Proxies
-from mmood.scores.test_time.memory import check_count, check_counts, check_places, check_range
+from mmood.scores.test_time.memory import check_counts, check_places, check_range, check_size
 from mmood.scores.test_time.softmax_masses import SoftmaxMasses
+from mmood.settings import check_count, check_number
 from mmood.settings.requirements import Requirement
 from mmood.words.miner import ADANEG as ADANEG_MINING
 from mmood.words.miner import NegativeMiner
@@ -50,14 +49,10 @@ class Gates:
     start: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("centre", "gap"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise MmoodError(f"gates.{name} is {getattr(self, name)}; it must lie in [0, 1].")
-        if not 1 <= 2 * self.start <= self.history:
-            raise MmoodError(
-                f"gates.start is {self.start} and gates.history {self.history}; the history must hold two times start, "
-                "and start be at least 1."
-            )
+        check_number("gates.centre", self.centre, least=0, most=1)
+        check_number("gates.gap", self.gap, least=0, most=1)
+        check_count("gates.history", self.history, least=2)
+        check_count("gates.start", self.start, most=self.history // 2)
 
     def first_history(self, device: torch.device) -> Int64[Tensor, " past"]:
         """Return the history before the first image."""
@@ -179,7 +174,7 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         counts, history = saved.pop("counts"), saved.pop("history")
         seen, *_, decided = check_counts("AdaNeg", counts)
         check_places("AdaNeg", saved["place"], seen)
-        check_count("AdaNeg", "gate decisions", len(history), self.gates.past(decided))
+        check_size("AdaNeg", "gate decisions", len(history), self.gates.past(decided))
         check_range("AdaNeg", "history", history, 0, 1)
         check_images("AdaNeg", saved)
         return Memory(self._prototypes(fitted, saved), counts, history)
@@ -265,7 +260,5 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
 
 
 def _check(temperature: float, weight: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise MmoodError(f"AdaNeg.temperature is {temperature}; it must be a finite number greater than 0.")
-    if not 0 <= weight < math.inf:
-        raise MmoodError(f"AdaNeg.weight is {weight}; it must be a finite number of at least 0.")
+    check_number("AdaNeg.temperature", temperature, above=0)
+    check_number("AdaNeg.weight", weight, least=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import final
@@ -21,10 +20,11 @@ from mmood.scores.test_time.adaptive_prototypes import AdaptivePrototypes
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.image_memory import check_images, no_images
 from mmood.scores.test_time.image_proxies import Proxies
-from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_range
+from mmood.scores.test_time.memory import Derived, check_counts, check_places, check_range, check_size
 from mmood.scores.test_time.softmax_masses import SoftmaxMasses
 from mmood.scores.test_time.thresholds import least_variance_threshold
 from mmood.scores.test_time.word_pool import other_words
+from mmood.settings import check_count, check_number
 from mmood.settings.requirements import Requirement
 from mmood.words.miner import ADANEG as ADANEG_MINING
 from mmood.words.miner import NegativeMiner
@@ -49,11 +49,9 @@ class LeastVarianceGates:
     steps: int = 100
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gap <= 1:
-            raise MmoodError(f"gates.gap is {self.gap}; it must lie in [0, 1].")
-        for name in ("history", "steps"):
-            if getattr(self, name) < 1:
-                raise MmoodError(f"gates.{name} is {getattr(self, name)}; it must be at least 1.")
+        check_number("gates.gap", self.gap, least=0, most=1)
+        check_count("gates.history", self.history)
+        check_count("gates.steps", self.steps)
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,9 @@ class Evolution:
     length: int = 10
 
     def __post_init__(self) -> None:
-        for name, least in (("near", 0), ("far", 0), ("length", 1)):
-            if getattr(self, name) < least:
-                raise MmoodError(f"evolution.{name} is {getattr(self, name)}; it must be at least {least}.")
+        check_count("evolution.near", self.near, least=0)
+        check_count("evolution.far", self.far, least=0)
+        check_count("evolution.length", self.length)
 
 
 GATES = LeastVarianceGates()
@@ -193,8 +191,8 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         check_places("CoEvo", saved["place"], seen)
         check_images("CoEvo", saved)
         check_range("CoEvo", "history", history, 0, 1)
-        check_count("CoEvo", "past scores", len(history), min(self.gates.history, seen))
-        check_count("CoEvo", "words", len(words), fitted.initial + int(counts[3]))
+        check_size("CoEvo", "past scores", len(history), min(self.gates.history, seen))
+        check_size("CoEvo", "words", len(words), fitted.initial + int(counts[3]))
         first, end = fitted.classes, len(fitted.texts)
         if not len(words) or not first <= int(words.min()) <= int(words.max()) < end:
             raise MmoodError("The state's 'words' are none of this CoEvo's corpus; restore it with the same settings.")
@@ -301,7 +299,5 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
 
 
 def _check(temperature: float, weight: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise MmoodError(f"CoEvo.temperature is {temperature}; it must be a finite number greater than 0.")
-    if not 0 <= weight <= 1:
-        raise MmoodError(f"CoEvo.weight is {weight}; it must lie in [0, 1].")
+    check_number("CoEvo.temperature", temperature, above=0)
+    check_number("CoEvo.weight", weight, least=0, most=1)

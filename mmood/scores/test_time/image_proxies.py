@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mmood.errors import MmoodError
 from mmood.scores.test_time.functional_adaneg import gram, sample_cosines, task_proxies
 from mmood.scores.test_time.image_memory import ImageMemory
+from mmood.settings import check_choice, check_count, check_number
 
 Kind = Literal["sample", "task"]
 
@@ -39,12 +39,10 @@ class Proxies:
     replace: bool = True
 
     def __post_init__(self) -> None:
-        if self.kind not in ("sample", "task"):
-            raise MmoodError(f"proxies.kind is '{self.kind}'; it must be 'sample' or 'task'.")
-        if self.length < 1:
-            raise MmoodError(f"proxies.length is {self.length}; a text must have room for at least 1 image.")
-        if not 0 <= self.beta <= 80:
-            raise MmoodError(f"proxies.beta is {self.beta}; it must lie in [0, 80], beyond which weights underflow.")
+        check_choice("proxies.kind", self.kind, ("sample", "task"))
+        check_count("proxies.length", self.length)
+        # Beyond 80 weights underflow.
+        check_number("proxies.beta", self.beta, least=0, most=80)
 
 
 PROXIES = Proxies()

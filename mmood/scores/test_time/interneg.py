@@ -19,7 +19,8 @@ from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.class_images import CLASS_IMAGES, ClassImages, class_proxies
 from mmood.scores.test_time.inversion import INVERSION, EncodeTokens, Inversion, Prompts, invert, read_prompts
-from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_unit
+from mmood.scores.test_time.memory import Derived, check_counts, check_places, check_size, check_unit
+from mmood.settings import check_choice, check_count, check_number
 from mmood.settings.requirements import Requirement
 from mmood.words.criteria import inter_modal_deviation
 from mmood.words.miner import INTERNEG as INTERNEG_MINING
@@ -152,7 +153,7 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         if accepted > gated:
             raise MmoodError(f"The state of InterNeg is torn: {accepted} of {gated} inversions were accepted.")
         wanted = accepted if self.reference_behaviour else min(self.bank_size, accepted)
-        check_count("InterNeg", "inversions in the bank", len(saved["place"]), wanted)
+        check_size("InterNeg", "inversions in the bank", len(saved["place"]), wanted)
         check_places("InterNeg", saved["place"], seen)
         check_unit("InterNeg", "bank", saved["bank"])
         if (saved["deviation"].diff() > 0).any():
@@ -247,12 +248,8 @@ def gate(log_odds: Float[Tensor, " batch"], beta: float, strict: bool = False) -
 
 
 def _check(temperature: float, images: ClassImages, beta: float, bank_size: int, rescore: str) -> None:
-    if not 0 < temperature < math.inf:
-        raise MmoodError(f"InterNeg.temperature is {temperature}; it must be a finite number greater than 0.")
-    if not 0 <= beta <= 1:
-        raise MmoodError(f"InterNeg.beta is {beta}; it is a probability and must lie in [0, 1].")
-    for name, value in (("bank_size", bank_size), ("images.shots", images.shots)):
-        if value < 1:
-            raise MmoodError(f"InterNeg.{name} is {value}; it must be at least 1.")
-    if rescore not in ("batch", "accepted"):
-        raise MmoodError(f"InterNeg.rescore is '{rescore}'; it must be 'batch' or 'accepted'.")
+    check_number("InterNeg.temperature", temperature, above=0)
+    check_number("InterNeg.beta", beta, least=0, most=1)
+    check_count("InterNeg.bank_size", bank_size)
+    check_count("InterNeg.images.shots", images.shots)
+    check_choice("InterNeg.rescore", rescore, ("batch", "accepted"))

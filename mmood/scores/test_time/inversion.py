@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from mmood.encoders.prompts import fill, load_templates
 from mmood.errors import MmoodError
 from mmood.scores.base import Reference, Tokens
+from mmood.settings import check_choice, check_count, check_number
 
 WORDS = ("x", "q")
 """Two words of one token in every tokenizer: what differs between their prompts is the place of the pseudo-token."""
@@ -48,15 +49,11 @@ class Inversion:
     chunk: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("steps", "chunk"):
-            if getattr(self, name) < 1:
-                raise MmoodError(f"inversion.{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.learning_rate <= 0:
-            raise MmoodError(f"inversion.learning_rate is {self.learning_rate}; it must be greater than 0.")
-        if self.weight_decay < 0:
-            raise MmoodError(f"inversion.weight_decay is {self.weight_decay}; it must be at least 0.")
-        if self.read_out not in ("mean", "last"):
-            raise MmoodError(f"inversion.read_out is '{self.read_out}'; it must be 'mean' or 'last'.")
+        check_count("inversion.steps", self.steps)
+        check_count("inversion.chunk", self.chunk)
+        check_number("inversion.learning_rate", self.learning_rate, above=0)
+        check_number("inversion.weight_decay", self.weight_decay, least=0)
+        check_choice("inversion.read_out", self.read_out, ("mean", "last"))
 
 
 INVERSION = Inversion()

@@ -206,7 +206,7 @@ def check_places(owner: str, place: Int64[Tensor, " kept"], seen: int, least: in
         raise MmoodError(f"The state of {owner} is torn: it holds an image twice.")
 
 
-def check_count(owner: str, name: str, found: int, wanted: int) -> None:
+def check_size(owner: str, name: str, found: int, wanted: int) -> None:
     """Raise MmoodError unless a state has as many rows of a kind as its counts say."""
     if found != wanted:
         raise MmoodError(

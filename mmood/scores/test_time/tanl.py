@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, final
@@ -17,10 +16,11 @@ from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_tanl as functional
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
-from mmood.scores.test_time.memory import Derived, check_count, check_counts, check_places, check_range
+from mmood.scores.test_time.memory import Derived, check_counts, check_places, check_range, check_size
 from mmood.scores.test_time.noise import noise_images, released_noise
 from mmood.scores.test_time.thresholds import least_variance_threshold, otsu
 from mmood.scores.test_time.word_pool import other_words
+from mmood.settings import check_choice, check_count, check_number
 from mmood.settings.requirements import Requirement
 from mmood.words.miner import ADANEG, NegativeMiner
 
@@ -53,17 +53,14 @@ class Activation:
     noise_form: Literal["images", "released"] = "images"
 
     def __post_init__(self) -> None:
-        for name, least in (("words", 1), ("length", 1), ("noise", 0), ("noise_side", 1)):
-            if getattr(self, name) < least:
-                raise MmoodError(f"activation.{name} is {getattr(self, name)}; it must be at least {least}.")
-        if not 0 <= self.alpha <= 1:
-            raise MmoodError(f"activation.alpha is {self.alpha}; it must lie in [0, 1].")
-        choices = (("over", ("all", "words")), ("pool", ("mined", "corpus")), ("noise_form", ("images", "released")))
-        for name, allowed in choices:
-            if getattr(self, name) not in allowed:
-                raise MmoodError(
-                    f"activation.{name} is '{getattr(self, name)}'; it must be '{allowed[0]}' or '{allowed[1]}'."
-                )
+        check_count("activation.words", self.words)
+        check_count("activation.length", self.length)
+        check_count("activation.noise", self.noise, least=0)
+        check_count("activation.noise_side", self.noise_side)
+        check_number("activation.alpha", self.alpha, least=0, most=1)
+        check_choice("activation.over", self.over, ("all", "words"))
+        check_choice("activation.pool", self.pool, ("mined", "corpus"))
+        check_choice("activation.noise_form", self.noise_form, ("images", "released"))
 
 
 @dataclass(frozen=True)
@@ -86,16 +83,11 @@ class OtsuGate:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gap <= 1:
-            raise MmoodError(f"gate.gap is {self.gap}; it must lie in [0, 1].")
-        if self.history < 1:
-            raise MmoodError(f"gate.history is {self.history}; it must be at least 1.")
-        if self.steps < 0:
-            raise MmoodError(f"gate.steps is {self.steps}; it must be at least 0.")
-        if self.score not in ("ranked", "all"):
-            raise MmoodError(f"gate.score is '{self.score}'; it must be 'ranked' or 'all'.")
-        if self.start not in ("empty", "texts"):
-            raise MmoodError(f"gate.start is '{self.start}'; it must be 'empty' or 'texts'.")
+        check_number("gate.gap", self.gap, least=0, most=1)
+        check_count("gate.history", self.history)
+        check_count("gate.steps", self.steps, least=0)
+        check_choice("gate.score", self.score, ("ranked", "all"))
+        check_choice("gate.start", self.start, ("empty", "texts"))
 
     def threshold(self, scores: Float[Tensor, " scores"]) -> float:
         """Return Otsu's threshold of scores in [0, 1]."""
@@ -195,10 +187,9 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         seed: int | None = None,
     ) -> None:
         super().__init__(update)
-        if not 0 < temperature < math.inf:
-            raise MmoodError(f"TANL.temperature is {temperature}; it must be a finite number greater than 0.")
-        if not 0 <= step <= activation.words:
-            raise MmoodError(f"TANL.step is {step}; it must lie between 0 and activation.words, {activation.words}.")
+        check_number("TANL.temperature", temperature, above=0)
+        check_count("TANL.step", step, least=0, most=activation.words)
+        check_count("TANL.seed", seed, least=0, null="the run's")
         self.temperature = temperature
         self.prototypes = NegativePrototypes(negatives, mining, groups=1, seed=0)
         if reference_behaviour:
@@ -253,9 +244,9 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         for side, passed, names in zip(("id", "ood"), gated, begun, strict=True):
             check_places("TANL", saved[f"{side}_place"], seen, least=-1)
             check_range("TANL", f"{side}_activation", saved[f"{side}_activation"], 0, 1)
-            check_count("TANL", f"images in the {side} queue", len(saved[f"{side}_place"]), min(length, names + passed))
+            check_size("TANL", f"images in the {side} queue", len(saved[f"{side}_place"]), min(length, names + passed))
         began = len(first.past)
-        check_count("TANL", "past scores", len(saved["past"]), min(self.gate.history, began + seen))
+        check_size("TANL", "past scores", len(saved["past"]), min(self.gate.history, began + seen))
         check_range("TANL", "past", saved["past"], 0, 1)
         means = [mean_activation(saved[f"{side}_activation"]) for side in ("id", "ood")]
         return Memory(**saved, id_mean=means[0], ood_mean=means[1])
