@@ -23,10 +23,10 @@ from mmood.encoders.base import EncoderSettings
 from mmood.encoders.loading import check_open_clip
 from mmood.errors import MmoodError
 from mmood.files import parse_yaml
+from mmood.images.rgb import MAX_PIXELS
 from mmood.loading.decoding import SampleError, decode_image
 from mmood.results.arrays import read_arrays
 from mmood.runs.checkpoints import KEY, TRUST, read_config, stored_config
-from mmood.shards.images import MAX_PIXELS
 from mmood.shards.index import MAX_SAMPLES, load_index, parse_index
 from mmood.shards.inputs import from_list
 from mmood.shards.reading import UNREADABLE, RawSample, tar_samples

@@ -32,6 +32,7 @@ from mmood.features.provider import Encoding, FeatureProvider, LabelledSet
 from mmood.features.store import StoredFeatures
 from mmood.features.stores import FeatureStores
 from mmood.files import user_path
+from mmood.images.rgb import Exif
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.plan import held_out
 from mmood.loading.position import TrainState
@@ -39,7 +40,6 @@ from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import TrainLoader
 from mmood.output.printing import complain
 from mmood.settings import check_count, check_number
-from mmood.shards.images import Exif
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.locations import is_local
 from mmood.shards.sources import SampleSource, ShardSource

@@ -11,7 +11,7 @@ from mmood.detector.embeddings import CalibrationEmbeddings, summarised
 from mmood.detector.pictures import Picture
 from mmood.detector.scorer import Scorer, batched, prepared
 from mmood.errors import ImageError, MmoodError
-from mmood.shards.images import Exif
+from mmood.images.rgb import Exif
 
 
 def calibration_scores(

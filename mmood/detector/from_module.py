@@ -14,13 +14,13 @@ from mmood.detector.torch_scorer import TorchScorer, best_device, torch_scorer
 from mmood.encoders import EncodedImages, EncoderSettings
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError, unknown
+from mmood.images.rgb import Exif
 from mmood.modules.base import AbstractDetector
 from mmood.modules.zero_shot import ZeroShot
 from mmood.scores.bank import logit_head
 from mmood.scores.base import AbstractScore, LinearHead
 from mmood.scores.portable import packed
 from mmood.scores.test_time.base import AbstractStreamScore
-from mmood.shards.images import Exif
 
 
 def detector_from_names(

@@ -14,9 +14,9 @@ import numpy as np
 from mmood.detector.conformal import Calibration, rank_of
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
+from mmood.files.fields import Fields
 from mmood.images.preprocessing import Preprocessing
-from mmood.records import Fields
-from mmood.shards.images import Exif
+from mmood.images.rgb import Exif
 
 SCHEMA = 1
 MANIFEST_FILE = "detector.json"

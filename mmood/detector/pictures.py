@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from mmood.errors import ImageError, MmoodError
-from mmood.shards.images import Exif, rgb_image, to_rgb
+from mmood.images.rgb import Exif, rgb_image, to_rgb
 
 
 class Tensor(Protocol):

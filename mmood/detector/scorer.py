@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from mmood.detector.pictures import Picture, rgb
 from mmood.errors import ImageError, MmoodError
-from mmood.shards.images import Exif
+from mmood.images.rgb import Exif
 
 Prepared: TypeAlias = Float32[np.ndarray, "3 height width"] | ImageError
 """An image as the tower reads it, or why it cannot be read."""

@@ -15,10 +15,10 @@ from mmood.classes.names import class_names_hash
 from mmood.detector.from_settings import module_from_settings
 from mmood.detector.state_file import read_state, write_state
 from mmood.errors import MmoodError
+from mmood.images.rgb import Exif, to_rgb
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.scores.test_time.base import AnyStreamScore
-from mmood.shards.images import Exif, to_rgb
 
 # Names of the encoder: two of them may mean the same weights.
 _NAMES = ("name", "pretrained")

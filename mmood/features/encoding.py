@@ -30,6 +30,7 @@ from mmood.features.store import (
     store_identity,
     write_manifest,
 )
+from mmood.images.rgb import Exif
 from mmood.loading.batch import Batch
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.plan import bounds
@@ -38,7 +39,6 @@ from mmood.loading.train import seeded
 from mmood.output.console import Bar, progress_bar
 from mmood.runs.locks import lock_or_refuse, wait_for_lock
 from mmood.runs.signals import take_back
-from mmood.shards.images import Exif
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.sources import ShardSource
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
-from mmood.shards.images import Exif
+from mmood.images.rgb import Exif
 from mmood.shards.index import SetIndex
 from mmood.shards.table import load_table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from mmood.errors import ImageError, MmoodError
-from mmood.shards.images import Exif, rgb_image
+from mmood.images.rgb import Exif, rgb_image
 from mmood.shards.reading import RawSample
 
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from mmood.errors import ImageError, MmoodError
+from mmood.images.rgb import Exif
 from mmood.loading.batch import Batch
 from mmood.loading.buffers import Buffers, Failure, Parcel
 from mmood.loading.decoding import SampleError, decode_image, decode_label
 from mmood.loading.plan import batches_in, slots
 from mmood.loading.settings import LoaderSettings
 from mmood.runs.signals import starting_workers
-from mmood.shards.images import Exif
 from mmood.shards.index import Keys
 from mmood.shards.reading import RawSample, Skipped
 from mmood.shards.sources import SampleSource

@@ -48,6 +48,19 @@ class WarmupCosine(LambdaLR):
         super().__init__(optimizer, lambda step: warmup_cosine(step, steps, warmup))
 
 
+class ShareWarmupCosine(LambdaLR):
+    """Linear warm-up from 0 over a share of the steps, then a half cosine to 0 at the last one.
+
+    Args:
+        optimizer: whose learning rates are the peaks.
+        steps: of the whole run.
+        share: of the steps in which the rate rises.
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int, share: float = 0.1) -> None:
+        super().__init__(optimizer, lambda step: warmup_cosine(step, steps, round(share * steps)))
+
+
 @dataclass(frozen=True)
 class Execution:
     """How a step is computed; nothing here changes what it computes.

@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import BENCHMARKS
 from mmood.errors import MmoodError
+from mmood.images.rgb import Exif
 from mmood.loading.decoding import SampleError, decode_image
 from mmood.report.runs import Run
 from mmood.shards import locations
-from mmood.shards.images import Exif
 from mmood.shards.index import SetIndex, load_index
 from mmood.shards.reading import Skipped
 from mmood.shards.sources import ShardSource

@@ -9,8 +9,8 @@ from typing import Literal
 
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
+from mmood.files.fields import Fields
 from mmood.metrics.functional import OoDMetrics, Rates
-from mmood.records import Fields
 from mmood.results.audit import REASONS, Audit, AuditedImage, AuditedSet
 from mmood.results.model import SCHEMA, IdRow, MeanRow, Overlap, Protocol, ResultRow, Results
 from mmood.results.tables import to_csv, to_latex, to_markdown

@@ -30,6 +30,8 @@ _GROUPS = ("model", "data")
 _PACKAGES = ("mmood", "torch.optim")
 # Settings that jsonargparse would also take as the import path of a function.
 _FUNCTIONS = ("optimizer", "schedule")
+# Where classes are now that older checkpoints name elsewhere.
+_MOVED = {"mmood.modules.probe_training.ShareWarmupCosine": "mmood.modules.optimisation.ShareWarmupCosine"}
 _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -44,7 +46,7 @@ def stored_config(arguments: list[str]) -> list[str]:
     path = _named(arguments)
     if path is None or path.startswith(_SPECIAL):
         return []
-    config = read_config(Path(path))
+    config = _with_moved_classes(read_config(Path(path)))
     _drop_commands(config["data"], path, arguments)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="mmood-checkpoint-", delete=False) as file:
         yaml.safe_dump(config, file, sort_keys=False)
@@ -103,6 +105,15 @@ def _seed(path: Path, seed: object) -> int | bool:
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise MmoodError(f"--ckpt_path {path} has the seed {seed!r:.80}; it must be a whole number from 0.")
     return seed
+
+
+def _with_moved_classes(value: Any) -> Any:
+    """Return settings with every class named by the place where it is now."""
+    if isinstance(value, dict):
+        return {name: _with_moved_classes(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_moved_classes(entry) for entry in value]
+    return _MOVED.get(value, value) if isinstance(value, str) else value
 
 
 def _entries(value: dict[Any, Any], where: str) -> Iterator[tuple[str, str, Any, Any]]:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import with_texts
+from mmood.images.rgb import to_rgb
 from mmood.scores.surroundings import Surroundings
 from mmood.settings import Recorded
 from mmood.settings.requirements import Requirement
-from mmood.shards.images import to_rgb
 
 Part = Literal["features", "embedding", "logits", "patches"]
 Stored = Literal["features", "embedding"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmood.classes.matching import compare
 from mmood.errors import MmoodError
 from mmood.files import is_folder, write_atomically
-from mmood.shards.formats import IMAGE_EXTENSIONS
+from mmood.images.formats import IMAGE_EXTENSIONS
 from mmood.shards.index import INDEX_FILE, SetIndex, ShardEntry, load_index, save_index, shard_files
 from mmood.shards.locations import check_set_name, is_local
 from mmood.shards.packing import Progress, sha256_of

@@ -19,12 +19,12 @@ from typing import Any
 
 from mmood.errors import ImageError, MmoodError
 from mmood.files import parse_json, write_atomically
+from mmood.images.formats import READ
+from mmood.images.rgb import check_decodable, open_image
 from mmood.runs.locks import lock_or_refuse
 from mmood.runs.signals import leaves, uninterrupted
 from mmood.settings import check_count
-from mmood.shards.formats import READ
 from mmood.shards.hashes import digest
-from mmood.shards.images import check_decodable, open_image
 from mmood.shards.index import INDEX_FILE, SetIndex, ShardEntry, save_index
 from mmood.shards.inputs import InputSample, PackInput
 from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import IO, NamedTuple
 
 from mmood.errors import MmoodError
-from mmood.shards.formats import IMAGE_EXTENSIONS
+from mmood.images.formats import IMAGE_EXTENSIONS
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.locations import open_stream
 from mmood.shards.tar import MAX_CONTENT_BYTES, TarStream

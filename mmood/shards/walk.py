@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from mmood.shards.formats import IMAGE_EXTENSIONS, NOT_READ, READ, format_of
+from mmood.images.formats import IMAGE_EXTENSIONS, NOT_READ, READ, format_of
 from mmood.shards.passed_over import PassedOver
 
 _BEGIN = 64

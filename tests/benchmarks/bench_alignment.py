@@ -22,10 +22,10 @@ from torch.nn.functional import normalize
 
 from mmood.encoders import EncoderSettings
 from mmood.loading.batch import Batch
-from mmood.modules.alignment import AlignmentFineTune, LossSettings
-from mmood.modules.captions import Captions
+from mmood.modules.fine_tuning.alignment import AlignmentFineTune, LossSettings
+from mmood.modules.fine_tuning.captions import Captions
+from mmood.modules.fine_tuning.trained import training_mode
 from mmood.modules.optimisation import Execution
-from mmood.modules.trained import training_mode
 from mmood.scores.logits import MCM
 
 CUDA = torch.cuda.is_available()

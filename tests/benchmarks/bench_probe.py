@@ -26,7 +26,7 @@ from torch.nn import functional
 from mmood.encoders import EncoderSettings
 from mmood.features.loader import FeatureTrainLoader, TrainingRows
 from mmood.modules import LinearProbe
-from mmood.modules.probe_training import ProbeSettings, training_rows
+from mmood.modules.probes.training import ProbeSettings, training_rows
 from mmood.scores.logits import MCM
 
 WIDTH, BATCH, ROUNDS = 512, 8192, 3

@@ -7,7 +7,7 @@ from mmood.encoders import EncoderSettings, build_encoder
 from mmood.encoders.transforms import eval_transform, train_transform
 from mmood.errors import ImageError
 from mmood.images.preprocessing import MAX_RESIZED, Preprocessing
-from mmood.shards.images import MAX_PIXELS
+from mmood.images.rgb import MAX_PIXELS
 
 
 def transform(mode):

@@ -12,11 +12,11 @@ from torch.nn.functional import normalize
 
 from mmood.errors import MmoodError
 from mmood.losses import alignment, modality_gap, uniformity
-from mmood.modules.alignment import LossSettings
-from mmood.modules.alignment_monitor import AlignmentMonitor
-from mmood.modules.interpolation import interpolate
+from mmood.modules.fine_tuning.alignment import LossSettings
+from mmood.modules.fine_tuning.alignment_monitor import AlignmentMonitor
+from mmood.modules.fine_tuning.interpolation import interpolate
+from mmood.modules.fine_tuning.trained import TrainedParts, parameter_groups
 from mmood.modules.optimisation import Execution, WarmupCosine, warmup_cosine
-from mmood.modules.trained import TrainedParts, parameter_groups
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from mmood.loading.loader import Decoder
 from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import TrainLoader
-from mmood.modules.alignment import LossSettings
+from mmood.modules.fine_tuning.alignment import LossSettings
 from mmood.modules.optimisation import Execution, WarmupCosine
 
 GLOBAL_BATCH = 64

@@ -8,10 +8,10 @@ from torch.nn.functional import cross_entropy
 
 from mmood.encoders import EncodedImages, EncoderSettings
 from mmood.errors import MmoodError
-from mmood.modules.fine_tune import CrossEntropyFineTune, HeadSettings
+from mmood.modules.fine_tuning.cross_entropy import CrossEntropyFineTune, HeadSettings
+from mmood.modules.fine_tuning.trained import TrainedParts
 from mmood.modules.optimisation import Execution
-from mmood.modules.probe import Probe
-from mmood.modules.trained import TrainedParts
+from mmood.modules.probes.probe import Probe
 from mmood.scores.logits import MCM
 
 PROBE = TrainedParts(towers="none")

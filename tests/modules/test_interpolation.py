@@ -7,7 +7,7 @@ import pytest
 
 from mmood.cli.main import main
 from mmood.errors import MmoodError
-from mmood.modules.interpolation import interpolation_weights
+from mmood.modules.fine_tuning.interpolation import interpolation_weights
 
 
 @pytest.fixture(scope="module")

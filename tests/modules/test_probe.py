@@ -16,10 +16,11 @@ from mmood.errors import MmoodError
 from mmood.features.loader import FeatureTrainLoader, TrainingRows, few_shot
 from mmood.features.store import open_store
 from mmood.modules import LinearProbe
-from mmood.modules.probe import Probe, build_probe, stored_probe
-from mmood.modules.probe_head import GridSettings, ProbeHead
-from mmood.modules.probe_training import ProbeSettings, ShareWarmupCosine, training_rows
-from mmood.modules.pseudo_label_probe import pseudo_labels
+from mmood.modules.optimisation import ShareWarmupCosine
+from mmood.modules.probes.head import GridSettings, ProbeHead
+from mmood.modules.probes.probe import Probe, build_probe, stored_probe
+from mmood.modules.probes.pseudo_label import pseudo_labels
+from mmood.modules.probes.training import ProbeSettings, training_rows
 from mmood.scores.logits import MCM
 
 

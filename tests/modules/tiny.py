@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from mmood.encoders import EncoderSettings
 from mmood.evaluation.callback import OoDCallback
 from mmood.loading.batch import Batch
-from mmood.modules.alignment import AlignmentFineTune
+from mmood.modules.fine_tuning.alignment import AlignmentFineTune
 from mmood.scores.logits import MCM
 from mmood.shards.index import SetIndex, ShardEntry, load_index, save_index
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import mmood.files
+import mmood.files.writing
 from mmood.errors import MmoodError
 from mmood.metrics.functional import OoDMetrics
 from mmood.results.blocks import FPR95_OOD_POS, blocks, percent
@@ -133,7 +133,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mmood.files.os, "fsync", interrupted)
+    monkeypatch.setattr(mmood.files.writing.os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_results(tmp_path, results(partial=True))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

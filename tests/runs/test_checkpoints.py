@@ -68,7 +68,7 @@ def test_the_trained_weights_are_the_ones_tested(trained, tmp_path):
 
 def test_the_stored_settings_are_plain_data_with_absolute_paths(trained, toy_root):
     config = read_config(trained)
-    assert set(config) == {"model", "data"}
+    assert set(config) == {"model", "data", "seed_everything"}
     assert config["data"]["root"] == str(toy_root)
     assert config["data"]["class_names"] == ["red square", "green square", "blue square"]
     json.dumps(config)

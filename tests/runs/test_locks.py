@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mmood import files
 from mmood.errors import MmoodError
-from mmood.files import UNFINISHED, whole_file, write_atomically
+from mmood.files import UNFINISHED, whole_file, write_atomically, writing
 from mmood.runs.locks import lock_or_refuse, wait_for_lock
 
 
@@ -57,7 +56,7 @@ def left(folder):
 
 
 def test_what_killed_processes_left_is_deleted(tmp_path, monkeypatch):
-    host = files._host()
+    host = writing._host()
     names = {name: tmp_path / f".{name}.{machine}.abc{UNFINISHED}" for name, machine in
              (("dead", host), ("alive", host), ("elsewhere", "node7"), ("old", "node7"))}  # fmt: skip
     for path in names.values():

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from mmood.modules.alignment import LossSettings
+from mmood.modules.probe_training import ProbeSettings
+from mmood.modules.trained import TrainedParts
 
 from mmood.errors import MmoodError
 from mmood.evaluation.streams.settings import StreamSettings
 from mmood.loading.settings import LoaderSettings
-from mmood.modules.alignment import LossSettings
 from mmood.modules.optimisation import Execution
-from mmood.modules.probe_training import ProbeSettings
-from mmood.modules.trained import TrainedParts
 from mmood.scores.gaussian import Mahalanobis
 from mmood.scores.logits import MCM
 from mmood.scores.neighbours import KNN

@@ -20,15 +20,15 @@ from mmood.encoders.vision_language import VisionLanguageEncoder, with_texts
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.losses import Pairs, alignment_loss, distinct_texts
-from mmood.modules.alignment_monitor import AlignmentMonitor
 from mmood.modules.base import AbstractDetector
-from mmood.modules.captions import Candidates, Captions, with_classes
+from mmood.modules.fine_tuning.alignment_monitor import AlignmentMonitor
+from mmood.modules.fine_tuning.captions import Candidates, Captions, with_classes
+from mmood.modules.fine_tuning.gradient_cache import in_chunks
+from mmood.modules.fine_tuning.interpolation import interpolate, interpolation_weights
+from mmood.modules.fine_tuning.trained import TrainedParts, parameter_groups, select, training_mode
 from mmood.modules.gather import gathered, rank, world_size
-from mmood.modules.gradient_cache import in_chunks
-from mmood.modules.interpolation import interpolate, interpolation_weights
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
 from mmood.modules.reference import ModelReference
-from mmood.modules.trained import TrainedParts, parameter_groups, select, training_mode
 from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore, Reference
 from mmood.settings import check_number

@@ -18,12 +18,11 @@ from mmood.features.loader import TrainingRows
 from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
-from mmood.modules.optimisation import ScheduleCallable
-from mmood.modules.probe import build_probe
-from mmood.modules.probe_head import ROWS, GridSettings
-from mmood.modules.probe_training import (
+from mmood.modules.optimisation import ScheduleCallable, ShareWarmupCosine
+from mmood.modules.probes.head import ROWS, GridSettings
+from mmood.modules.probes.probe import build_probe
+from mmood.modules.probes.training import (
     ProbeSettings,
-    ShareWarmupCosine,
     chooses,
     chosen,
     epoch_ends,

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from mmood.errors import ImageError
+from mmood.images.rgb import check_decodable, rgb_image, to_rgb
 from mmood.loading.decoding import SampleError, decode_image
-from mmood.shards.images import check_decodable, rgb_image, to_rgb
 from mmood.shards.reading import RawSample
 
 
@@ -92,7 +92,7 @@ def test_values_without_a_range_are_refused():
 
 
 def test_too_many_pixels_and_foreign_formats(monkeypatch):
-    monkeypatch.setattr("mmood.shards.images.MAX_PIXELS", 10)
+    monkeypatch.setattr("mmood.images.rgb.MAX_PIXELS", 10)
     content = encoded(Image.new("RGB", (4, 4)), "PNG")
     with pytest.raises(SampleError, match="'a'\\): the image has 4 x 4 pixels, more than 10"):
         decode_image(RawSample(0, "x.tar", "a", content), "ignore")

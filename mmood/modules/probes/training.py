@@ -9,14 +9,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.optimizer import Optimizer
 
 from mmood.errors import MmoodError
 from mmood.features.loader import TrainingRows, few_shot
-from mmood.modules.optimisation import ScheduleCallable, total_steps, warmup_cosine
-from mmood.modules.probe import Parts, Probe
-from mmood.modules.probe_head import GridSettings
+from mmood.modules.optimisation import ScheduleCallable, total_steps
+from mmood.modules.probes.head import GridSettings
+from mmood.modules.probes.probe import Parts, Probe
 from mmood.settings import check_count
 
 
@@ -39,19 +37,6 @@ class ProbeSettings:
         check_count("`model.training.batch_size`", self.batch_size)
         check_count("`model.training.shots`", self.shots, null="all images")
         check_count("`model.training.seed`", self.seed, least=0, null="the run's")
-
-
-class ShareWarmupCosine(LambdaLR):
-    """Linear warm-up from 0 over a share of the steps, then a half cosine to 0 at the last one.
-
-    Args:
-        optimizer: whose learning rates are the peaks.
-        steps: of the whole run.
-        share: of the steps in which the rate rises.
-    """
-
-    def __init__(self, optimizer: Optimizer, steps: int, share: float = 0.1) -> None:
-        super().__init__(optimizer, lambda step: warmup_cosine(step, steps, round(share * steps)))
 
 
 def training_rows(

@@ -12,7 +12,7 @@ from mmood.encoders import AbstractEncoder, EncodedImages
 from mmood.errors import MmoodError
 from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
-from mmood.modules.probe_head import GridSettings, ProbeHead
+from mmood.modules.probes.head import GridSettings, ProbeHead
 from mmood.scores.base import LinearHead, Stored
 
 Parts = Mapping[Stored, Float[Tensor, "images dim"]]

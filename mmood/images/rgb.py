@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from mmood.errors import ImageError
-from mmood.shards.formats import NOT_READ, READ, format_of
+from mmood.images.formats import NOT_READ, READ, format_of
 
 Exif = Literal["apply", "ignore"]
 """What is done with the orientation that a camera noted in an image."""

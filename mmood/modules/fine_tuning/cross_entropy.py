@@ -19,11 +19,11 @@ from mmood.encoders.vision_language import with_texts
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
-from mmood.modules.gradient_cache import in_chunks
+from mmood.modules.fine_tuning.gradient_cache import in_chunks
+from mmood.modules.fine_tuning.trained import TrainedParts, parameter_groups, select_image_tower, training_mode
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
-from mmood.modules.probe import stored_probe
+from mmood.modules.probes.probe import stored_probe
 from mmood.modules.reference import ModelReference, text_prototypes
-from mmood.modules.trained import TrainedParts, parameter_groups, select_image_tower, training_mode
 from mmood.modules.training_monitor import TrainingMonitor
 from mmood.runs.checkpoints import read_checkpoint
 from mmood.scores.base import AbstractScore, LinearHead, Reference, Stored

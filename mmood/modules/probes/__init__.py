@@ -1,0 +1,1 @@
+"""Linear heads trained on stored features."""
