@@ -32,9 +32,10 @@ from mmood.evaluation.tuned import TunedSettings
 from mmood.evaluation.weights import evaluate
 from mmood.modules import AbstractDetector
 from mmood.runs.checkpoint_files import WholeCheckpoints
-from mmood.runs.checkpoints import check_readable, stored_config
+from mmood.runs.checkpoints import readable, stored_config
 from mmood.runs.earlier import refuse_earlier
 from mmood.runs.ending_callback import EndAtSignals
+from mmood.runs.finite_loss import FiniteLoss
 from mmood.runs.folder import known_folder, run_folder
 from mmood.runs.locks import lock_or_refuse
 from mmood.runs.requeue import checkpoint_to_resume, job_id, turns
@@ -149,7 +150,10 @@ class DetectorCLI(LightningCLI):
         if self.subcommand is not None:
             # By itself Lightning runs whatever a checkpoint behind a URL asks for.
             self.config[self.subcommand].weights_only = True
-            check_readable(self.config[self.subcommand].ckpt_path)
+            config = self.config[self.subcommand]
+            config.ckpt_path = readable(config.ckpt_path)
+            if self.subcommand == "fit" and config.ckpt_path is not None:
+                _refuse_endless(config.trainer, config.ckpt_path)
             self._refuse_earlier_run(self.config[self.subcommand], self.subcommand)
 
     def _refuse_earlier_run(self, config: Namespace, stage: str) -> None:
@@ -274,6 +278,15 @@ def _trainer(make: Callable[[], Trainer]) -> Trainer:
         raise MmoodError(f"trainer: {' '.join(str(error).split())}") from error
 
 
+def _refuse_endless(trainer: Namespace, checkpoint: str) -> None:
+    """Refuse to go on training where nothing says until when: Lightning's 1,000 epochs would be another schedule."""
+    if trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None:
+        raise MmoodError(
+            f"--ckpt_path {checkpoint} does not say how long the training goes on; set --trainer.max_epochs as the run "
+            "was begun."
+        )
+
+
 def _with_checkpoints(settings: Namespace, callbacks: list[Callback], folder: Path, validated: bool) -> list[Callback]:
     """Return the callbacks of a training; its checkpoints lie in the run folder, also if the user asked for none.
 
@@ -290,6 +303,7 @@ def _with_checkpoints(settings: Namespace, callbacks: list[Callback], folder: Pa
         # A second run into the folder replaces last.ckpt; Lightning's default would write last-v1.ckpt beside it.
         checkpoints = [ModelCheckpoint(save_last="link", enable_version_counter=False)]
         callbacks += checkpoints
+    callbacks.append(FiniteLoss())
     for callback in checkpoints:
         callback.dirpath = callback.dirpath or str(folder / "checkpoints")
     if job_id() is not None:
@@ -314,7 +328,7 @@ def _with_whole_files(settings: Namespace) -> list[Any]:
 def run(arguments: list[str]) -> int:
     """Run `fit`, `validate`, `test` or `predict` with these command line arguments; returns the exit code."""
     stage, *rest = arguments
-    _cli([stage, *stored_config(rest), *with_found_configs(rest)], run=True)
+    _cli([stage, *stored_config(rest, resume=stage == "fit"), *with_found_configs(rest)], run=True)
     return 0
 
 

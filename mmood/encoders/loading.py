@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,13 +12,13 @@ from open_clip.pretrained import download_pretrained, download_pretrained_from_h
 
 from mmood.encoders.base import LOCAL, RANDOM, EncoderSettings
 from mmood.encoders.towers import VisionLanguageModel
+from mmood.encoders.trained_files import SAVED, TRAINED, trained_file, under_plain_names
 from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable
 from mmood.errors import MmoodError, unknown
 from mmood.files import parse_json, read_limited
 
 HUB = "hf-hub:"
 CONFIG_FILE = "open_clip_config.json"
-WEIGHTS = ("*.safetensors", "*.bin", "*.pth")
 Tokenizer = Callable[[list[str]], Any]
 
 
@@ -64,8 +65,9 @@ def _check_folder(folder: Path) -> None:
     if not isinstance(content, dict) or "model_cfg" not in content:
         raise MmoodError(f"'{config}' has no entry 'model_cfg', so it does not describe an open_clip model.")
     _check_no_code(content, f"'{config}'")
-    if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
-        raise MmoodError(f"The folder '{folder}' has no weights ({', '.join(WEIGHTS)}) beside its {CONFIG_FILE}.")
+    patterns = (*SAVED, TRAINED)
+    if trained_file(folder) is None and not any(path for pattern in SAVED for path in folder.glob(pattern)):
+        raise MmoodError(f"The folder '{folder}' has no weights ({', '.join(patterns)}) beside its {CONFIG_FILE}.")
 
 
 def _check_no_code(content: Any, what: str) -> None:
@@ -86,25 +88,38 @@ def load_model(settings: EncoderSettings) -> VisionLanguageModel:
     OpenAI's and some other weights were trained with QuickGELU while the plain architecture names have GELU; open_clip
     only warns, and the features are wrong. Here the tag decides.
     """
-    random = settings.pretrained == RANDOM
     _download(settings)
-    tag = get_pretrained_cfg(settings.name, settings.pretrained) if settings.pretrained else {}
     try:
         with seeded():
-            model = open_clip.create_model(
-                settings.name,
-                pretrained=None if random else settings.pretrained,
-                load_weights=not random,
-                pretrained_text=False,
-                require_pretrained=not random,
-                force_quick_gelu=bool(tag.get("quick_gelu", False)),
-                force_image_size=settings.image_size,
-                cache_dir=settings.cache_dir,
-                weights_only=True,
-            )
+            model = _created(settings)
     except LOAD_ERRORS as error:
         raise unloadable(_described(settings), error) from error
     return cast(VisionLanguageModel, model)
+
+
+def _created(settings: EncoderSettings) -> Any:
+    """Return open_clip's model. What its own training saved is loaded afterwards: it does not find that in a folder."""
+    random, pretrained = settings.pretrained == RANDOM, settings.pretrained
+    tag = get_pretrained_cfg(settings.name, pretrained) if pretrained else {}
+    folder = Path(settings.name.removeprefix(LOCAL)) if settings.name.startswith(LOCAL) else None
+    saved = None if folder is None else trained_file(folder)
+    with ExitStack() as files:
+        if pretrained is not None and not tag and not random:
+            pretrained = str(files.enter_context(under_plain_names(Path(pretrained))))
+        model = open_clip.create_model(
+            settings.name,
+            pretrained=None if random else pretrained,
+            load_weights=not random and saved is None,
+            pretrained_text=False,
+            require_pretrained=not random and saved is None,
+            force_quick_gelu=bool(tag.get("quick_gelu", False)),
+            force_image_size=settings.image_size,
+            cache_dir=settings.cache_dir,
+            weights_only=True,
+        )
+        if saved is not None:
+            open_clip.load_checkpoint(model, str(files.enter_context(under_plain_names(saved))))
+    return model
 
 
 def load_tokenizer(settings: EncoderSettings) -> Tokenizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pickle import UnpicklingError
@@ -14,6 +15,8 @@ from torch import nn
 from mmood.errors import MmoodError
 
 RANDOM_SEED = 0
+# How torch names the class of an object that it does not unpickle.
+_PICKLED = re.compile(r"GLOBAL ([\w.]+)")
 
 LOAD_ERRORS = (
     AssertionError,
@@ -70,5 +73,13 @@ def unreachable(what: str, cause: Exception) -> MmoodError:
 
 def unloadable(what: str, cause: Exception) -> MmoodError:
     """Return the sentence for weights that are there but do not fit the architecture, or are not plain weights."""
+    if isinstance(cause, UnpicklingError) or "weights_only" in str(cause):
+        found = _PICKLED.search(str(cause))
+        kind = f" ({found[1]})" if found else ""
+        return MmoodError(
+            f"{what} could not be loaded: the file holds pickled objects{kind} besides tensors, which may run code "
+            "when they are read. If you trust it, read it once yourself and save its tensors alone: "
+            "torch.save({'state_dict': checkpoint['state_dict']}, FILE)."
+        )
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
     return MmoodError(f"{what} could not be loaded: {' '.join(lines[:3])[:400].rstrip('.!')}.")

@@ -18,7 +18,7 @@ from mmood.evaluation.figures import log_figures
 from mmood.evaluation.overlap import IdImages, find_overlaps
 from mmood.evaluation.predictions import Inputs, write_predictions, write_scores
 from mmood.evaluation.provenance import provenance
-from mmood.evaluation.store import ScoreStore, SetScores
+from mmood.evaluation.store import ScoreStore, SetScores, constant_scores
 from mmood.evaluation.streams.callback import KeptScores, Streams, evaluate_streams, left_out, predict_streams
 from mmood.evaluation.streams.settings import DEFAULT as STREAM
 from mmood.evaluation.streams.settings import StreamSettings
@@ -31,7 +31,7 @@ from mmood.modules.base import AbstractDetector, limited
 from mmood.modules.evaluated import Evaluated
 from mmood.output.console import console
 from mmood.output.escaping import visible
-from mmood.output.printing import say
+from mmood.output.printing import complain, say
 from mmood.results.audit import Audit
 from mmood.results.model import IdRow, Overlap, ResultRow, Results, build_results
 from mmood.results.serialisation import write_results
@@ -173,7 +173,7 @@ class OoDCallback(Callback):
             class_names = detector(pl_module).class_names
             with uninterrupted():
                 path = write_predictions(_run_folder(trainer), self._run, scores, inputs, class_names)
-                leaves(f"The predictions are written: {path}.")
+                leaves("predict", f"The predictions are written: {path}.")
             say(f"Predictions: {path}. {inputs.summary()}")
 
     def _begin(self, trainer: Trainer, stage: str) -> None:
@@ -225,6 +225,7 @@ class OoDCallback(Callback):
         module.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
+        _say_constant(found, len(module.class_names))
         joined, of_all = self.variants.joined(results, found)
         written = stage != "fit" and not partial
         if written:
@@ -273,7 +274,18 @@ class OoDCallback(Callback):
                 for scores in found.values():
                     write_scores(folder, self._run, scores)
             write_results(folder, results)
-            leaves(f"The results are written: {folder}.")
+            leaves(results.stage, f"The results are written: {folder}.")
+
+
+def _say_constant(found: Mapping[str, SetScores], classes: int) -> None:
+    """Say which scores tell no image from another, since a table shows them with an AUROC of 50."""
+    if names := constant_scores(found.values()):
+        reason = (
+            "; there is one ID class, and they compare classes. Energy and MaxLogit work with one"
+            if classes == 1
+            else ""
+        )
+        complain(f"The same for every image, so that their numbers say nothing: {', '.join(names)}{reason}.")
 
 
 def check_precision(trainer: Trainer) -> None:

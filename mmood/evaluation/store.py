@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +45,16 @@ class SetScores:
     def of(self, name: str) -> Float32[np.ndarray, " n"]:
         """Return the (N,) values of the score `name`."""
         return np.ascontiguousarray(self.scores[:, self.names.index(name)])
+
+
+def constant_scores(sets: Iterable[SetScores]) -> list[str]:
+    """Return the names of the scores that are the same for every image of all sets."""
+    filled = [scores for scores in sets if len(scores.key)]
+    if not filled:
+        return []
+    rows = np.concatenate([scores.scores for scores in filled])
+    same = (rows == rows[0]).all(axis=0) & (len(rows) > 1)
+    return [name for name, constant in zip(filled[0].names, same, strict=True) if constant]
 
 
 def joined_scores(passes: Sequence[SetScores]) -> SetScores:

@@ -24,8 +24,16 @@ KEY = "mmood"
 TRUST = "MMOOD_TRUST"
 """Environment variable: more packages, with commas between, whose classes a checkpoint may name."""
 
+TRAINING = (
+    *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "precision", "accumulate_grad_batches"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches", "limit_val_batches"),
+    *("val_check_interval", "check_val_every_n_epoch"),
+)
+"""The settings of the trainer that decide what is trained, and how long; not on which machine."""
+
 # Lightning's own words for a checkpoint, resolved by the trainer.
-_SPECIAL = ("best", "last", "hpc", "registry")
+_WORDS = ("best", "last", "hpc")
+_REGISTRY = "registry"
 _GROUPS = ("model", "data")
 _PACKAGES = ("mmood", "torch.optim")
 # Settings that jsonargparse would also take as the import path of a function.
@@ -35,23 +43,32 @@ _MOVED = {"mmood.modules.probe_training.ShareWarmupCosine": "mmood.modules.optim
 _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-def stored_config(arguments: list[str]) -> list[str]:
+def stored_config(arguments: list[str], resume: bool = False) -> list[str]:
     """Return `["--config", FILE]` with the settings of the checkpoint that `--ckpt_path` names, or `[]`.
 
     The file comes first on the command line, so that configs and flags win over it.
+
+    Args:
+        arguments: the command line.
+        resume: the run goes on training, so the trainer's `TRAINING` settings count too.
 
     Raises:
         MmoodError: the checkpoint does not exist, cannot be read, was not written by mmood, or names code to run.
     """
     path = _named(arguments)
-    if path is None or path.startswith(_SPECIAL):
+    if path is None or _is_word(path):
         return []
-    config = _with_moved_classes(read_config(Path(path)))
+    config = _with_moved_classes(read_config(Path(path), resume))
     _drop_commands(config["data"], path, arguments)
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="mmood-checkpoint-", delete=False) as file:
         yaml.safe_dump(config, file, sort_keys=False)
     atexit.register(Path(file.name).unlink, missing_ok=True)
     return ["--config", file.name]
+
+
+def _is_word(path: str) -> bool:
+    """Return whether a checkpoint is named by a word of Lightning's; a file of that name wins."""
+    return (path in _WORDS or path.startswith(_REGISTRY)) and not Path(path).is_file()
 
 
 def read_checkpoint(path: Path, what: str) -> Mapping[str, Any]:
@@ -72,14 +89,22 @@ def read_checkpoint(path: Path, what: str) -> Mapping[str, Any]:
     return checkpoint
 
 
-def check_readable(path: str | None) -> None:
-    """Raise MmoodError if the file that `ckpt_path` names is no checkpoint; a word of Lightning's or a URL may pass."""
-    if path is not None and "://" not in path and not path.startswith(_SPECIAL):
-        read_checkpoint(Path(path), "--ckpt_path")
+def readable(path: str | None) -> str | None:
+    """Return what Lightning is to load for a `ckpt_path`: a file by its absolute path, so that its name is no word.
+
+    Raises:
+        MmoodError: the file is no checkpoint; a word of Lightning's or a URL may pass.
+    """
+    if path is None or "://" in path or _is_word(path):
+        return path
+    read_checkpoint(Path(path), "--ckpt_path")
+    return str(Path(path).absolute())
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, resume: bool = False) -> dict[str, Any]:
     """Return the `model` and `data` settings that a checkpoint holds, as plain data; nothing in it is executed.
+
+    With `resume` also those of the `trainer` that are among `TRAINING`, if there are any.
 
     Raises:
         MmoodError: see `stored_config`.
@@ -88,12 +113,18 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(settings, Mapping):
         raise MmoodError(f"--ckpt_path {path} was not written by mmood; it holds no '{KEY}' settings.")
     config: dict[str, Any] = {group: settings.get(group) for group in _GROUPS}
+    if resume and "trainer" in settings:
+        config["trainer"] = settings["trainer"]
     try:
         for group, value in config.items():
             if type(value) is not dict:
                 raise MmoodError(f"--ckpt_path {path} has no settings of the {group}; it must be those of a run.")
             for where, owner, name, entry in _entries(value, group):
                 _check_entry(path, where, owner, name, entry)
+        if unknown_keys := config.get("trainer", {}).keys() - set(TRAINING):
+            raise MmoodError(
+                f"--ckpt_path {path} sets trainer.{min(map(str, unknown_keys)):.80}; it may set {', '.join(TRAINING)}."
+            )
     except RecursionError as error:
         raise MmoodError(f"--ckpt_path {path} has settings that are nested too deeply.") from error
     seed = settings.get("seed_everything")

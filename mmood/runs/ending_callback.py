@@ -24,7 +24,7 @@ class EndAtSignals(Callback):
         launcher = trainer.strategy.launcher
         take_back(launcher.kill if isinstance(launcher, _SubprocessScriptLauncher) else None)
         if trainer.state.fn == "fit":
-            leaves(lambda: _last_checkpoint(trainer))
+            leaves("fit", lambda: _outcome(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals back."""
@@ -43,10 +43,14 @@ class EndAtSignals(Callback):
         take_back()
 
 
-def _last_checkpoint(trainer: Trainer) -> str:
-    paths = [callback.last_model_path or callback.best_model_path for callback in trainer.checkpoint_callbacks
-             if isinstance(callback, ModelCheckpoint)]  # fmt: skip
-    last = next(filter(None, paths), None)
+def last_checkpoint(trainer: Trainer) -> str | None:
+    """Return the path of the last checkpoint that a training has written, None before the first."""
+    callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    return next((path for one in callbacks if (path := one.last_model_path or one.best_model_path)), None)
+
+
+def _outcome(trainer: Trainer) -> str:
+    last = last_checkpoint(trainer)
     if last is None:
         return "No checkpoint was written yet."
     return f"`mmood fit --ckpt_path {last}` goes on from its last checkpoint."

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from mmood import __version__
 from mmood.files import write_atomically
-from mmood.runs.checkpoints import KEY
+from mmood.runs.checkpoints import KEY, TRAINING
 from mmood.runs.earlier import put_aside
 from mmood.runs.identity import RUN_ID, new_run_id
 from mmood.runs.requeue import job_id
@@ -43,7 +43,7 @@ class RunFiles(SaveConfigCallback):
             write_atomically(Path(trainer.default_root_dir) / f"config.{name}.yaml", text.encode())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep `model` and `data` as plain data, so that the checkpoint alone is enough to test it."""
+        """Keep the settings as plain data, so that the checkpoint alone is enough to test it, or to go on training."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         # The class names by content: the file that they came from may be gone.
         config["data"]["class_names"] = list(pl_module.class_names)  # type: ignore[arg-type]
@@ -56,6 +56,7 @@ class RunFiles(SaveConfigCallback):
             "seeds": {key: plain(value, key) for key, value in resolved_seeds(config).items()},
             "model": _anchored(config["model"]),
             "data": _anchored(config["data"]),
+            "trainer": {key: config["trainer"][key] for key in TRAINING if key in config["trainer"]},
         }
 
 

@@ -63,7 +63,6 @@ class _Ending:
         self.pass_on: Callable[[int], object] = lambda number: None
         self.number: int | None = None
         self.uninterrupted = 0
-        self.depth = 0
         self.handled = {number for number in NAMES if signal.getsignal(number) is not signal.SIG_IGN}
         self.asked = False
         self._ended = False
@@ -88,15 +87,6 @@ class _Ending:
             self.pass_on(signal.SIGTERM)
             if not self.uninterrupted:
                 raise Ended(self.number)
-
-    @contextlib.contextmanager
-    def inner(self) -> Iterator[None]:
-        """Run another command within this one."""
-        self.depth += 1
-        try:
-            yield
-        finally:
-            self.depth -= 1
 
     def say(self) -> None:
         """Say once, on the first rank, which signal it was and what there is."""
@@ -147,12 +137,7 @@ def ends_at_signals(command: str) -> Iterator[None]:
         Ended: a signal came, whatever else came of it.
     """
     global _current
-    if _current is not None:
-        # A command that runs others, such as `demo`, says itself what it leaves.
-        with _current.inner():
-            yield
-        return
-    if threading.current_thread() is not threading.main_thread():
+    if _current is not None or threading.current_thread() is not threading.main_thread():
         yield
         return
     ending = _Ending(command)
@@ -208,9 +193,12 @@ def take_back(pass_on: Callable[[int], object] | None = None) -> None:
             _current.take()
 
 
-def leaves(outcome: str | Callable[[], str]) -> None:
-    """Say what there is from now on if a signal comes: a sentence, or what gives it at the end."""
-    if _current is not None and not _current.depth:
+def leaves(command: str, outcome: str | Callable[[], str]) -> None:
+    """Say what a command leaves from now on if a signal comes: a sentence, or what gives it at the end.
+
+    Within another command, such as `demo`, nothing changes.
+    """
+    if _current is not None and _current.command == command:
         _current.outcome = outcome if callable(outcome) else lambda: outcome
 
 

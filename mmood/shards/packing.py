@@ -81,7 +81,7 @@ def _pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pr
     order = _order(len(samples), settings.shuffle)
     begin = {"input": samples.fingerprint, **asdict(settings)}
     kept = _resume(folder, begin)
-    leaves("Whole shards are kept, and the same command goes on from there.")
+    leaves("pack", "Whole shards are kept, and the same command goes on from there.")
     done: list[_Done] = []
     for number, start in enumerate(range(0, len(order), settings.shard_size)):
         part = order[start : start + settings.shard_size]
@@ -122,7 +122,7 @@ def _finish(samples: PackInput, folder: Path, settings: PackSettings, done: list
         write_atomically(folder / TABLE_FILE, dump_rows(rows))
         save_index(index, folder)
         (folder / JOURNAL_FILE).unlink()
-        leaves("The set is whole.")
+        leaves("pack", "The set is whole.")
     return index
 
 

@@ -10,7 +10,7 @@ from forked import ForkServer
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.evaluation.store import ScoreStore, SetScores
+from mmood.evaluation.store import ScoreStore, SetScores, constant_scores
 from mmood.metrics.detection import OoDDetection
 from mmood.metrics.functional import OoDMetrics, ood_metrics
 from mmood.metrics.gather import SETTLED, append, gathered_objects
@@ -202,3 +202,14 @@ def test_detection_is_ood_metrics_of_the_split_scores() -> None:
     metric.reset()
     with pytest.raises(MmoodError, match="no OoD scores"):
         metric(torch.ones(2), torch.tensor([True, True]))
+
+
+def test_scores_that_are_the_same_for_every_image_are_named():
+    def scores(rows):
+        none = np.zeros(len(rows), dtype=np.int64)
+        return SetScores("a", ("mcm", "energy"), none, none, none, np.array(rows, np.float32).reshape(-1, 2), none[:0])
+
+    assert constant_scores([scores([(1, 2), (1, 3)]), scores([]), scores([(1, 2)])]) == ["mcm"]
+    assert constant_scores([scores([(1, 2), (3, 2)]), scores([(2, 2)])]) == ["energy"]
+    assert not constant_scores([scores([(1, 2)])]), "of one image nothing can be said"
+    assert not constant_scores([scores([])])

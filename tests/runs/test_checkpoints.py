@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmood.cli.main import main
-from mmood.runs.checkpoints import KEY, read_config
+from mmood.runs.checkpoints import KEY, read_config, readable, stored_config
 
 CONFIG = """
 model:
@@ -128,3 +128,42 @@ def test_a_checkpoint_cut_short_is_refused(trained, tmp_path, capsys):
     path.write_bytes(trained.read_bytes()[:1000])
     assert main(["test", "--ckpt_path", str(path)]) == 2
     assert "cannot be read as a checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best", "registry.ckpt"])
+def test_a_file_wins_over_lightning_s_words(trained, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(trained.read_bytes())
+    assert readable(name) == str(tmp_path / name)
+    assert stored_config(["--ckpt_path", name])
+
+
+def test_what_only_begins_like_a_word_is_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["test", "--ckpt_path", "latest.ckpt"]) == 2
+    assert "--ckpt_path latest.ckpt does not exist" in capsys.readouterr().err
+
+
+def test_training_goes_on_with_nothing_but_the_checkpoint(trained, tmp_path):
+    settings = read_config(trained, resume=True)["trainer"]
+    assert (settings["max_epochs"], settings["precision"]) == (1, "32-true")
+    assert "devices" not in settings
+    assert "accelerator" not in settings
+    assert "trainer" not in read_config(trained), "an evaluation may have another precision"
+    arguments = ["fit", "--ckpt_path", str(trained), "--run_dir", str(tmp_path), "--trainer.accelerator", "cpu"]
+    assert main([*arguments, "--trainer.max_epochs", "2"]) == 0
+    longer = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert longer["epoch"] == 1, "flags win"
+    assert read_config(tmp_path / "checkpoints" / "last.ckpt", resume=True)["trainer"]["max_epochs"] == 2
+
+
+def test_how_long_is_asked_for_where_nothing_says_it(trained, tmp_path, capsys):
+    path = edited(trained, tmp_path, lambda checkpoint: checkpoint[KEY].pop("trainer"))
+    assert main(["fit", "--ckpt_path", path, "--run_dir", str(tmp_path / "run")]) == 2
+    assert "set --trainer.max_epochs" in capsys.readouterr().err
+
+
+def test_a_checkpoint_sets_nothing_else_of_the_trainer(trained, tmp_path, capsys):
+    path = edited(trained, tmp_path, lambda checkpoint: checkpoint[KEY]["trainer"].update(plugins="x"))
+    assert main(["fit", "--ckpt_path", path, "--run_dir", str(tmp_path / "run")]) == 2
+    assert "sets trainer.plugins" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_files_that_belong_together_are_written_first(tmp_path, capsys):
         with uninterrupted():
             os.kill(os.getpid(), signal.SIGTERM)
             (tmp_path / "both").write_text("")
-            leaves("The results are written.")
+            leaves("test", "The results are written.")
         pytest.fail("the signal was forgotten")
     assert (tmp_path / "both").exists()
     assert "ended by SIGTERM. The results are written." in capsys.readouterr().err
@@ -64,7 +64,7 @@ def test_files_that_belong_together_are_written_first(tmp_path, capsys):
 
 def test_a_command_in_a_command_is_ended_as_the_outer_one(capsys):
     with pytest.raises(Ended), ends_at_signals("demo"), ends_at_signals("fit"):
-        leaves("A checkpoint.")
+        leaves("fit", "A checkpoint.")
         come(signal.SIGTERM)
     assert capsys.readouterr().err == "mmood: demo was ended by SIGTERM. The same command starts anew.\n"
 
@@ -104,7 +104,7 @@ def blocked():
     libc.pthread_mutex_init(mutex, None)
     libc.pthread_mutex_lock(mutex)
     with ends_at_signals("fit"):
-        leaves(lambda: "Its checkpoint is X.")
+        leaves("fit", lambda: "Its checkpoint is X.")
         print("ready", flush=True)
         libc.pthread_mutex_lock(mutex)
 

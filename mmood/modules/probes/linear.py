@@ -95,7 +95,9 @@ class LinearProbe(AbstractDetector):
     def training_rows(self) -> TrainingRows:
         """Return the stored training images with their labels; the head learns their mean and variance."""
         store, keys = self.id_features().train()
-        return training_rows(self.probe, self.probe.parts(store), keys, store.label[keys], self.training_settings)
+        return training_rows(
+            self.probe, self.probe.parts(store), keys, store.label[keys], self.training_settings, self.class_names
+        )
 
     def monitors(self) -> list[Callback]:
         """Return the callback that logs the training."""

@@ -110,7 +110,9 @@ class PseudoLabelProbe(AbstractDetector):
         if self.confidence is not None:
             sure = confidence >= self.confidence
             keys, targets = keys[sure], targets[sure]
-        return training_rows(self.probe, self.probe.parts(store), keys, targets, self.training_settings)
+        return training_rows(
+            self.probe, self.probe.parts(store), keys, targets, self.training_settings, self.class_names
+        )
 
     def monitors(self) -> list[Callback]:
         """Return the callback that logs the training."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Int
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import OptimizerCallable
@@ -15,6 +17,8 @@ from mmood.features.loader import TrainingRows, few_shot
 from mmood.modules.optimisation import ScheduleCallable, total_steps
 from mmood.modules.probes.head import GridSettings
 from mmood.modules.probes.probe import Parts, Probe
+from mmood.output.printing import complain
+from mmood.runs.signals import is_first_rank
 from mmood.settings import check_count
 
 
@@ -45,12 +49,16 @@ def training_rows(
     keys: Int[Tensor, " rows"],
     targets: Int[Tensor, " rows"],
     settings: ProbeSettings,
+    class_names: Sequence[str],
 ) -> TrainingRows:
-    """Return the rows to train on, after the probe has learnt their mean and variance.
+    """Return the rows to train on, after the probe has learnt their mean and variance; says which classes lack images.
 
     Raises:
         MmoodError: no image is left.
     """
+    if is_first_rank():
+        for sentence in lacking(targets, class_names, settings.shots):
+            complain(sentence)
     if settings.shots is not None:
         drawn = few_shot(targets, settings.shots, settings.seed or 0)
         keys, targets = keys[drawn], targets[drawn]
@@ -58,6 +66,25 @@ def training_rows(
         raise MmoodError("There is no image to train the probe on; lower `model.confidence`, or see `data.train`.")
     probe.learn_statistics(parts, keys)
     return TrainingRows(parts.get("features"), keys, targets, settings.batch_size, parts.get("embedding"))
+
+
+def lacking(targets: Int[Tensor, " rows"], class_names: Sequence[str], shots: int | None) -> list[str]:
+    """Return sentences on the classes that have no image to train on, and those with fewer than `shots`.
+
+    >>> for sentence in lacking(torch.tensor([0, 0, 1]), ["cat", "dog", "owl"], 2):
+    ...     print(sentence)
+    1 of 3 classes has no image to train on, such as owl.
+    1 of 3 classes has fewer than 2 images, such as dog (1).
+    """
+    counts = torch.bincount(targets, minlength=len(class_names)).tolist()
+    empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
+    few = [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if 0 < count < (shots or 0)]
+    said = {"no image to train on": empty, f"fewer than {shots} images": few}
+    return [
+        f"{len(names)} of {len(class_names)} classes {'has' if len(names) == 1 else 'have'} {what}, such as {names[0]}."
+        for what, names in said.items()
+        if names
+    ]
 
 
 def optimisation(
