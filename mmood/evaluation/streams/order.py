@@ -14,7 +14,7 @@ from mmood.evaluation.streams.settings import Order
 from mmood.shards.hashes import digest
 from mmood.shards.index import Keys
 
-_ID, _OOD = 0, 1
+_ID, _OOD, _SUBSAMPLE = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def stream_order(
     """Return the stream of an ID and an OoD set.
 
     Every image has a random rank, a hash of (seed, ID or OoD, key); the stream is in the order of the ranks. So two
-    images come in the same order whichever others are there, and a subsample is what has the lowest ranks.
+    images come in the same order whichever others are there. A subsample is what comes first by another hash: by that
+    of the order, the images of the smaller side would all stand at the beginning.
 
     Args:
         id_keys: of the ID images, in any order.
@@ -61,9 +62,8 @@ def stream_order(
     [True, True, False, False, False]
     """
     n_id, n_ood = subsample(len(id_keys), len(ood_keys), ratio)
+    chosen_id, chosen_ood = _chosen(id_keys, n_id, seed, _ID), _chosen(ood_keys, n_ood, seed, _OOD)
     ranks = {_ID: _ranks(id_keys, seed, _ID), _OOD: _ranks(ood_keys, seed, _OOD)}
-    chosen_id = np.lexsort((id_keys, ranks[_ID]))[:n_id]
-    chosen_ood = np.lexsort((ood_keys, ranks[_OOD]))[:n_ood]
     key = np.concatenate([id_keys[chosen_id], ood_keys[chosen_ood]])
     ood = np.repeat([False, True], [n_id, n_ood])
     if order == "shuffled":
@@ -92,6 +92,13 @@ def subsample(n_id: int, n_ood: int, ratio: tuple[int, int] | None) -> tuple[int
             "for which there are enough."
         )
     return times * parts[0], times * parts[1]
+
+
+def _chosen(keys: Keys, count: int, seed: int, side: int) -> Int64[np.ndarray, " chosen"]:
+    """Return which `count` of the images are taken, in the order of their ranks."""
+    taken = np.lexsort((keys, _ranks(keys, seed, side + _SUBSAMPLE)))[:count]
+    ordered: Int64[np.ndarray, " chosen"] = taken[np.lexsort((keys[taken], _ranks(keys[taken], seed, side)))]
+    return ordered
 
 
 def _ranks(keys: Keys, seed: int, side: int) -> UInt64[np.ndarray, " images"]:

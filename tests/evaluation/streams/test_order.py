@@ -1,5 +1,7 @@
 """The order of streams: a function of seed and keys, exact ratios, every image once."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -97,3 +99,14 @@ SIDE = [1, 0, 1, 1, 0, 0, 0, 0, 0, 1]
 def test_impossible_settings_are_refused(settings, said):
     with pytest.raises(MmoodError, match=said):
         StreamSettings(**settings)
+
+
+@pytest.mark.parametrize("ratio", [(1, 10), (10, 1), (1, 100)])
+def test_a_subsample_is_shuffled_too(ratio):
+    """The images of the smaller side are spread over the whole stream."""
+    order = stream_order(np.arange(5000), np.arange(5000), 3, ratio=ratio)
+    few = np.flatnonzero(order.ood == (ratio[0] > ratio[1]))
+    assert len(few) == 5000 * min(ratio) // max(ratio)
+    # Of places drawn at random: mean 1/2, deviation 1/sqrt(12); five standard errors.
+    assert few.mean() / len(order) == pytest.approx(0.5, abs=5 / math.sqrt(12 * len(few)))
+    assert few.std() / len(order) == pytest.approx(1 / math.sqrt(12), abs=0.12)
