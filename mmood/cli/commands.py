@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "--config NAME --out DETECTOR", "a score with a threshold, in a folder that ships", "mmood.cli.calibrate"
         ),
         "export": Command("DETECTOR --out FOLDER", "the detector as ONNX, for use without torch", "mmood.cli.export"),
+        "serve": Command("DETECTOR", "answer over HTTP, with a page to try it", "mmood.cli.serve"),
         "detect": Command("DETECTOR INPUT ... --out FILE", "decide on images, folders, shards", "mmood.cli.detect"),
     },
     "Compare": {

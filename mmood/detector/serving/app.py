@@ -1,0 +1,222 @@
+"""The service: routes, answers and their documentation."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
+
+from mmood import __version__
+from mmood.detector.decisions import Decision
+from mmood.detector.detector import Detector
+from mmood.detector.serving.batcher import Batcher
+from mmood.detector.serving.limits import Batching, Gate, Limits, RefusedError
+from mmood.detector.serving.metrics import Metrics
+from mmood.detector.serving.requests import read_uploads
+
+BINS = 40
+
+
+class Result(BaseModel):
+    """The decision on an image."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    file: str | None = Field(description="the name that the client gave")
+    status: str = Field(description="`ok`, or `broken` for an image that cannot be decoded")
+    accepted: bool | None = Field(description="whether the image is taken for one of the ID classes")
+    score: float | None = Field(description="higher = more in-distribution")
+    p_value: float | None = Field(description="share of calibration images with a score as low as this")
+    class_name: str | None = Field(alias="class", description="the ID class with the largest logit")
+    probability: float | None = Field(description="of that class among the ID classes")
+    negative_label: str | None = Field(description="the negative label nearest to the image")
+    reason: str | None = Field(description="why an image is broken")
+
+
+class Answer(BaseModel):
+    """The decisions on the images of a request, in their order."""
+
+    results: list[Result]
+
+
+class Description(BaseModel):
+    """What decides, and by which threshold."""
+
+    score: str
+    threshold: float
+    id_recall: float
+    class_names: list[str]
+    calibration_images: int
+    histogram_edges: list[float] = Field(description="of the calibration scores")
+    histogram_counts: list[int]
+
+
+class Refusal(BaseModel):
+    """Why a request was not answered."""
+
+    detail: str
+
+
+_DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refusal, "description": text}
+    for status, text in {
+        401: "the token is missing or wrong",
+        413: "too many bytes, pixels or images",
+        415: "neither an image nor a form",
+        422: "no image, or a single one that cannot be decoded",
+        429: "too many requests in flight; see Retry-After",
+        503: "out of time, or the service is ending; see Retry-After",
+    }.items()
+}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            },
+        },
+    }
+}
+
+
+def build_app(detector: Detector, limits: Limits, batching: Batching, token: str | None = None) -> FastAPI:
+    """Return the service of a detector.
+
+    Args:
+        detector: the detector.
+        limits: what it takes at most.
+        batching: how batches are made.
+        token: what clients must send as `Authorization: Bearer TOKEN`; None for anybody.
+    """
+    metrics, gate = Metrics(), Gate(limits.requests)
+    batcher = Batcher(detector, batching, limits.pixels, metrics.batch.observe)
+    description = describe(detector)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await batcher.start()
+        yield
+        gate.open = False
+        await batcher.stop()
+
+    def authorised(request: Request) -> None:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+            raise RefusedError(401, "The token is missing or wrong; send 'Authorization: Bearer TOKEN'.")
+
+    async def answer(request: Request) -> Answer:
+        with gate:
+            metrics.in_flight.set(gate.inside)
+            try:
+                async with asyncio.timeout(limits.seconds):
+                    uploads = await read_uploads(request, limits)
+                    decisions = await asyncio.gather(*(batcher.decide(upload.content) for upload in uploads))
+            except TimeoutError:
+                raise RefusedError(503, f"No answer within {limits.seconds:g} s.", retry_after=2) from None
+        metrics.in_flight.set(gate.inside)
+        for decision in decisions:
+            metrics.decided(decision)
+        if len(decisions) == 1 and decisions[0].status != "ok":
+            raise RefusedError(422, f"The single image of the request is broken: {decisions[0].reason}.")
+        return Answer(results=[_result(upload.name, d) for upload, d in zip(uploads, decisions, strict=True)])
+
+    app = FastAPI(title="mmood", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    @app.exception_handler(RefusedError)
+    async def refused(_: Request, error: RefusedError) -> JSONResponse:
+        headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+        return JSONResponse({"detail": error.detail}, error.status, headers)
+
+    @app.post(
+        "/v1/detect",
+        dependencies=[Depends(authorised)],
+        responses=_DOCUMENTED,
+        openapi_extra=_BODY,
+        response_model=Answer,
+        summary="Decide on the images of a request",
+    )
+    async def detect(request: Request) -> Answer | Response:
+        start, status = time.perf_counter(), 500
+        try:
+            found = await answer(request)
+            status = 200
+            return found
+        except RefusedError as error:
+            status = error.status
+            raise
+        except ClientDisconnect:
+            status = 499  # nobody is there to read an answer
+            return Response(status_code=400)
+        finally:
+            metrics.requests.labels(str(status)).inc()
+            metrics.seconds.observe(time.perf_counter() - start)
+
+    @app.get("/v1/detector", dependencies=[Depends(authorised)], summary="What decides, and by which threshold")
+    async def detector_() -> Description:
+        return description
+
+    @app.get("/metrics", dependencies=[Depends(authorised)], summary="Counters for Prometheus")
+    async def metrics_() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/healthz", summary="The process lives")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", responses={503: _DOCUMENTED[503]}, summary="Requests are answered")
+    async def readyz() -> dict[str, str]:
+        if not gate.open:
+            raise RefusedError(503, "The service is ending.", retry_after=5)
+        return {"status": "ready"}
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(
+            _page(),
+            headers={
+                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+                "img-src 'self' blob:; connect-src 'self'"
+            },
+        )
+
+    return app
+
+
+def describe(detector: Detector) -> Description:
+    """Return what a client may know of a detector: its threshold beside a histogram of the calibration scores."""
+    calibration = detector.calibration
+    counts, edges = np.histogram(calibration.scores, BINS)
+    return Description(
+        score=detector.manifest.score.name,
+        threshold=calibration.threshold,
+        id_recall=calibration.id_recall,
+        class_names=list(detector.class_names),
+        calibration_images=len(calibration.scores),
+        histogram_edges=edges.astype(float).tolist(),
+        histogram_counts=counts.tolist(),
+    )
+
+
+def _result(name: str | None, decision: Decision) -> Result:
+    return Result.model_validate({"file": name, **decision.as_dict()})
+
+
+def _page() -> str:
+    return resources.files("mmood.detector.serving").joinpath("page.html").read_text(encoding="utf-8")
