@@ -48,6 +48,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "export": Command("DETECTOR --out FOLDER", "the detector as ONNX, for use without torch", "mmood.cli.export"),
         "serve": Command("DETECTOR", "answer over HTTP, with a page to try it", "mmood.cli.serve"),
         "detect": Command("DETECTOR INPUT ... --out FILE", "decide on images, folders, shards", "mmood.cli.detect"),
+        "monitor": Command("DETECTOR DECISIONS ...", "has the world changed since? exit code 3", "mmood.cli.monitor"),
     },
     "Compare": {
         "report": Command("RUN [RUN ...]", "put runs side by side in one page", "mmood.cli.report"),

@@ -13,7 +13,7 @@ from mmood.detector.decisions import Decision
 from mmood.detector.detector import Detector
 from mmood.detector.serving.limits import Batching, RefusedError
 from mmood.errors import ImageError
-from mmood.shards.images import open_image
+from mmood.images.rgb import open_image
 
 Waiting: TypeAlias = "tuple[np.ndarray, asyncio.Future[Decision]]"
 
