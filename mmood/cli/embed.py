@@ -14,7 +14,7 @@ from mmood.configuration.tools import ToolParser
 from mmood.data.datamodule import OoDDataModule
 from mmood.encoders import AbstractEncoder
 from mmood.errors import MmoodError, unknown
-from mmood.features.encoding import PART, Ranks, SetEncoder
+from mmood.features.encoding import CHUNK, Ranks, SetEncoder
 from mmood.features.provider import MOST_IMAGES
 from mmood.features.store import DTYPES, Dtype
 from mmood.features.stores import OFF, FeatureStores
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     data = cli.data_module()
     if data.features == OFF:
         raise MmoodError("`data.features` is off, and `mmood embed` writes features; set auto or a folder.")
-    job = Job(_chosen(data, options.sets), options.dtype, options.part, options.quiet)
+    job = Job(_chosen(data, options.sets), options.dtype, options.chunk, options.quiet)
     trainer = _trainer(cli)
     trainer.predict(_Encoding(cli.detector().encoder, data, job))
     return 0
@@ -57,13 +57,13 @@ class Job:
     Attributes:
         sets: index of each set by name.
         dtype: type on disk.
-        part: images per part, about.
+        chunk: images per chunk, rounded up to whole batches.
         quiet: show no progress.
     """
 
     sets: dict[str, SetIndex]
     dtype: Dtype
-    part: int
+    chunk: int
     quiet: bool
 
 
@@ -91,7 +91,7 @@ class _Encoding(LightningModule):
         )
         for name, index in self.job.sets.items():
             folder = stores.folder(index, encoder.identity(index), self.job.dtype)
-            store = encoder.encode(index, folder, self.job.dtype, self.job.part)
+            store = encoder.encode(index, folder, self.job.dtype, self.job.chunk)
             if self.trainer.is_global_zero:
                 say(f"{name}: {len(store.label)} images, {self.job.dtype}, {folder}")
 
@@ -113,8 +113,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="only these sets of the config")
     parser.add_argument("--dtype", choices=list(DTYPES), default="fp32", help="type on disk (default: %(default)s)")
-    parser.add_argument("--part", type=int, default=PART, help="images per part: what a worker of a killed run loses "
-                        "at most (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--chunk", "--part", type=int, default=CHUNK, help="images per chunk: a worker of a killed run "
+                        "loses at most one (default: %(default)s)")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 

@@ -129,8 +129,8 @@ def _checked(sets: TuningSets, data: OoDDataModule, quiet: bool) -> list[str]:
 
 def _without_scores(cli: DetectorCLI, grids: list[ScoreGrid]) -> AbstractDetector:
     """Return the detector without scores; its steps return what those of the grids read."""
-    parts = {part for grid in grids for part in grid.build(grid.first()).needs}
-    return cli.detector().without_scores(parts)
+    outputs = {output for grid in grids for output in grid.build(grid.first()).needs}
+    return cli.detector().without_scores(outputs)
 
 
 def _learned(checkpoint: str | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Encoding a set into a feature store: each rank its share of the missing parts, exactly once, resumable."""
+"""Encoding a set into a feature store: each rank its share of the missing chunks, exactly once, resumable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmood.encoders.base import AbstractEncoder, ImageTransform
 from mmood.errors import MmoodError
-from mmood.features.parts import PartFolder, PartPlan
+from mmood.features.chunks import ChunkFolder, ChunkPlan
 from mmood.features.store import (
     DTYPES,
     Dtype,
@@ -42,8 +42,8 @@ from mmood.runs.signals import take_back
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.sources import ShardSource
 
-PART = 1024
-"""Images per part, about: what a worker of a killed run loses at most."""
+CHUNK = 1024
+"""Images per chunk, about: what a worker of a killed run loses at most."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class SetEncoder:
     def _encoder_identity(self) -> dict[str, str | int | None]:
         return self.encoder.identity()
 
-    def encode(self, index: SetIndex, folder: Path, dtype: Dtype = "fp32", part: int = PART) -> StoredFeatures:
+    def encode(self, index: SetIndex, folder: Path, dtype: Dtype = "fp32", chunk: int = CHUNK) -> StoredFeatures:
         """Return the store in `folder`, after making what is missing of it; every rank must call this.
 
         Raises:
@@ -138,18 +138,18 @@ class SetEncoder:
         """
         if index.count == 0:
             raise MmoodError(f"The set '{index.name}' has no image to encode.")
-        plan = PartPlan(index.count, -(-part // self.batch_size) * self.batch_size, self.batch_size)
-        parts = PartFolder(folder, plan)
+        plan = ChunkPlan(index.count, -(-chunk // self.batch_size) * self.batch_size, self.batch_size)
+        chunks = ChunkFolder(folder, plan)
         with self._sole_writer(index, folder):
             # Now no other process completes it, so all ranks see the same.
             self.ranks.barrier()
             if not is_complete(folder):
-                self._make(index, parts, dtype)
+                self._make(index, chunks, dtype)
                 self.ranks.barrier()
                 if self.ranks.rank == 0:
-                    write_manifest(folder, self._manifest(index, parts, dtype))
+                    write_manifest(folder, self._manifest(index, chunks, dtype))
             if self.ranks.rank == 0:
-                parts.remove()
+                chunks.remove()
             self.ranks.barrier()
         return open_set(folder, index)
 
@@ -163,27 +163,27 @@ class SetEncoder:
         # The other ranks would wait in a collective, which has an end.
         return lock_or_refuse(path, what, "start again when it is done")
 
-    def _manifest(self, index: SetIndex, parts: PartFolder, dtype: Dtype) -> Manifest:
+    def _manifest(self, index: SetIndex, chunks: ChunkFolder, dtype: Dtype) -> Manifest:
         names = self.encoder.settings
         encoder: dict[str, object] = {"name": names.name, "pretrained": names.pretrained}
-        return Manifest(self.identity(index), dtype, index.count, self.batch_size, encoder, parts.join())
+        return Manifest(self.identity(index), dtype, index.count, self.batch_size, encoder, chunks.join())
 
-    def _make(self, index: SetIndex, parts: PartFolder, dtype: Dtype) -> None:
+    def _make(self, index: SetIndex, chunks: ChunkFolder, dtype: Dtype) -> None:
         if self.ranks.rank == 0:
-            parts.prepare()
+            chunks.prepare()
         self.ranks.barrier()
-        missing = parts.missing()
+        missing = chunks.missing()
         # No rank may write before all have seen the same list.
         self.ranks.barrier()
         own = _share(missing, self.ranks.rank, self.ranks.world)
         # Lightning takes the signals before it asks for the loaders that these features are for.
         take_back()
-        with self._progress(index.name, parts.plan, own) as bar, torch.inference_mode():
-            for number, tensors in _by_part(self._encoded(index, parts.plan, own), parts.plan):
-                parts.write(number, _checked(tensors, dtype, index, parts.plan.bounds(number)[0]))
+        with self._progress(index.name, chunks.plan, own) as bar, torch.inference_mode():
+            for number, tensors in _by_chunk(self._encoded(index, chunks.plan, own), chunks.plan):
+                chunks.write(number, _checked(tensors, dtype, index, chunks.plan.bounds(number)[0]))
                 bar.advance(len(tensors["label"]))
 
-    def _encoded(self, index: SetIndex, plan: PartPlan, own: list[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    def _encoded(self, index: SetIndex, plan: ChunkPlan, own: list[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Yield (first key, tensors) of every batch of the plan."""
         transform = self.encoder.transform(train=self.augment_seed is not None)
         if self.augment_seed is not None:
@@ -202,24 +202,24 @@ class SetEncoder:
             tensors["embedding"] = encoded.embedding
         return {name: tensor.cpu() for name, tensor in tensors.items()}
 
-    def _progress(self, name: str, plan: PartPlan, own: list[int]) -> AbstractContextManager[Bar]:
+    def _progress(self, name: str, plan: ChunkPlan, own: list[int]) -> AbstractContextManager[Bar]:
         hidden = self.quiet or self.ranks.rank > 0
         share = f" (rank 0 of {self.ranks.world})" if self.ranks.world > 1 else ""
         return progress_bar(f"encoding {name}{share}", len(_keys(plan, own)), hidden)
 
 
-def _share(parts: list[int], number: int, of: int) -> list[int]:
-    """Return the contiguous run of parts that belongs to one of several ranks or workers."""
-    start, stop = list(pairwise(bounds(len(parts), of)))[number]
-    return parts[start:stop]
+def _share(chunks: list[int], number: int, of: int) -> list[int]:
+    """Return the contiguous run of chunks that belongs to one of several ranks or workers."""
+    start, stop = list(pairwise(bounds(len(chunks), of)))[number]
+    return chunks[start:stop]
 
 
-def _keys(plan: PartPlan, parts: list[int]) -> Keys:
-    runs = [np.arange(*plan.bounds(part), dtype=np.int64) for part in parts]
+def _keys(plan: ChunkPlan, chunks: list[int]) -> Keys:
+    runs = [np.arange(*plan.bounds(chunk), dtype=np.int64) for chunk in chunks]
     return np.concatenate([np.empty(0, dtype=np.int64), *runs])
 
 
-def _aligned(batches: Iterable[Batch], plan: PartPlan) -> Iterator[Batch]:
+def _aligned(batches: Iterable[Batch], plan: ChunkPlan) -> Iterator[Batch]:
     """Yield the images in the batches of the plan: those of the loader begin where the work of each worker begins."""
     pieces: dict[int, list[Batch]] = {}
     for batch in batches:
@@ -248,19 +248,19 @@ def _sorted(pieces: list[Batch]) -> Batch:
     return Batch(image=images[order], label=labels[order], key=keys[order])
 
 
-def _by_part(
-    batches: Iterator[tuple[int, dict[str, Tensor]]], plan: PartPlan
+def _by_chunk(
+    batches: Iterator[tuple[int, dict[str, Tensor]]], plan: ChunkPlan
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Yield every part when its last batch has come; several are open, for the workers take turns."""
-    open_parts: dict[int, list[dict[str, Tensor]]] = {}
+    """Yield every chunk when its last batch has come; several are open, for the workers take turns."""
+    open_chunks: dict[int, list[dict[str, Tensor]]] = {}
     for first, tensors in batches:
-        part = first // plan.size
-        collected = open_parts.setdefault(part, [])
+        chunk = first // plan.size
+        collected = open_chunks.setdefault(chunk, [])
         collected.append(tensors)
-        start, stop = plan.bounds(part)
+        start, stop = plan.bounds(chunk)
         if sum(len(batch["label"]) for batch in collected) == stop - start:
-            del open_parts[part]
-            yield part, {name: torch.cat([batch[name] for batch in collected]) for name in tensors}
+            del open_chunks[chunk]
+            yield chunk, {name: torch.cat([batch[name] for batch in collected]) for name in tensors}
 
 
 def _checked(tensors: dict[str, Tensor], dtype: Dtype, index: SetIndex, first_key: int) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ class Failure(NamedTuple):
     message: str
 
 
-class Parcel(NamedTuple):
+class WorkerBatch(NamedTuple):
     """A batch on its way out of a worker, and the buffer that its images are in (-1: in none)."""
 
     batch: Batch
@@ -75,14 +75,14 @@ class Buffers:
                 return own[: shape[0]], self._first + place
         return _shared(shape), _NO_BUFFER
 
-    def unpack(self, parcels: Iterable[Parcel | Failure]) -> Iterator[Batch]:
+    def unpack(self, received: Iterable[WorkerBatch | Failure]) -> Iterator[Batch]:
         """Yield the batches of one pass in the main process; a Failure is raised as the MmoodError that it was."""
         lent: list[tuple[StorageWeakRef, int]] = []
-        for parcel in parcels:
-            if isinstance(parcel, Failure):
-                raise MmoodError(parcel.message)
-            batch, buffer = parcel
-            del parcel  # whoever holds the batch keeps its buffer
+        for packed in received:
+            if isinstance(packed, Failure):
+                raise MmoodError(packed.message)
+            batch, buffer = packed
+            del packed  # whoever holds the batch keeps its buffer
             if buffer != _NO_BUFFER and batch["image"].is_pinned():
                 self.free[buffer] = 1  # pinning has copied it
             elif buffer != _NO_BUFFER:

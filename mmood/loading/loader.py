@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from mmood.errors import ImageError, MmoodError
 from mmood.images.rgb import Exif
 from mmood.loading.batch import Batch
-from mmood.loading.buffers import Buffers, Failure, Parcel
+from mmood.loading.buffers import Buffers, Failure, WorkerBatch
 from mmood.loading.decoding import SampleError, decode_image, decode_label
 from mmood.loading.plan import batches_in, slots
 from mmood.loading.settings import LoaderSettings
@@ -113,7 +113,7 @@ def decode_or_skip(decoder: Decoder, item: RawSample | Skipped, skip: bool) -> D
         return Skipped(item.key, item.shard, item.name, error.reason)
 
 
-class EvalShards(IterableDataset[Parcel | Failure]):
+class EvalShards(IterableDataset[WorkerBatch | Failure]):
     """The batches of one rank, cut over its workers.
 
     A batch stands for `batch_size` keys. Skipped samples leave it smaller and never move others into it, so number
@@ -137,33 +137,33 @@ class EvalShards(IterableDataset[Parcel | Failure]):
         self.buffers = buffers
         self.empty_image = decoder.empty_image()
 
-    def __iter__(self) -> Iterator[Parcel | Failure]:
+    def __iter__(self) -> Iterator[WorkerBatch | Failure]:
         worker = get_worker_info()
         number = 0 if worker is None else worker.id
         if worker is not None:
             self.buffers.start(number)
         try:
             if number == 0 and not any(len(keys) for keys in self.work):
-                yield self._parcel(iter(()), 0)
+                yield self._worker_batch(iter(()), 0)
             yield from self._batches(self.work[number])
         except MmoodError as error:
             yield Failure(str(error))
 
-    def _batches(self, keys: Keys) -> Iterator[Parcel]:
+    def _batches(self, keys: Keys) -> Iterator[WorkerBatch]:
         samples = self.source.read(keys, self.skip)
         for start in range(0, len(keys), self.batch_size):
             size = min(self.batch_size, len(keys) - start)
-            parcel = self._parcel(islice(samples, size), size)
+            packed = self._worker_batch(islice(samples, size), size)
             if start + self.batch_size >= len(keys):
                 # One step past the last sample the source checks the shard's end: before the last batch leaves,
                 # because a consumer that knows the number of batches never asks for more.
                 next(samples, None)
-            yield parcel
+            yield packed
 
-    def _parcel(self, samples: Iterator[RawSample | Skipped], size: int) -> Parcel:
+    def _worker_batch(self, samples: Iterator[RawSample | Skipped], size: int) -> WorkerBatch:
         images, buffer = self.buffers.take((size, *self.empty_image.shape[1:]))
         chunk = (decode_or_skip(self.decoder, sample, self.skip) for sample in samples)
-        return Parcel(collate(chunk, images, self.skip), buffer)
+        return WorkerBatch(collate(chunk, images, self.skip), buffer)
 
 
 class EvalLoader:
@@ -209,8 +209,8 @@ class EvalLoader:
 
 
 def worker_loader(
-    dataset: IterableDataset[Parcel | Failure], settings: LoaderSettings, persistent: bool
-) -> DataLoader[Parcel | Failure]:
+    dataset: IterableDataset[WorkerBatch | Failure], settings: LoaderSettings, persistent: bool
+) -> DataLoader[WorkerBatch | Failure]:
     """Return torch's loader around a dataset that yields whole batches."""
     parallel = settings.workers > 0
     return DataLoader(
@@ -227,7 +227,7 @@ def worker_loader(
     )
 
 
-def started(batches: DataLoader[Parcel | Failure]) -> Iterator[Parcel | Failure]:
+def started(batches: DataLoader[WorkerBatch | Failure]) -> Iterator[WorkerBatch | Failure]:
     """Return an iterator over a pass, its workers started."""
     context = batches.multiprocessing_context
     with starting_workers(None if context is None else context.get_start_method()):

@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
-from mmood.loading.buffers import Buffers, Failure, Parcel
+from mmood.loading.buffers import Buffers, Failure, WorkerBatch
 from mmood.loading.loader import Decoded, Decoder, collate, decode_or_skip, started, worker_loader
 from mmood.loading.plan import epoch_keys
 from mmood.loading.position import Position, TrainState
@@ -46,7 +46,7 @@ def seeded(*numbers: int) -> Iterator[None]:
         np.random.set_state(before[2])  # noqa: NPY002
 
 
-class TrainShards(IterableDataset[Parcel | Failure]):
+class TrainShards(IterableDataset[WorkerBatch | Failure]):
     """The batches of one rank: its worker w yields those numbered w, w + W, w + 2W, ...
 
     The epoch's keys stand shard after shard in an order drawn for the epoch, and are cut into one run of whole batches
@@ -71,7 +71,7 @@ class TrainShards(IterableDataset[Parcel | Failure]):
         # Epoch and first batch of the next pass, in shared memory: persistent workers read them at every pass.
         self.position = torch.zeros(2, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
-    def __iter__(self) -> Iterator[Parcel | Failure]:
+    def __iter__(self) -> Iterator[WorkerBatch | Failure]:
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         if worker is not None:
@@ -84,7 +84,7 @@ class TrainShards(IterableDataset[Parcel | Failure]):
         except MmoodError as error:
             yield Failure(str(error))
 
-    def _batches(self, epoch: int, start: int, slot: int, workers: int) -> Iterator[Parcel]:
+    def _batches(self, epoch: int, start: int, slot: int, workers: int) -> Iterator[WorkerBatch]:
         skip = self.settings.on_error == "skip"
         samples = self._shuffled(self._slot_keys(epoch, slot, workers), epoch, slot, skip)
         for step in range(slot, self.steps, workers):
@@ -95,7 +95,7 @@ class TrainShards(IterableDataset[Parcel | Failure]):
             batch = collate((self._augmented(item, epoch, skip) for item in chunk), images, skip)
             if len(batch["key"]) == 0:
                 raise MmoodError(f"No sample of training batch {step} could be read: {chunk[0]}.")
-            yield Parcel(batch, buffer)
+            yield WorkerBatch(batch, buffer)
 
     def _slot_keys(self, epoch: int, slot: int, workers: int) -> Keys:
         keys = epoch_keys(self.source.index, self.keys, self.settings.seed or 0, epoch)

@@ -25,7 +25,7 @@ from mmood.loading.batch import Batch
 from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.joined import JoinData
 from mmood.modules.training_record import checkpoint_record, training_record
-from mmood.scores.base import AbstractScore, Embedded, Part, Reference
+from mmood.scores.base import AbstractScore, Embedded, Output, Reference
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, AnyStreamScore
 from mmood.settings import Recorded
@@ -65,7 +65,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         self.provider: FeatureProvider | None = None
         self.trained_with: dict[str, object] | None = None
         self.reference_: Reference | None = None
-        self._wanted: frozenset[Part] = frozenset()
+        self._wanted: frozenset[Output] = frozenset()
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -73,8 +73,8 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         return tuple(name for name, _ in self.static_scores())
 
     @property
-    def parts(self) -> frozenset[Part]:
-        """The parts of `Embedded` that steps return: those that at least one static score reads."""
+    def outputs(self) -> frozenset[Output]:
+        """The outputs of `Embedded` that steps return: those that at least one static score reads."""
         return self._wanted.union(*(score.needs for _, score in self.static_scores()))
 
     @abstractmethod
@@ -170,13 +170,13 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         """Return the stored features to train on, with their targets; None, the default, to train on images."""
         return None
 
-    def without_scores(self, parts: Iterable[Part]) -> Self:
+    def without_scores(self, outputs: Iterable[Output]) -> Self:
         """Drop all scores, so that steps return images as scores would read them, and no score. Returns self.
 
         Args:
-            parts: what to return of each image; features, embedding and logits come in any case.
+            outputs: what to return of each image; features, embedding and logits come in any case.
         """
-        self.scores, self._wanted = nn.ModuleDict(), frozenset(parts)
+        self.scores, self._wanted = nn.ModuleDict(), frozenset(outputs)
         return self
 
     def image_transform(self, train: bool) -> ImageTransform:
@@ -206,7 +206,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
             head = self.reference().head()
         around = Surroundings(self.encoder, None if head is None else head.reads, training_set)
         for name, score in self.named_scores():
-            for requirement in (*around.of_parts(score.needs), *score.requirements(around)):
+            for requirement in (*around.of_outputs(score.needs), *score.requirements(around)):
                 yield name, requirement
 
     def embed(self, batch: Batch) -> Embedded:
@@ -214,13 +214,13 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         if "features" in batch:
             encoded = _stored(batch)
         else:
-            encoded = self.encoder.encode_image(batch["image"], patches="patches" in self.parts)
+            encoded = self.encoder.encode_image(batch["image"], patches="patches" in self.outputs)
         with torch.autocast(self.device.type, enabled=False):
             return Embedded(encoded.features, self.logits(encoded), encoded.embedding, encoded.patches)
 
     def reads_stored_features(self) -> bool:
         """Return whether stored features can stand for images now: the tower stays as it is, no score needs patches."""
-        return "patches" not in self.parts and not self.encoder_changes()
+        return "patches" not in self.outputs and not self.encoder_changes()
 
     def encoder_changes(self) -> bool:
         """Return whether the run trains the encoder."""

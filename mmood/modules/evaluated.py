@@ -29,7 +29,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A batch as an evaluation step returns it; callbacks read either part, and copy what they need for longer.
+    """A batch as an evaluation step returns it; callbacks read either, and copy what they need for longer.
 
     Attributes:
         scored: the scores.

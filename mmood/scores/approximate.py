@@ -17,17 +17,17 @@ from torch import Tensor
 from mmood.errors import MmoodError
 
 SHARE = 16
-"""One in so many cells is searched: a bank is read so many times faster, about."""
+"""One in this many inverted lists is searched, which makes a search about this many times faster."""
 
 LEAST_PROBES = 8
-PER_CELL = 64
-"""Rows for each cell that the cells are learned from, at most."""
+PER_LIST = 64
+"""The largest number of rows per inverted list to learn the centroids from."""
 
 
-def cells_of(images: int) -> int:
-    """Return into how many cells a bank is cut: 4 sqrt(N), and at least 39 images in a cell on average.
+def lists_of(images: int) -> int:
+    """Return the number of inverted lists of a bank: 4 sqrt(N), with at least 39 images per list on average.
 
-    >>> cells_of(100), cells_of(20_000), cells_of(1_281_167)
+    >>> lists_of(100), lists_of(20_000), lists_of(1_281_167)
     (2, 512, 4527)
     """
     return max(1, min(int(4 * math.sqrt(images)), images // 39))
@@ -40,44 +40,44 @@ def require_faiss(what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Cells:
-    """A bank of unit rows in cells around centroids; a query is compared with the rows of the nearest cells.
+class InvertedLists:
+    """A bank of unit rows in inverted lists around centroids; a query is compared with the rows of the nearest lists.
 
-    Rows are kept in half precision, in memory (1.28M x 768: 2 GB). What is found is never more similar than the true
-    neighbour; how often it is the same depends on the data (see the test).
+    Rows are kept in half precision, in memory (1.28M x 768: 2 GB). A neighbour found is never more similar than the
+    true one; how often it is the true one depends on the data (see the test).
 
     Attributes:
         index: faiss's index.
-        cells: number of cells.
+        lists: number of inverted lists.
     """
 
     index: Any
-    cells: int
+    lists: int
 
     @classmethod
-    def of(cls, images: int, width: int, sample: Float[Tensor, "rows dim"], chunks: Iterable[Tensor]) -> Cells:
-        """Return the cells of a bank.
+    def of(cls, images: int, width: int, sample: Float[Tensor, "rows dim"], chunks: Iterable[Tensor]) -> InvertedLists:
+        """Return the inverted lists of a bank.
 
         Args:
             images: N.
             width: D.
-            sample: unit rows that the cells are learned from, float32.
+            sample: unit rows to learn the centroids from, float32.
             chunks: all unit rows, float32, a chunk at a time.
         """
         faiss = importlib.import_module("faiss")
-        cells = cells_of(images)
+        lists = lists_of(images)
         metric = faiss.METRIC_INNER_PRODUCT
         coarse = faiss.IndexFlatIP(width)
-        index = faiss.IndexIVFScalarQuantizer(coarse, width, cells, faiss.ScalarQuantizer.QT_fp16, metric)
-        index.cp.max_points_per_centroid = PER_CELL
-        index.nprobe = min(cells, max(LEAST_PROBES, cells // SHARE))
+        index = faiss.IndexIVFScalarQuantizer(coarse, width, lists, faiss.ScalarQuantizer.QT_fp16, metric)
+        index.cp.max_points_per_centroid = PER_LIST
+        index.nprobe = min(lists, max(LEAST_PROBES, lists // SHARE))
         index.train(_array(sample))
         for chunk in chunks:
             index.add(_array(chunk))
-        return cls(index, cells)
+        return cls(index, lists)
 
-    def to(self, device: torch.device) -> Cells:
-        """Return the cells, which stay on the CPU."""
+    def to(self, device: torch.device) -> InvertedLists:
+        """Return the inverted lists, which stay on the CPU."""
         return self
 
     def nearest(self, queries: Float[Tensor, "batch dim"], k: int) -> Float[Tensor, "batch k"]:
@@ -88,9 +88,9 @@ class Cells:
         found, numbers = self.index.search(rows, k)
         few = (numbers < 0).any(axis=1)
         if few.any():
-            # The cells that were searched hold fewer than k rows: search all.
+            # The inverted lists that were searched hold fewer than k rows: search all.
             faiss = importlib.import_module("faiss")
-            found[few] = self.index.search(rows[few], k, params=faiss.SearchParametersIVF(nprobe=self.cells))[0]
+            found[few] = self.index.search(rows[few], k, params=faiss.SearchParametersIVF(nprobe=self.lists))[0]
         return torch.from_numpy(found).to(queries.device)
 
 

@@ -51,8 +51,8 @@ def _on_cpu(head: LinearHead) -> LinearHead:
     return LinearHead(head.reads, head.weight.detach().float().cpu(), head.bias.detach().float().cpu())
 
 
-def part(embedded: Embedded, on: Space) -> Float[Tensor, "batch dim"]:
-    """Return the part of a batch that a score works on.
+def output(embedded: Embedded, on: Space) -> Float[Tensor, "batch dim"]:
+    """Return the output that a score works on.
 
     Raises:
         MmoodError: `on` is `embedding` and the encoder has none.

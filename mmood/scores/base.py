@@ -19,9 +19,9 @@ from mmood.scores.surroundings import Surroundings
 from mmood.settings import Recorded
 from mmood.settings.requirements import Requirement
 
-Part = Literal["features", "embedding", "logits", "patches"]
+Output = Literal["features", "embedding", "logits", "patches"]
 Stored = Literal["features", "embedding"]
-"""The parts that a feature store holds."""
+"""The outputs that a feature store holds."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Embedded:
     def to(self, device: torch.device) -> Embedded:
         """Return the batch on a device."""
 
-        def moved(part: Tensor | None) -> Tensor | None:
-            return None if part is None else part.to(device)
+        def moved(output: Tensor | None) -> Tensor | None:
+            return None if output is None else output.to(device)
 
         features, logits = self.features.to(device), self.logits.to(device)
         return Embedded(features, logits, moved(self.embedding), moved(self.patches))
@@ -89,7 +89,7 @@ class LinearHead:
     """A linear map from features or embeddings to logits.
 
     Attributes:
-        reads: the part of an image that the head reads.
+        reads: the output that the head reads.
         weight: (C, F) or (C, D).
         bias: (C,).
     """
@@ -243,8 +243,8 @@ class AbstractScore(Recorded, nn.Module, ABC):
     Its arguments are recorded (see `Recorded`); what `fit` finds goes to `details`.
     """
 
-    needs: frozenset[Part] = frozenset({"logits"})
-    """The parts of `Embedded` that `forward` reads."""
+    needs: frozenset[Output] = frozenset({"logits"})
+    """The outputs in `Embedded` that `forward` reads."""
 
     least_classes: int = 1
     """With fewer ID classes every image has the same score."""
@@ -254,7 +254,7 @@ class AbstractScore(Recorded, nn.Module, ABC):
         return self
 
     def requirements(self, around: Surroundings) -> Iterable[Requirement]:
-        """Return what the score needs besides the parts of `Embedded` that it reads; see `Surroundings`."""
+        """Return what the score needs besides the outputs that it reads; see `Surroundings`."""
         return ()
 
     @abstractmethod

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.bank import Space, bank_rows, double, fitted, part
+from mmood.scores.bank import Space, bank_rows, double, fitted, output
 from mmood.scores.base import AbstractScore, Embedded, Reference
 from mmood.scores.functional_gaussian import Stream, class_means, scatter, squared_distances, whitening
 from mmood.scores.surroundings import Surroundings
@@ -98,7 +98,7 @@ class Mahalanobis(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return -min_c M_c."""
-        rows = double(part(embedded, self.reads))
+        rows = double(output(embedded, self.reads))
         self.classes_ = fitted(self, self.classes_).to(rows.device)
         return -self.classes_.nearest(rows).float().to(embedded.features.device)
 
@@ -152,7 +152,7 @@ class RelativeMahalanobis(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return -min_c (M_c - M_0)."""
-        rows = double(part(embedded, self.reads))
+        rows = double(output(embedded, self.reads))
         self.classes_ = fitted(self, self.classes_).to(rows.device)
         self.background_ = fitted(self, self.background_).to(rows.device)
         relative = self.background_.nearest(rows) - self.classes_.nearest(rows)

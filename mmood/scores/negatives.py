@@ -14,7 +14,7 @@ from mmood.encoders.prompts import check_templates
 from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
 from mmood.scores.bank import fitted
-from mmood.scores.base import AbstractScore, Embedded, NegativeTexts, Part, Reference
+from mmood.scores.base import AbstractScore, Embedded, NegativeTexts, Output, Reference
 from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_count, check_number
 from mmood.settings.requirements import Requirement
@@ -141,7 +141,7 @@ class NegativePrototypes:
 class AbstractMinedNegatives(AbstractScore):
     """What NegLabel and CSP share: all but how their lists are mined."""
 
-    needs: frozenset[Part] = frozenset({"embedding"})
+    needs: frozenset[Output] = frozenset({"embedding"})
     texts_: NegativeTexts | None = None
 
     def __init__(
@@ -249,7 +249,7 @@ class EOE(AbstractScore):
         template: prompt of ID and outlier names.
     """
 
-    needs: frozenset[Part] = frozenset({"embedding"})
+    needs: frozenset[Output] = frozenset({"embedding"})
     texts_: NegativeTexts | None = None
 
     def __init__(

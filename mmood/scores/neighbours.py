@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 
 from mmood.errors import MmoodError
 from mmood.scores import functional
-from mmood.scores.approximate import PER_CELL, Cells, cells_of, require_faiss
-from mmood.scores.bank import ROWS, bank_rows, double, finite_rows, fitted, part, set_name, stored
+from mmood.scores.approximate import PER_LIST, InvertedLists, lists_of, require_faiss
+from mmood.scores.bank import ROWS, bank_rows, double, finite_rows, fitted, output, set_name, stored
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference, Stored
 from mmood.scores.functional_neighbours import inverse_norms, nearest_similarities
 from mmood.scores.surroundings import Surroundings
@@ -61,7 +61,7 @@ class KNN(AbstractScore):
             never more similar than the exact neighbour, up to the rounding of its half precision.
     """
 
-    neighbours_: Neighbours | Cells | None = None
+    neighbours_: Neighbours | InvertedLists | None = None
 
     def __init__(
         self,
@@ -94,13 +94,13 @@ class KNN(AbstractScore):
         chunks = (finite_rows(bank, self.reads, slice(i, i + ROWS)) for i in range(0, len(bank.keys), ROWS))
         scale = torch.cat([inverse_norms(rows) for rows in chunks])
         exact = Neighbours(stored(bank, self.reads), scale)
-        self.neighbours_ = _cells(exact) if self.search == "approximate" else exact
+        self.neighbours_ = _inverted_lists(exact) if self.search == "approximate" else exact
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the similarity of the k-th neighbour, or the mean of the k nearest."""
-        queries = normalize(part(embedded, self.reads), dim=1)
-        bank: Neighbours | Cells = fitted(self, self.neighbours_)  # type: ignore[assignment]
+        queries = normalize(output(embedded, self.reads), dim=1)
+        bank: Neighbours | InvertedLists = fitted(self, self.neighbours_)  # type: ignore[assignment]
         self.neighbours_ = bank = bank.to(queries.device)
         nearest = bank.nearest(queries, self.k)
         return nearest.mean(dim=1) if self.average else nearest[:, -1]
@@ -155,7 +155,7 @@ class NNGuide(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return energy times guidance."""
-        queries = normalize(part(embedded, self.reads), dim=1)
+        queries = normalize(output(embedded, self.reads), dim=1)
         self.neighbours_ = fitted(self, self.neighbours_).to(queries.device)
         nearest = self.neighbours_.nearest(queries, self.k)
         return self._energy(embedded.logits) * nearest.mean(dim=1)
@@ -164,15 +164,15 @@ class NNGuide(AbstractScore):
         return functional.energy(double(logits), self.temperature).float().to(logits.device)
 
 
-def _cells(bank: Neighbours) -> Cells:
-    """Return the bank for approximate search; its cells are learned from rows that are spread evenly over it."""
+def _inverted_lists(bank: Neighbours) -> InvertedLists:
+    """Return the bank for approximate search; the centroids are learned from rows spread evenly over it."""
     count, width = bank.rows.shape
-    wanted = min(count, PER_CELL * cells_of(count))
+    wanted = min(count, PER_LIST * lists_of(count))
     spread = torch.linspace(0, count - 1, wanted, dtype=torch.float64).round().long()
     sample = bank.rows[spread].float().cpu() * bank.scale[spread, None]
     starts = range(0, count, ROWS)
     chunks = (bank.rows[i : i + ROWS].float().cpu() * bank.scale[i : i + ROWS, None] for i in starts)
-    return Cells.of(count, width, sample, chunks)
+    return InvertedLists.of(count, width, sample, chunks)
 
 
 def _enough(bank: Bank, k: int, name: str) -> None:

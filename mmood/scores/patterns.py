@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmood.scores.bank import bank_rows, double, fitted, part
+from mmood.scores.bank import bank_rows, double, fitted, output
 from mmood.scores.base import AbstractScore, Embedded, Reference, Stored
 from mmood.scores.functional_gaussian import class_means
 from mmood.scores.surroundings import Surroundings
@@ -109,7 +109,7 @@ class SHE(AbstractScore):
         """Return the inner product with the pattern of the predicted class."""
         device = embedded.logits.device
         self.patterns_, self.present_ = fitted(self, self.patterns_).to(device), fitted(self, self.present_).to(device)
-        return she(part(embedded, self.reads), embedded.logits, self.patterns_, self.present_)
+        return she(output(embedded, self.reads), embedded.logits, self.patterns_, self.present_)
 
 
 class KLMatching(AbstractScore):

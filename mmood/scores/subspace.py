@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.bank import bank_rows, double, feature_head, fitted, part, stored
+from mmood.scores.bank import bank_rows, double, feature_head, fitted, output, stored
 from mmood.scores.base import AbstractScore, Embedded, Reference, Stored
 from mmood.scores.functional_gaussian import scatter
 from mmood.scores.functional_subspace import default_dimension, head_origin, null_basis, residual_norm, vim
@@ -79,7 +79,7 @@ class Residual(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the negative residual."""
-        rows = double(part(embedded, self.reads))
+        rows = double(output(embedded, self.reads))
         self.subspace_ = fitted(self, self.subspace_).to(rows.device)
         return -self.subspace_.residual(rows).float().to(embedded.features.device)
 
@@ -133,7 +133,7 @@ class ViM(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return energy minus alpha times residual."""
-        rows = double(part(embedded, self.reads))
+        rows = double(output(embedded, self.reads))
         self.subspace_ = fitted(self, self.subspace_).to(rows.device)
         logits = double(embedded.logits) / self.temperature
         return vim(self.subspace_.residual(rows), logits, self.alpha_).float().to(embedded.features.device)

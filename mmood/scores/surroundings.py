@@ -38,11 +38,11 @@ class Surroundings:
         """Return the requirement of a text encoder."""
         return Requirement("text encoder", lambda: with_texts(self.encoder).settings.name)
 
-    def of_parts(self, parts: frozenset[str]) -> Iterator[Requirement]:
-        """Yield the requirements of scores that read these parts of an image."""
-        if "embedding" in parts:
+    def of_outputs(self, outputs: frozenset[str]) -> Iterator[Requirement]:
+        """Yield the requirements of scores that read these outputs of an image."""
+        if "embedding" in outputs:
             yield Requirement("joint embedding", self._embedding)
-        if "patches" in parts:
+        if "patches" in outputs:
             yield Requirement("patch embeddings", self._patches)
 
     def _feature_head(self) -> str:

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mmood.cli.main import main
-from mmood.features.parts import PartFolder
+from mmood.features.chunks import ChunkFolder
 
 CONFIG = ("--config", "vitb16_zeroshot.yaml")
 SETS = {"toy-test": 37, "toy-near": 21, "toy-far": 2}
@@ -106,35 +106,35 @@ def test_stores_of_the_cache_are_read_if_they_fit_and_never_written_by_a_test(to
     assert changed["rows"] != results_of([*toy_flags, "--data.features", "off"], tmp_path / "third")["rows"]
 
 
-def embed_and_die_after_3_parts(arguments):
-    write, written = PartFolder.write, []
+def embed_and_die_after_3_chunks(arguments):
+    write, written = ChunkFolder.write, []
 
-    def write_or_die(self, part, tensors):
+    def write_or_die(self, chunk, tensors):
         if len(written) == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        written.append(part)
-        write(self, part, tensors)
+        written.append(chunk)
+        write(self, chunk, tensors)
 
-    PartFolder.write = write_or_die
+    ChunkFolder.write = write_or_die
     return main(arguments)
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(flags, tmp_path, forked):
     whole = [*flags, "--data.features", str(tmp_path / "whole")]
-    embed(whole, "--part", "8", "--sets", "toy-test")
-    few = ["embed", *CONFIG, *flags, "--part", "8", "--sets", "toy-test"]
-    assert forked.call(embed_and_die_after_3_parts, few).code == -signal.SIGKILL
+    embed(whole, "--chunk", "8", "--sets", "toy-test")
+    few = ["embed", *CONFIG, *flags, "--chunk", "8", "--sets", "toy-test"]
+    assert forked.call(embed_and_die_after_3_chunks, few).code == -signal.SIGKILL
     (store,) = (tmp_path / "stores").glob("[!.]*")
     assert len(list((store / "parts").glob("*.safetensors"))) == 3
     assert not (store / "manifest.json").exists()
-    embed(flags, "--part", "8", "--sets", "toy-test")
+    embed(flags, "--chunk", "8", "--sets", "toy-test")
     assert files(tmp_path / "stores") == files(tmp_path / "whole")
 
 
 @pytest.mark.ddp
 def test_workers_and_ranks_do_not_change_a_byte(flags, tmp_path, forked):
-    embed(flags, "--part", "8")
-    more = ["--part", "8", "--data.features", str(tmp_path / "many"), "--data.loader.workers", "2"]
+    embed(flags, "--chunk", "8")
+    more = ["--chunk", "8", "--data.features", str(tmp_path / "many"), "--data.loader.workers", "2"]
     finished = forked.ranks(["embed", *CONFIG, *flags, *more, "--quiet"])
     assert finished.code == 0, finished.err
     assert files(tmp_path / "many") == files(tmp_path / "stores")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mmood.errors import MmoodError
+from mmood.features.chunks import ChunkFolder, ChunkPlan
 from mmood.features.loader import LEAST_ROWS, FeatureLoader
-from mmood.features.parts import PartFolder, PartPlan
 from mmood.features.store import Manifest, StoredFeatures, open_store, write_manifest
 
 MANIFEST = Manifest({"index_sha256": "0"}, "fp32", 10, 4, {}, "")
@@ -41,21 +41,21 @@ def test_labels_of_an_ood_set_never_show():
     assert (batch["label"] == -1).all()
 
 
-def parts_of(folder, count=10, dtype=torch.float16):
-    parts = PartFolder(folder, PartPlan(count, 4, 2))
-    parts.prepare()
-    for part in parts.missing():
-        keys = torch.arange(*parts.plan.bounds(part))
-        parts.write(
-            part,
+def chunks_of(folder, count=10, dtype=torch.float16):
+    chunks = ChunkFolder(folder, ChunkPlan(count, 4, 2))
+    chunks.prepare()
+    for chunk in chunks.missing():
+        keys = torch.arange(*chunks.plan.bounds(chunk))
+        chunks.write(
+            chunk,
             {"label": keys, "features": keys[:, None].repeat(1, 3).to(dtype), "embedding": keys[:, None].to(dtype)},
         )
-    return parts
+    return chunks
 
 
-def test_parts_join_into_a_file_that_safetensors_reads(tmp_path):
-    parts = parts_of(tmp_path)
-    write_manifest(tmp_path, Manifest({}, "fp16", 10, 2, {}, parts.join()))
+def test_chunks_join_into_a_file_that_safetensors_reads(tmp_path):
+    chunks = chunks_of(tmp_path)
+    write_manifest(tmp_path, Manifest({}, "fp16", 10, 2, {}, chunks.join()))
     store = open_store(tmp_path)
     assert store.label.tolist() == list(range(10))
     assert store.features[:, 2].tolist() == list(range(10))
@@ -63,20 +63,17 @@ def test_parts_join_into_a_file_that_safetensors_reads(tmp_path):
     assert store.embedding.dtype == torch.float16
 
 
-def test_parts_of_another_plan_are_not_mixed_in(tmp_path):
-    parts_of(tmp_path)
-    torn = tmp_path / ".features.safetensors.torn"
-    torn.write_bytes(b"half")
-    other = PartFolder(tmp_path, PartPlan(10, 6, 3))
+def test_chunks_of_another_plan_are_not_mixed_in(tmp_path):
+    chunks_of(tmp_path)
+    other = ChunkFolder(tmp_path, ChunkPlan(10, 6, 3))
     other.prepare()
     assert other.missing() == [0, 1]
-    assert not torn.exists()
-    with pytest.raises(MmoodError, match="Part 0 of the feature store"):
+    with pytest.raises(MmoodError, match="Chunk 0 of the feature store"):
         other.join()
 
 
 def test_a_store_that_contradicts_its_manifest_is_refused(tmp_path):
-    digest = parts_of(tmp_path).join()
+    digest = chunks_of(tmp_path).join()
     write_manifest(tmp_path, Manifest({}, "fp16", 11, 2, {}, digest))
     with pytest.raises(MmoodError, match="says 11 rows"):
         open_store(tmp_path)

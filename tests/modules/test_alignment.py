@@ -15,7 +15,7 @@ from mmood.losses import alignment, modality_gap, uniformity
 from mmood.modules.fine_tuning.alignment import LossSettings
 from mmood.modules.fine_tuning.alignment_monitor import AlignmentMonitor
 from mmood.modules.fine_tuning.interpolation import interpolate
-from mmood.modules.fine_tuning.trained import TrainedParts, parameter_groups
+from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups
 from mmood.modules.optimisation import Execution, WarmupCosine, warmup_cosine
 
 
@@ -114,18 +114,18 @@ def test_batch_norm_keeps_its_statistics_and_trains_its_scale(resnet):
     assert statistics
     assert all(torch.equal(before[name], after[name]) for name in statistics)
     assert not torch.equal(before["encoder.model.visual.bn1.weight"], after["encoder.model.visual.bn1.weight"])
-    trained = weights(fitted(resnet, batches(3, 8, side=32), trained=TrainedParts(batch_norm=True)))
+    trained = weights(fitted(resnet, batches(3, 8, side=32), trained=TrainedTowers(batch_norm=True)))
     assert all(not torch.equal(before[name], trained[name]) for name in statistics)
 
 
 def test_image_tower_only(vit):
-    before, after = weights(tune(vit)), weights(fitted(vit, batches(3, 12), trained=TrainedParts(towers="image")))
+    before, after = weights(tune(vit)), weights(fitted(vit, batches(3, 12), trained=TrainedTowers(towers="image")))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if ".visual." in name or name.endswith("logit_scale")}
 
 
 def test_last_groups_only(vit):
-    module = tune(vit, trained=TrainedParts(groups=2))
+    module = tune(vit, trained=TrainedTowers(groups=2))
     names = {name for name, parameter in module.encoder.model.named_parameters() if parameter.requires_grad}
     assert {"visual.proj", "visual.ln_post.weight", "text_projection", "ln_final.weight", "logit_scale"} <= names
     assert not any("resblocks.0" in name or "conv1" in name or "token_embedding" in name for name in names)
@@ -133,7 +133,7 @@ def test_last_groups_only(vit):
 
 def test_part_of_a_resnet_is_refused(resnet):
     with pytest.raises(MmoodError, match="cannot freeze a part"):
-        tune(resnet, trained=TrainedParts(groups=1))
+        tune(resnet, trained=TrainedTowers(groups=1))
 
 
 def test_weight_decay_on_every_parameter_or_on_matrices(vit):
@@ -149,8 +149,8 @@ def test_weight_decay_on_every_parameter_or_on_matrices(vit):
     ("more", "words"),
     [
         ({"alignment": 1.5}, r"model.alignment. is 1.5"),
-        ({"trained": TrainedParts(towers="none")}, "nothing to train"),
-        ({"trained": TrainedParts(batch_norm=True), "execution": Execution(chunk=4)}, "BatchNorm in training"),
+        ({"trained": TrainedTowers(towers="none")}, "nothing to train"),
+        ({"trained": TrainedTowers(batch_norm=True), "execution": Execution(chunk=4)}, "BatchNorm in training"),
     ],
 )
 def test_what_cannot_be_is_refused(vit, more, words):

@@ -9,12 +9,12 @@ from torch.nn.functional import cross_entropy
 from mmood.encoders import EncodedImages, EncoderSettings
 from mmood.errors import MmoodError
 from mmood.modules.fine_tuning.cross_entropy import CrossEntropyFineTune, HeadSettings
-from mmood.modules.fine_tuning.trained import TrainedParts
+from mmood.modules.fine_tuning.trained import TrainedTowers
 from mmood.modules.optimisation import Execution
 from mmood.modules.probes.probe import Probe
 from mmood.scores.logits import MCM
 
-PROBE = TrainedParts(towers="none")
+PROBE = TrainedTowers(towers="none")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_image_only_encoders_are_fine_tuned(tmp_path):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"trained": TrainedParts()}, "trains no text tower"),
+        ({"trained": TrainedTowers()}, "trains no text tower"),
         ({"head": HeadSettings("zero-shot")}, "reads: embedding"),
         ({"head": HeadSettings("none.ckpt")}, "no file"),
     ],

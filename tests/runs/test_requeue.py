@@ -179,7 +179,7 @@ def test_what_the_signal_does(command, job_name, wait, code, said):
 def test_the_commands_listen(command, fit_flags, tmp_path, monkeypatch, forked):
     monkeypatch.chdir(tmp_path)
     job = {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "mmood", "SLURM_RESTART_COUNT": None}
-    flags = [*fit_flags, "--trainer.max_epochs", "1000"] if command == "fit" else [*fit_flags, "--part", "1"]
+    flags = [*fit_flags, "--trainer.max_epochs", "1000"] if command == "fit" else [*fit_flags, "--chunk", "1"]
     flags += ["--run_dir", str(tmp_path / "run")] if command == "fit" else []
     arguments = [command, "--config", ALIGN, *flags]
     process = forked.start(mmood, arguments, environment={**job, "MMOOD_CACHE": str(tmp_path / "cache")})

@@ -4,14 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from mmood.modules.alignment import LossSettings
-from mmood.modules.probe_training import ProbeSettings
-from mmood.modules.trained import TrainedParts
 
 from mmood.errors import MmoodError
 from mmood.evaluation.streams.settings import StreamSettings
 from mmood.loading.settings import LoaderSettings
+from mmood.modules.fine_tuning.alignment import LossSettings
+from mmood.modules.fine_tuning.trained import TrainedTowers
 from mmood.modules.optimisation import Execution
+from mmood.modules.probes.training import ProbeSettings
 from mmood.scores.gaussian import Mahalanobis
 from mmood.scores.logits import MCM
 from mmood.scores.neighbours import KNN
@@ -84,7 +84,7 @@ SETTINGS = {
     "a NaN gate": lambda: Gates(gap=math.nan),
     "a bool as a history": lambda: OtsuGate(history=True),
     "a bool as a chunk": lambda: Execution(chunk=True),
-    "no groups": lambda: TrainedParts(groups=0),
+    "no groups": lambda: TrainedTowers(groups=0),
     "a scale of zero": lambda: LossSettings(max_scale=0.0),
     "an endless ridge": lambda: Mahalanobis(ridge=math.inf),
 }

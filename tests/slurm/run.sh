@@ -74,9 +74,9 @@ found=$(sbatch --wait "${TWO_NODES[@]}" "$JOBS/test.sbatch" --ckpt_path "$saved/
 
 say "embed on two nodes, asked to make room; and in one process"
 stores=$WORK/stores
-many=(--config align.yaml --data.ood "{far: [many]}" --sets many --part 1 --data.batch_size 1 --quiet --data.features)
+many=(--config align.yaml --data.ood "{far: [many]}" --sets many --chunk 1 --data.batch_size 1 --quiet --data.features)
 embed=$(sbatch "${TWO_NODES[@]}" "$JOBS/embed.sbatch" "${many[@]}" "$stores/two")
-wait_for 240 "a part of a store" has_files "$stores/two/*/parts/*.safetensors"
+wait_for 240 "a chunk of a store" has_files "$stores/two/*/parts/*.safetensors"
 scancel --signal=USR1 "$embed"
 wait_for 240 "the second turn" said_times "$embed" "All distributed processes registered" 2
 echo "on disk: $(find "$stores/two" -name "*.safetensors" | wc -l) of 400 parts"

@@ -25,7 +25,7 @@ from mmood.modules.fine_tuning.alignment_monitor import AlignmentMonitor
 from mmood.modules.fine_tuning.captions import Candidates, Captions, with_classes
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
 from mmood.modules.fine_tuning.interpolation import interpolate, interpolation_weights
-from mmood.modules.fine_tuning.trained import TrainedParts, parameter_groups, select, training_mode
+from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select, training_mode
 from mmood.modules.gather import gathered, rank, world_size
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
 from mmood.modules.reference import ModelReference
@@ -58,7 +58,7 @@ class LossSettings:
 
 
 _LOSS = LossSettings()
-_TRAINED = TrainedParts()
+_TRAINED = TrainedTowers()
 _EXECUTION = Execution()
 
 
@@ -75,7 +75,7 @@ class AlignmentFineTune(AbstractDetector):
         alignment: λ, weight of the regulariser, in [0, 1]; the paper's command has 0.001, and 0 is FLYP.
         prompts: templates of the training texts and of the prototypes; with several, each image draws one in training.
         loss: variants of the loss.
-        trained: which parts are trained.
+        trained: which towers are trained.
         optimizer: from the parameters to their optimiser.
         schedule: from the optimiser and the number of steps to the learning rate of each step.
         execution: memory and speed of a step.
@@ -94,7 +94,7 @@ class AlignmentFineTune(AbstractDetector):
         alignment: float,
         prompts: str | list[str] = "The nice {}",
         loss: LossSettings = _LOSS,
-        trained: TrainedParts = _TRAINED,
+        trained: TrainedTowers = _TRAINED,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.1),
         schedule: ScheduleCallable = lambda optimizer, steps: WarmupCosine(optimizer, steps, warmup=500),
         execution: Execution = _EXECUTION,
@@ -254,7 +254,7 @@ class AlignmentFineTune(AbstractDetector):
         return with_texts(self.encoder)
 
 
-def _check(alignment: float, trained: TrainedParts, execution: Execution) -> None:
+def _check(alignment: float, trained: TrainedTowers, execution: Execution) -> None:
     check_number("`model.alignment` (0 is FLYP, 1 attracts only)", alignment, least=0, most=1)
     if trained.towers == "none":
         raise MmoodError(

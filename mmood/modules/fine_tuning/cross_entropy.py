@@ -20,7 +20,7 @@ from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
-from mmood.modules.fine_tuning.trained import TrainedParts, parameter_groups, select_image_tower, training_mode
+from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select_image_tower, training_mode
 from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
 from mmood.modules.probes.probe import stored_probe
 from mmood.modules.reference import ModelReference, text_prototypes
@@ -44,7 +44,7 @@ class HeadSettings:
 
 
 _HEAD = HeadSettings()
-_TRAINED = TrainedParts(towers="image")
+_TRAINED = TrainedTowers(towers="image")
 _EXECUTION = Execution()
 
 
@@ -58,7 +58,7 @@ class CrossEntropyFineTune(AbstractDetector):
         scores: name in the results -> score; they read the head's logits.
         head: the linear head and where it starts.
         prompts: templates of the text prototypes, for a zero-shot head and for scores that compare with texts.
-        trained: which parts are trained besides the head; `towers: none` is linear probing.
+        trained: which towers are trained besides the head; `towers: none` is linear probing.
         optimizer: from the parameters to their optimiser.
         schedule: from the optimiser and the number of steps to the learning rate of each step.
         execution: memory and speed of a step.
@@ -71,7 +71,7 @@ class CrossEntropyFineTune(AbstractDetector):
         scores: dict[str, AbstractScore],
         head: HeadSettings = _HEAD,
         prompts: str | list[str] = "a photo of a {}",
-        trained: TrainedParts = _TRAINED,
+        trained: TrainedTowers = _TRAINED,
         optimizer: OptimizerCallable = lambda parameters: torch.optim.AdamW(parameters, lr=1e-5, weight_decay=0.1),
         schedule: ScheduleCallable = lambda optimizer, steps: WarmupCosine(optimizer, steps, warmup=500),
         execution: Execution = _EXECUTION,
@@ -132,7 +132,7 @@ class CrossEntropyFineTune(AbstractDetector):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_fit_start(self) -> None:
-        """Put trained parts into training mode."""
+        """Put the trained towers into training mode."""
         training_mode(self.encoder, self.trained)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -146,9 +146,9 @@ class CrossEntropyFineTune(AbstractDetector):
             return functional.cross_entropy(self.head(inputs), batch["label"])
 
     def _read(self, encoded: EncodedImages) -> Tensor:
-        part = encoded.features if self.head_settings.reads == "features" else encoded.embedding
-        assert part is not None
-        return part
+        output = encoded.features if self.head_settings.reads == "features" else encoded.embedding
+        assert output is not None
+        return output
 
     def _start(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the head at the first step."""
@@ -170,7 +170,7 @@ def load_head(path: Path, reads: Stored, shape: tuple[int, ...]) -> tuple[Tensor
     """Return weight (C, F) and bias (C,) of the linear head in a checkpoint of LinearProbe or CrossEntropyFineTune.
 
     Raises:
-        MmoodError: there is no such file, or no head of that shape on that part of the image in it.
+        MmoodError: there is no such file, or it holds no head of that shape on that output.
     """
     if not path.is_file():
         raise MmoodError(f"`model.head.start` is '{path}', which is no file; give random, zero-shot or a checkpoint.")

@@ -16,8 +16,8 @@ from mmood.settings import check_count
 
 
 @dataclass(frozen=True)
-class TrainedParts:
-    """What is trained.
+class TrainedTowers:
+    """Which towers are trained, and which layers of them.
 
     Attributes:
         towers: `both` towers, the `image` tower only, or `none` (a linear head on frozen features).
@@ -37,7 +37,7 @@ class TrainedParts:
         check_count("`model.trained.groups`", self.groups, null="all layers")
 
 
-def select(encoder: VisionLanguageEncoder, trained: TrainedParts) -> None:
+def select(encoder: VisionLanguageEncoder, trained: TrainedTowers) -> None:
     """Let exactly the trained parameters of a contrastive model require a gradient, the logit scale among them."""
     model = encoder.model
     model.requires_grad_(trained.towers == "both")
@@ -50,8 +50,10 @@ def select(encoder: VisionLanguageEncoder, trained: TrainedParts) -> None:
     freeze_unreached(encoder, (image @ encoder.encode_text(["text"]).T * encoder.logit_scale).sum())
 
 
-def select_image_tower(encoder: AbstractEncoder, trained: TrainedParts, part: Literal["features", "embedding"]) -> None:
-    """Let exactly the parameters behind `part` of the encoded image require a gradient, if the tower is trained."""
+def select_image_tower(
+    encoder: AbstractEncoder, trained: TrainedTowers, output: Literal["features", "embedding"]
+) -> None:
+    """Let exactly the parameters that `output` depends on require a gradient, if the tower is trained."""
     if isinstance(encoder, VisionLanguageEncoder):
         select(encoder, trained)
     elif trained.groups is not None:
@@ -59,10 +61,10 @@ def select_image_tower(encoder: AbstractEncoder, trained: TrainedParts, part: Li
     else:
         encoder.requires_grad_(trained.towers != "none")
     encoded = encoder.encode_image(_black(encoder))
-    output = encoded.features if part == "features" else encoded.embedding
-    if output is None:
+    tensor = encoded.features if output == "features" else encoded.embedding
+    if tensor is None:
         raise MmoodError("`model.head_input` is embedding, but an image-only encoder has none; set it to features.")
-    freeze_unreached(encoder, output.sum())
+    freeze_unreached(encoder, tensor.sum())
 
 
 def freeze_unreached(encoder: nn.Module, output: Tensor) -> None:
@@ -75,7 +77,7 @@ def freeze_unreached(encoder: nn.Module, output: Tensor) -> None:
         parameter.requires_grad_(gradient is not None)
 
 
-def training_mode(encoder: nn.Module, trained: TrainedParts) -> None:
+def training_mode(encoder: nn.Module, trained: TrainedTowers) -> None:
     """Put the encoder into training mode, except frozen modules and (unless it is trained) BatchNorm."""
     encoder.train()
     for module in encoder.modules():

@@ -96,7 +96,7 @@ class LinearProbe(AbstractDetector):
         """Return the stored training images with their labels; the head learns their mean and variance."""
         store, keys = self.id_features().train()
         return training_rows(
-            self.probe, self.probe.parts(store), keys, store.label[keys], self.training_settings, self.class_names
+            self.probe, self.probe.outputs(store), keys, store.label[keys], self.training_settings, self.class_names
         )
 
     def monitors(self) -> list[Callback]:
@@ -123,4 +123,4 @@ class LinearProbe(AbstractDetector):
         """Choose the head by its accuracy on the ID validation set, before anything is evaluated or saved."""
         if chooses(self.probe) and epoch_ends(self.trainer):
             store, keys = self.id_features().validation()
-            self.probe.choose(self.probe.parts(store), keys, store.label[keys])
+            self.probe.choose(self.probe.outputs(store), keys, store.label[keys])

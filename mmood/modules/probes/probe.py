@@ -15,7 +15,7 @@ from mmood.loading.batch import Batch
 from mmood.modules.probes.head import GridSettings, ProbeHead
 from mmood.scores.base import LinearHead, Stored
 
-Parts = Mapping[Stored, Float[Tensor, "images dim"]]
+StoredOutputs = Mapping[Stored, Float[Tensor, "images dim"]]
 """Rows of the images of a set, by their kind."""
 
 
@@ -66,19 +66,19 @@ class Probe(nn.Module):
         kind, heads, number = self.choice()
         return LinearHead(kind, *heads.folded(number))
 
-    def parts(self, store: StoredFeatures) -> Parts:
+    def outputs(self, store: StoredFeatures) -> StoredOutputs:
         """Return the rows of a set that the heads read."""
         both: dict[Stored, Tensor | None] = {"features": store.features, "embedding": store.embedding}
         return {kind: _present(both[kind]) for kind in self.reads}
 
-    def learn_statistics(self, parts: Parts, keys: Int[Tensor, " rows"]) -> None:
+    def learn_statistics(self, outputs: StoredOutputs, keys: Int[Tensor, " rows"]) -> None:
         """Take mean and variance over these rows, for each kind."""
         for kind, heads in self.by_kind():
-            heads.learn_statistics(parts[kind], keys)
+            heads.learn_statistics(outputs[kind], keys)
 
-    def choose(self, parts: Parts, keys: Int[Tensor, " rows"], targets: Int[Tensor, " rows"]) -> None:
+    def choose(self, outputs: StoredOutputs, keys: Int[Tensor, " rows"], targets: Int[Tensor, " rows"]) -> None:
         """Choose the head that is right on most of these rows; the first of several."""
-        right = torch.cat([heads.right(parts[kind], keys, targets) for kind, heads in self.by_kind()])
+        right = torch.cat([heads.right(outputs[kind], keys, targets) for kind, heads in self.by_kind()])
         self.chosen.fill_(int(right.argmax()))
 
 

@@ -111,7 +111,7 @@ class PseudoLabelProbe(AbstractDetector):
             sure = confidence >= self.confidence
             keys, targets = keys[sure], targets[sure]
         return training_rows(
-            self.probe, self.probe.parts(store), keys, targets, self.training_settings, self.class_names
+            self.probe, self.probe.outputs(store), keys, targets, self.training_settings, self.class_names
         )
 
     def monitors(self) -> list[Callback]:
@@ -138,7 +138,7 @@ class PseudoLabelProbe(AbstractDetector):
         """Choose the head by its agreement with the pseudo-labels of the ID validation set."""
         if chooses(self.probe) and epoch_ends(self.trainer):
             store, keys = self.id_features().validation()
-            self.probe.choose(self.probe.parts(store), keys, self._labels(store, keys))
+            self.probe.choose(self.probe.outputs(store), keys, self._labels(store, keys))
 
     def _labels(self, store: StoredFeatures, keys: Tensor) -> Tensor:
         return self._pseudo_labels(store, keys)[0]

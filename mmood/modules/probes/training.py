@@ -16,7 +16,7 @@ from mmood.errors import MmoodError
 from mmood.features.loader import TrainingRows, few_shot
 from mmood.modules.optimisation import ScheduleCallable, total_steps
 from mmood.modules.probes.head import GridSettings
-from mmood.modules.probes.probe import Parts, Probe
+from mmood.modules.probes.probe import Probe, StoredOutputs
 from mmood.output.printing import complain
 from mmood.runs.signals import is_first_rank
 from mmood.settings import check_count
@@ -45,7 +45,7 @@ class ProbeSettings:
 
 def training_rows(
     probe: Probe,
-    parts: Parts,
+    outputs: StoredOutputs,
     keys: Int[Tensor, " rows"],
     targets: Int[Tensor, " rows"],
     settings: ProbeSettings,
@@ -64,8 +64,8 @@ def training_rows(
         keys, targets = keys[drawn], targets[drawn]
     if len(keys) == 0:
         raise MmoodError("There is no image to train the probe on; lower `model.confidence`, or see `data.train`.")
-    probe.learn_statistics(parts, keys)
-    return TrainingRows(parts.get("features"), keys, targets, settings.batch_size, parts.get("embedding"))
+    probe.learn_statistics(outputs, keys)
+    return TrainingRows(outputs.get("features"), keys, targets, settings.batch_size, outputs.get("embedding"))
 
 
 def lacking(targets: Int[Tensor, " rows"], class_names: Sequence[str], shots: int | None) -> list[str]:

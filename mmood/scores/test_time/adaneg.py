@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from mmood.scores.base import Part, Reference
+from mmood.scores.base import Output, Reference
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
@@ -128,7 +128,7 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         seed: of the private generator that puts negatives into groups; None for that of the run.
     """
 
-    needs: frozenset[Part] = frozenset({"embedding"})
+    needs: frozenset[Output] = frozenset({"embedding"})
 
     def __init__(
         self,

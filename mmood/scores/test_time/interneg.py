@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Part, Reference
+from mmood.scores.base import Output, Reference
 from mmood.scores.functional_negatives import group_logsumexp, group_order, grouped_log_odds
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
@@ -97,7 +97,7 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         seed: of the private generator that puts negatives into groups; None for that of the run.
     """
 
-    needs: frozenset[Part] = frozenset({"embedding"})
+    needs: frozenset[Output] = frozenset({"embedding"})
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Part, Reference
+from mmood.scores.base import Output, Reference
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_tanl as functional
@@ -172,7 +172,7 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         seed: of the noise; None for that of the run.
     """
 
-    needs: frozenset[Part] = frozenset({"embedding"})
+    needs: frozenset[Output] = frozenset({"embedding"})
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""A feature store in the making: parts by runs of keys, each whole or not there, joined into one file at the end.
+"""An unfinished feature store: chunks of consecutive keys, each written whole, joined into one file at the end.
 
-A killed run loses the parts that were under way, one per worker. Parts are cut and encoded in the same batches however
-often a run is killed and however many ranks and workers it has, so the joined file is the same, byte for byte.
+A killed run loses its unfinished chunks, one per worker. Chunks are cut and encoded in the same batches however often a
+run is killed and however many ranks and workers it has, so the joined file is the same, byte for byte.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", to
 
 
 @dataclass(frozen=True)
-class PartPlan:
+class ChunkPlan:
     """How a set is cut.
 
     Attributes:
         count: number of images of the set.
-        size: images per part, a multiple of the batch size; the last part may be smaller.
+        size: images per chunk, a multiple of the batch size; the last chunk may be smaller.
         batch_size: images encoded at a time.
     """
 
@@ -43,73 +43,73 @@ class PartPlan:
     batch_size: int
 
     def __len__(self) -> int:
-        """Return the number of parts."""
+        """Return the number of chunks."""
         return -(-self.count // self.size)
 
-    def bounds(self, part: int) -> tuple[int, int]:
-        """Return the first key of a part and the one behind its last."""
-        return part * self.size, min((part + 1) * self.size, self.count)
+    def bounds(self, chunk: int) -> tuple[int, int]:
+        """Return the first key of a chunk and the key after its last."""
+        return chunk * self.size, min((chunk + 1) * self.size, self.count)
 
 
-class PartFolder:
-    """The parts of one store.
+class ChunkFolder:
+    """The chunks of one store.
 
     Args:
         folder: of the store.
         plan: how the set is cut.
     """
 
-    def __init__(self, folder: Path, plan: PartPlan) -> None:
+    def __init__(self, folder: Path, plan: ChunkPlan) -> None:
         self.folder = folder
-        self.parts = folder / "parts"
+        self.chunks = folder / "parts"  # the name on disk, by which a killed run of an earlier version resumes
         self.plan = plan
 
     def prepare(self) -> None:
-        """Keep the parts of an earlier run with the same plan and delete those of another; for one rank only."""
-        path, content = self.parts / "plan.json", json.dumps(asdict(self.plan)).encode()
+        """Keep the chunks of an earlier run with the same plan and delete those of another; for one rank only."""
+        path, content = self.chunks / "plan.json", json.dumps(asdict(self.plan)).encode()
         if path.is_file() and path.read_bytes() != content:
-            shutil.rmtree(self.parts)
+            shutil.rmtree(self.chunks)
         write_atomically(path, content)
 
     def missing(self) -> list[int]:
-        """Return the parts that are still to be encoded."""
-        return [part for part in range(len(self.plan)) if not self._path(part).is_file()]
+        """Return the chunks that are still to be encoded."""
+        return [chunk for chunk in range(len(self.plan)) if not self._path(chunk).is_file()]
 
-    def write(self, part: int, tensors: dict[str, Tensor]) -> None:
-        """Write a part, whole or not at all."""
-        write_atomically(self._path(part), save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    def write(self, chunk: int, tensors: dict[str, Tensor]) -> None:
+        """Write a chunk, whole or not at all."""
+        write_atomically(self._path(chunk), save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
     def join(self) -> str:
-        """Write the parts into the store's file of tensors, one at a time, and return its sha256 (hex).
+        """Write the chunks into the store's file of tensors, one at a time, and return its sha256 (hex).
 
         Raises:
-            MmoodError: a part is not there, or has another number of rows than the plan.
+            MmoodError: a chunk is missing, or its number of rows differs from the plan.
         """
         if missing := self.missing():
             raise MmoodError(
-                f"Part {missing[0]} of the feature store {self.folder} is missing: every rank must see the same "
+                f"Chunk {missing[0]} of the feature store {self.folder} is missing: every rank must see the same "
                 "folder; set MMOOD_CACHE (or `data.features`) to one that all nodes share."
             )
-        for part in range(len(self.plan)):
-            self._check_rows(part)
+        for chunk in range(len(self.plan)):
+            self._check_rows(chunk)
         with whole_file(self.folder / TENSORS) as file:
             return self._write_joined(file)
 
-    def _check_rows(self, part: int) -> None:
-        """Delete a part that has not the rows of the plan, and say so: the file would be torn behind it."""
-        start, stop = self.plan.bounds(part)
-        with safe_open(self._path(part), framework="pt") as stored:
+    def _check_rows(self, chunk: int) -> None:
+        """Delete a chunk without the planned number of rows and raise: the joined file would be corrupt."""
+        start, stop = self.plan.bounds(chunk)
+        with safe_open(self._path(chunk), framework="pt") as stored:
             found = {stored.get_slice(name).get_shape()[0] for name in stored.keys()}  # noqa: SIM118 - no mapping
         if found != {stop - start}:
-            self._path(part).unlink()
+            self._path(chunk).unlink()
             raise MmoodError(
-                f"Part {part} of the feature store {self.folder} has {sorted(found)} rows, and {stop - start} images; "
-                "it is deleted, and the same command encodes it anew."
+                f"Chunk {chunk} of the feature store {self.folder} has {sorted(found)} rows for {stop - start} images. "
+                "It was deleted; run the same command again to encode it."
             )
 
     def remove(self) -> None:
-        """Delete the parts, once the store is whole."""
-        shutil.rmtree(self.parts, ignore_errors=True)
+        """Delete the chunks, once the store is whole."""
+        shutil.rmtree(self.chunks, ignore_errors=True)
 
     def _write_joined(self, file: BinaryIO) -> str:
         digest = hashlib.sha256()
@@ -121,17 +121,17 @@ class PartFolder:
         return digest.hexdigest()
 
     def _contents(self, name: str) -> Iterator[bytes | memoryview]:
-        for part in range(len(self.plan)):
-            with safe_open(self._path(part), framework="pt") as stored:
+        for chunk in range(len(self.plan)):
+            with safe_open(self._path(chunk), framework="pt") as stored:
                 yield stored.get_tensor(name).reshape(-1).view(torch.uint8).numpy().data
 
-    def _read(self, part: int) -> dict[str, Tensor]:
-        tensors = load_file(self._path(part))
+    def _read(self, chunk: int) -> dict[str, Tensor]:
+        tensors = load_file(self._path(chunk))
         # The widest type first: then every tensor begins where its type may begin.
         return dict(sorted(tensors.items(), key=lambda entry: (-entry[1].element_size(), entry[0])))
 
-    def _path(self, part: int) -> Path:
-        return self.parts / f"{part:06}.safetensors"
+    def _path(self, chunk: int) -> Path:
+        return self.chunks / f"{chunk:06}.safetensors"
 
 
 def _header(first: dict[str, Tensor], count: int) -> bytes:
