@@ -29,7 +29,8 @@ def main(argv: list[str]) -> int:
     from mmood.detector.calibrate import Request, calibrate_detector
 
     request = Request(options.out, options.score, options.id_recall, options.fraction, options.weights == "copy")
-    say(calibrate_detector(rest, request, options.ckpt_path))
+    for line in calibrate_detector(rest, request, options.ckpt_path):
+        say(line)
     return 0
 
 

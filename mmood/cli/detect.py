@@ -52,7 +52,8 @@ def main(argv: list[str]) -> int:
     )
     written = run_job(job, Ranks.of_environment(os.environ))
     if written is not None:
-        say(f"{counts(written)}\nDecisions: {written}")
+        say(counts(written))
+        say(f"Decisions: {written}")
     return 0
 
 

@@ -49,7 +49,8 @@ def main(argv: list[str]) -> int:
         document = {"schema": 1, "false_alarms": options.false_alarms, "windows": [w.as_dict() for w in found]}
         write_atomically(options.out, json.dumps(document, indent=1).encode() + b"\n")
         write_atomically(options.out.with_suffix(".svg"), picture(found, manifest.calibration).encode())
-    say(table(found))
+    for line in table(found):
+        say(line)
     alarms = sum(bool(window.alarms) for window in found)
     without = "" if whole else " Embeddings were not compared: `mmood detect --embeddings` keeps them."
     say(f"{alarms} of {len(found)} windows alarm; of ID images at most {options.false_alarms:.1%} would.{without}")

@@ -37,8 +37,8 @@ class Request:
     copy_weights: bool
 
 
-def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: str | None) -> str:
-    """Write the detector folder and return what there is to say of it.
+def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: str | None) -> list[str]:
+    """Write the detector folder and return what there is to say of it, in lines.
 
     Args:
         arguments: settings as on the command line of `mmood test`.
@@ -63,7 +63,7 @@ def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: s
     detector = Detector(*from_module(module, name, data.exif or "apply", provenance))
     detector = detector.calibrated_on(images.images(), request.id_recall, min(data.batch_size, 64))
     detector.save(request.out, request.copy_weights)
-    return "\n".join(_said(detector.calibration, name, images, request.out))
+    return _said(detector.calibration, name, images, request.out)
 
 
 def _check_number(images: int, id_recall: float) -> None:

@@ -11,11 +11,11 @@ from mmood.detector.drift import Window
 _HEADS = ("first", "images", "broken", "rejected", "95 % interval", "PSI", "KS", "p", "cosine", "energy p", "alarm")
 
 
-def table(found: Sequence[Window]) -> str:
-    """Return a line for each window, in columns."""
+def table(found: Sequence[Window]) -> list[str]:
+    """Return the heads and a line for each window, in columns."""
     rows = [_HEADS, *(_cells(window) for window in found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
 def _cells(window: Window) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def test_the_threshold_is_that_of_the_set(arguments, toy_root, tmp_path, capsys)
     said = capsys.readouterr().out
     assert f"by {len(keys)} images of 'toy-test' (data.id)" in said
     assert "beta-binomial" in said
-    assert "Beware" in said
+    assert "\nBeware" in said
     assert detector.manifest.provenance["calibration"]["images"] == len(keys)
 
 
