@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mmood.evaluation.figures import log_figures
 from mmood.evaluation.overlap import IdImages, find_overlaps
 from mmood.evaluation.predictions import Inputs, write_predictions, write_scores
 from mmood.evaluation.provenance import provenance
+from mmood.evaluation.rows import id_rows, logged_values, ood_rows
 from mmood.evaluation.store import ScoreStore, SetScores, constant_scores
 from mmood.evaluation.streams.callback import KeptScores, Streams, evaluate_streams, left_out, predict_streams
 from mmood.evaluation.streams.settings import DEFAULT as STREAM
@@ -25,7 +25,6 @@ from mmood.evaluation.streams.settings import StreamSettings
 from mmood.evaluation.streams.temporary_store import TemporaryStore
 from mmood.evaluation.variants import Variants
 from mmood.loading.batch import Batch
-from mmood.metrics.functional import Rates, accuracy, mean_rates, ood_metrics
 from mmood.metrics.gather import gathered_objects
 from mmood.modules.base import AbstractDetector, limited
 from mmood.modules.evaluated import Evaluated
@@ -33,7 +32,7 @@ from mmood.output.console import console
 from mmood.output.escaping import visible
 from mmood.output.printing import complain, say
 from mmood.results.audit import Audit
-from mmood.results.model import IdRow, Overlap, ResultRow, Results, build_results
+from mmood.results.model import Overlap, Results, build_results
 from mmood.results.serialisation import write_results
 from mmood.results.tables import to_rich
 from mmood.runs.run_files import run_id
@@ -214,15 +213,15 @@ class OoDCallback(Callback):
         results = build_results(
             run=self._run or None,
             stage=stage,
-            id_rows=_id_rows(self._sets, found, self.variants.current),
-            rows=_rows(self._sets, found, self.variants.current) + streams.rows,
+            id_rows=id_rows(self._sets, found, self.variants.current),
+            rows=ood_rows(self._sets, found, self.variants.current) + streams.rows,
             provenance={**provenance(trainer, module, self._sets), **streams.provenance},
             skipped=[{"set": name, **_as_text(sample)} for name, sample in skipped],
             overlap=self._overlaps or (),
             audit=self._audit,
             partial=partial,
         )
-        module.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
+        module.log_dict(logged_values(results), add_dataloader_idx=False, rank_zero_only=False)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         _say_constant(found, len(module.class_names))
@@ -326,53 +325,3 @@ def _as_text(sample: Skipped) -> dict[str, object]:
 
 def _run_folder(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir)
-
-
-def _id_scores(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]) -> SetScores | None:
-    return next((found[name] for name, entry in sets.items() if entry.group == "id"), None)
-
-
-def _id_rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores], variant: str | None) -> list[IdRow]:
-    scores = _id_scores(sets, found)
-    if scores is None or not len(scores.key):
-        return []
-    right = accuracy(scores.label, scores.predicted)
-    return [IdRow(set=scores.set, n=len(scores.key), accuracy=right, variant=variant)]
-
-
-def _rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores], variant: str | None) -> list[ResultRow]:
-    id_scores = _id_scores(sets, found)
-    if id_scores is None or not len(id_scores.key):
-        return []
-    others = [(entry.group, found[name]) for name, entry in sets.items() if entry.group != "id"]
-    return [
-        ResultRow(
-            score=score,
-            variant=variant,
-            set=ood.set,
-            group=group,
-            metrics=ood_metrics(id_scores.of(score), ood.of(score)),
-        )
-        for score in id_scores.names
-        for group, ood in others
-        if len(ood.key)
-    ]
-
-
-def _logged(results: Results) -> dict[str, float]:
-    accuracies = {row.set: row.accuracy for row in results.id if row.accuracy is not None}
-    values = {f"id/{name}/accuracy": accuracy for name, accuracy in accuracies.items()}
-    # There is one ID set; under this name a checkpoint can be chosen whatever the set is called.
-    if accuracies:
-        values["id/accuracy"] = next(iter(accuracies.values()))
-    seeds: dict[str, list[Rates]] = {}
-    for row in results.rows:
-        seeds.setdefault(f"ood/{row.set}/{row.score}", []).append(row.metrics)
-    for name, rates in seeds.items():
-        values |= {f"{name}_{field.name}": getattr(mean_rates(rates), field.name) for field in fields(Rates)}
-    for mean in results.means:
-        values |= {
-            f"ood/mean_{mean.group}/{mean.score}_{field.name}": getattr(mean.rates, field.name)
-            for field in fields(Rates)
-        }
-    return values
