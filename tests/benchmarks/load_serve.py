@@ -1,6 +1,6 @@
 """The service under load on loopback, against the bare batched tower in the same run: ratio, latencies, nothing lost.
 
-    python tests/benchmarks/bench_serve.py DETECTOR IMAGES [REQUESTS] [AT_ONCE]
+    python tests/benchmarks/load_serve.py DETECTOR IMAGES [REQUESTS] [AT_ONCE]
 
 IMAGES is a folder or a folder of shards; every hundredth request is broken on purpose. The load comes from a process of its
 own, which shares the cores, as the bare tower's loop does not.
