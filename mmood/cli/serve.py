@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import ipaddress
 import os
+import signal
 from pathlib import Path
 
 from mmood.configuration.tools import ToolParser
@@ -55,6 +56,9 @@ def main(argv: list[str]) -> int:
     batching = Batching(options.max_batch, options.max_wait_ms / 1000, options.threads or os.cpu_count() or 1)
     app = build_app(Detector.load(options.detector, options.device), limits, batching, token)
     say(f"Serving {options.detector} on http://{options.host}:{options.port}/")
+    # uvicorn ends gracefully at these, and then raises them once more for whoever listened before it: nobody.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     uvicorn.run(
         app,
         host=options.host,
