@@ -98,7 +98,7 @@ def test_packing_onto_a_full_disk_goes_on_later(disk, toy_root, tmp_path, capsys
     assert main(arguments) == 2
     sentence = said(capsys)
     assert "No space left on device" in sentence
-    assert "the same command goes on" in sentence
+    assert "run the same command again to resume" in sentence
     assert not (folder / "near" / "index.json").exists()
     assert remount("size=8m")
     assert main(arguments) == 0

@@ -69,7 +69,7 @@ RUNS_CODE = {
 
 @pytest.mark.parametrize("settings", RUNS_CODE.values(), ids=RUNS_CODE)
 def test_a_checkpoint_chooses_no_code(settings, tmp_path):
-    with pytest.raises(MmoodError, match=r"no class of mmood or torch\.optim, and a checkpoint must not choose"):
+    with pytest.raises(MmoodError, match=r"not a class of mmood or torch\.optim. A checkpoint must not choose"):
         read_config(checkpoint(tmp_path, settings))
 
 
@@ -246,10 +246,10 @@ def header(name, size, kind=tarfile.REGTYPE):
         (header("a", 2**33, tarfile.XHDTYPE), "a header of 8589934592 bytes is over the limit"),
         (header("a", 10, tarfile.XHDTYPE) + b"99999 path=x".ljust(512, b"\0"), "a pax header is damaged"),
         (header("a", 10, tarfile.XHDTYPE) + b"0 path=xx\n".ljust(512, b"\0"), "a pax header is damaged"),
-        (lzma.compress(b"x"), "compressed by xz"),
+        (lzma.compress(b"x"), "compressed with xz"),
         (b"", "it is empty"),
-        (b"no tar at all", "no tar file"),
-        (b"x" * 2000, "no tar file"),
+        (b"no tar at all", "not a tar file"),
+        (b"x" * 2000, "not a tar file"),
     ],
 )  # fmt: skip
 def test_a_tar_header_claims_no_memory(content, reason):

@@ -74,7 +74,9 @@ def sorted_folders(folders: Iterable[str]) -> list[str]:
     found.sort(key=int)
     twice = next(((a, b) for a, b in pairwise(found) if int(a) == int(b)), None)
     if twice is not None:
-        raise MmoodError(f"The class folders '{twice[0]}' and '{twice[1]}' are the same number; rename one of them.")
+        raise MmoodError(
+            f"The class folders '{twice[0]}' and '{twice[1]}' stand for the same number; rename one of them."
+        )
     return found
 
 
@@ -110,7 +112,8 @@ def join(folders: Iterable[str], names: Sequence[str], where: str) -> Classes:
     numbers = f"number {moved + 1} of the sorted folders and has the name on line {min(candidates[moved]) + 1}"
     raise MmoodError(
         f"{where}: the folder '{ordered[moved]}' is {numbers} of the class file, but no line there belongs to the "
-        f"folder '{ordered[lost]}' alone; call the classes like their folders, or sort the file like the folders."
+        f"folder '{ordered[lost]}' alone; give the classes the names of their folders, or sort the file like the "
+        "folders."
     )
 
 
@@ -130,7 +133,7 @@ def table(classes: Classes) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if classes.odd:
-        lines.append(f"{len(classes.odd)} of {len(classes.names)} folders are not called like their classes.")
+        lines.append(f"{len(classes.odd)} of {len(classes.names)} folders do not have the names of their classes.")
     return lines
 
 

@@ -29,7 +29,7 @@ class Command:
 GROUPS: dict[str, dict[str, Command]] = {
     "Score and test": {
         "test": Command("--config NAME", "score the test sets; report AUROC, AUPR and both FPR95"),
-        "predict": Command("--config NAME --data.predict PATH", "score images without labels, a row each"),
+        "predict": Command("--config NAME --data.predict PATH", "score images without labels, one row each"),
         "validate": Command("--config NAME", "score the validation sets"),
     },
     "Train": {
@@ -43,20 +43,26 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Ship": {
         "calibrate": Command(
-            "--config NAME --out DETECTOR", "a score with a threshold, in a folder that ships", "mmood.cli.calibrate"
+            "--config NAME --out DETECTOR", "write a detector: a score with a threshold", "mmood.cli.calibrate"
         ),
-        "export": Command("DETECTOR --out FOLDER", "the detector as ONNX, for use without torch", "mmood.cli.export"),
+        "export": Command(
+            "DETECTOR --out FOLDER", "write the detector as ONNX, for use without torch", "mmood.cli.export"
+        ),
         "serve": Command("DETECTOR", "answer over HTTP, with a page to try it", "mmood.cli.serve"),
         "detect": Command("DETECTOR INPUT ... --out FILE", "decide on images, folders, shards", "mmood.cli.detect"),
-        "monitor": Command("DETECTOR DECISIONS ...", "has the world changed since? exit code 3", "mmood.cli.monitor"),
+        "monitor": Command(
+            "DETECTOR DECISIONS ...", "check for drift since calibration; exit code 3", "mmood.cli.monitor"
+        ),
     },
     "Compare": {
-        "report": Command("RUN [RUN ...]", "put runs side by side in one page", "mmood.cli.report"),
+        "report": Command("RUN [RUN ...]", "compare runs in one page", "mmood.cli.report"),
     },
     "Look around": {
-        "demo": Command("", "everything, on a small world of its own; no download", "mmood.cli.demo"),
-        "doctor": Command("[--config NAME]", "what works here, and whether a config would run", "mmood.cli.doctor"),
-        "configs": Command("", "the configs that come with mmood", "mmood.cli.configs"),
+        "demo": Command("", "run everything on a small synthetic world; no download", "mmood.cli.demo"),
+        "doctor": Command(
+            "[--config NAME]", "check the installation, and whether a config would run", "mmood.cli.doctor"
+        ),
+        "configs": Command("", "list the configs that come with mmood", "mmood.cli.configs"),
     },
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}

@@ -25,14 +25,14 @@ from mmood.results.model import Results
 from mmood.results.serialisation import read_results
 
 _NEXT = """
-What to type next, for images of your own, one subfolder per class; a set of OoD images needs no subfolders:
+Next, try your own images, with one subfolder per class; a set of OoD images needs no subfolders:
 
   mmood pack --out data/my-test --folder MY/TEST/IMAGES
   mmood pack --out data/my-ood --folder MY/OOD/IMAGES
   mmood test --config vitb16_zeroshot.yaml --data.root data --data.id my-test --data.ood '{far: [my-ood]}' \\
       --data.class_names my-classes.txt
 
-`my-classes.txt` has one name a line, in the order of the labels. `mmood configs` lists what else there is.
+`my-classes.txt` has one name per line, in the order of the labels. `mmood configs` lists the other configs.
 """
 
 
@@ -77,7 +77,7 @@ _TRAINED = "test --ckpt_path {at}/runs/%s/checkpoints/last.ckpt"
 
 STAGES = (
     Stage(
-        "Zero-shot: nothing is trained, classes are words. 1-NN looks at training images, not at labels",
+        "Zero-shot: nothing is trained, classes are given by name. 1-NN reads training images without labels",
         "zeroshot",
         f"test --config demo_zeroshot.yaml {_WORDS}",
     ),
@@ -86,7 +86,7 @@ STAGES = (
         "plp-fit",
         "fit --config demo_plp.yaml",
     ),
-    Stage("... tested: the checkpoint is all that it takes", "plp", _TRAINED % "plp-fit", located=False),
+    Stage("... tested: the checkpoint is all it needs", "plp", _TRAINED % "plp-fit", located=False),
     Stage("Linear probe: the same head, taught by true labels", "linear-fit", "fit --config demo_linear.yaml"),
     Stage("... tested", "linear", _TRAINED % "linear-fit", located=False),
     Stage(
@@ -117,11 +117,11 @@ def main(argv: list[str]) -> int:
             return code
     runs = [str(options.out / "runs" / name) for name in TESTED]
     report = ["report", *runs, "--out", str(options.out / "report.html")]
-    if code := _run(screen, "All of them side by side", report):
+    if code := _run(screen, "All runs side by side", report):
         return code
     screen.print()
     screen.print(_table(options.out / "runs"))
-    print(f"\nDone in {time.monotonic() - start:.0f} s. Everything lies in {options.out}.\n{_NEXT}", end="")
+    print(f"\nDone in {time.monotonic() - start:.0f} s. All files are in {options.out}.\n{_NEXT}", end="")
     return 0
 
 
@@ -177,15 +177,15 @@ def _bars() -> Iterator[world.Progress]:
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
         "demo",
-        "The whole loop on an embedded world, without a download: renders sets of images, pre-trains a "
-        "tiny CLIP on captions of them, and runs the commands that a user would type. What is there already is kept.",
+        "Run the whole workflow on a synthetic world, without a download: render sets of images, pre-train a tiny "
+        "CLIP on their captions, and run the commands that a user would type. Existing files are kept.",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("demo-world"), help="folder of the demo (default: %(default)s)"
     )
     parser.add_argument("--size", type=int, default=1000, help="images per set (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random draws (default: %(default)s)")
     parser.add_argument(
-        "--steps", type=int, default=Recipe.steps, help="batches that the CLIP learns from (default: %(default)s)"
+        "--steps", type=int, default=Recipe.steps, help="training steps of the CLIP (default: %(default)s)"
     )
     return parser

@@ -38,7 +38,7 @@ class Finding(NamedTuple):
 def main(arguments: list[str]) -> int:
     """Print the report; returns 0 if everything that was asked for would run, else 1."""
     if set(arguments) & {"--help", "-h"}:
-        about = "Say what works here and, with a config, whether it would run. Exit code 1: it would not."
+        about = "Check the installation and, with a config, whether it would run. The exit code is 1 if it would not."
         ToolParser("doctor", about, usage="[--config NAME] [flags of mmood test]").print_help()
         return 0
     findings = list(_findings(arguments))
@@ -79,7 +79,7 @@ def _findings(arguments: list[str]) -> Iterator[Finding]:
     if not arguments:
         return
     if any(finding.status == "fail" and finding.detail.startswith(_MISSING) for finding in libraries):
-        yield Finding("config", "fail", "not looked at, since libraries are missing")
+        yield Finding("config", "fail", "not checked, since libraries are missing")
         return
     yield from _of_config(arguments)
 
@@ -150,8 +150,8 @@ def _wordnet() -> str:
 def _disk() -> Finding:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     if not os.access(Path.cwd(), os.W_OK):
-        return Finding("this folder", "note", "read-only; set --run_dir to a folder that can be written")
-    return Finding("this folder", "ok" if free > 1 else "note", f"can be written, {free:.0f} GiB free")
+        return Finding("this folder", "note", "read-only; set --run_dir to a writable folder")
+    return Finding("this folder", "ok" if free > 1 else "note", f"writable, {free:.0f} GiB free")
 
 
 def _of_config(arguments: list[str]) -> Iterator[Finding]:
@@ -164,7 +164,7 @@ def _of_config(arguments: list[str]) -> Iterator[Finding]:
         yield Finding("config", "fail", str(error))
         return
     model = cli.config.model
-    yield Finding("config", "ok", f"{model.class_path.rsplit('.', 1)[-1]}: every key is known")
+    yield Finding("config", "ok", f"{model.class_path.rsplit('.', 1)[-1]}: all settings are valid")
     yield _tried("encoder", partial(_encoder, model.init_args.encoder))
     try:
         data = cli.data_module()
@@ -185,7 +185,7 @@ def _of_config(arguments: list[str]) -> Iterator[Finding]:
     except MmoodError as error:
         yield Finding("model and trainer", "fail", str(error))
         return
-    yield Finding("model", "ok", f"{type(detector).__name__} is built, its weights are loaded")
+    yield Finding("model", "ok", f"{type(detector).__name__} was built, and its weights were loaded")
     yield _tried("trainer", partial(_trainer, trainer))
     yield _tried("run folder", partial(_run_folder, cli.config.run_dir or cli.config.trainer.default_root_dir))
     try:

@@ -24,12 +24,12 @@ from mmood.shards.index import SetIndex
 
 _EXAMPLES = """\
 examples:
-  mmood embed --config vitb16_plp.yaml --data.root DATA              every set of the config, into the cache
+  mmood embed --config vitb16_plp.yaml --data.root DATA              every set of the config, to the cache
   mmood embed --config vitb16_plp.yaml --sets imagenet sun --dtype fp16
-  mmood embed --config vitb16_plp.yaml --data.features FOLDER        into a folder; test and fit read it with that flag
+  mmood embed --config vitb16_plp.yaml --data.features FOLDER        to a folder that test and fit are given too
 
 All other flags are those of `mmood test`. The cache is $MMOOD_CACHE/features, or ~/.cache/mmood/features. A killed run
-goes on where it was when it is started again.
+resumes when it is started again.
 """
 
 
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     cli = parsed(rest)
     data = cli.data_module()
     if data.features == OFF:
-        raise MmoodError("`data.features` is off, and `mmood embed` writes features; set auto or a folder.")
+        raise MmoodError("`data.features` is off, but `mmood embed` writes features; set it to auto or a folder.")
     job = Job(_chosen(data, options.sets), options.dtype, options.chunk, options.quiet)
     trainer = _trainer(cli)
     trainer.predict(_Encoding(cli.detector().encoder, data, job))
@@ -107,15 +107,15 @@ class _Encoding(LightningModule):
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
         "embed",
-        "Encode every set of a config once: later runs of test, validate and fit read features, no images.",
+        "Encode every set of a config once: later runs of test, validate and fit read features instead of images.",
         usage="--config NAME [--sets NAME ...] [--dtype TYPE] [flags of mmood test]",
         examples=_EXAMPLES,
     )
-    parser.add_argument("--sets", nargs="+", metavar="NAME", help="only these sets of the config")
+    parser.add_argument("--sets", nargs="+", metavar="NAME", help="encode only these sets of the config")
     parser.add_argument("--dtype", choices=list(DTYPES), default="fp32", help="type on disk (default: %(default)s)")
     parser.add_argument("--chunk", "--part", type=int, default=CHUNK, help="images per chunk: a worker of a killed run "
                         "loses at most one (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 
 
@@ -123,7 +123,7 @@ def _chosen(data: OoDDataModule, names: list[str] | None) -> dict[str, SetIndex]
     known = data.all_sets()
     for name in names or []:
         if name not in known:
-            raise unknown("set in this config", name, known)
+            raise unknown("set in the config", name, known)
     return known if names is None else {name: known[name] for name in names}
 
 

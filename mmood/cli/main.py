@@ -26,8 +26,8 @@ More
   mmood COMMAND --help      the settings of a command
   mmood --version
 
-A config is a path, a file in ./configs, or one that comes with mmood; flags win over configs, the last config over
-the ones before it. A first number, without a download: mmood demo
+A config is a path, a file in ./configs, or one that comes with mmood; flags win over configs, and a later config over
+earlier ones. For a first result without a download, run: mmood demo
 """
 
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         output.flush()
         if output.fault is None or output.fault.errno == errno.EPIPE:
             return code
-        complain(f"The output cannot be written: {output.fault.strerror}. Files of the run are not affected.")
+        complain(f"The output cannot be written: {output.fault.strerror}. The files of the run are not affected.")
         return code or 2
 
 
@@ -63,7 +63,7 @@ def _answered(arguments: list[str]) -> int:
     except RuntimeError as error:
         if not lost_peer(error):
             raise
-        complain("Another process of this run ended early; what it said stands above.")
+        complain("Another process of this run ended early; see its message above.")
         return 2
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     """Mine, print the farthest and the nearest words, write the list; returns the exit code."""
     options, rest = _parser().parse_known_args(arguments)
     if options.out.exists():
-        raise MmoodError(f"--out {options.out} exists and is not overwritten; remove it or name another file.")
+        raise MmoodError(f"--out {options.out} already exists; remove it or name another file.")
     found = _mined(rest, options.score)
     found.save(options.out)
     screen = console()
@@ -35,9 +35,11 @@ def _parser() -> argparse.ArgumentParser:
         "Mine the negative labels of a score in a config: `mmood negatives --config NAME --out FILE ...`. "
         "All other settings are those of `mmood test`.",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON file to write")
-    parser.add_argument("--score", metavar="NAME", help="which of model.scores (default: the first that mines)")
-    parser.add_argument("--show", type=int, default=12, metavar="N", help="words to print from each end (default: 12)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the JSON file to write")
+    parser.add_argument("--score", metavar="NAME", help="a score of the config (default: the first that mines)")
+    parser.add_argument(
+        "--show", type=int, default=12, metavar="N", help="number of labels to print from each end (default: 12)"
+    )
     return parser
 
 
@@ -59,7 +61,7 @@ def _mined(rest: list[str], wanted: str | None) -> NegativeList:
 
 def _table(part: NegativePart, count: int) -> Table:
     table = Table(title=f"{len(part.words)} {part.kind}s", title_justify="left")
-    for column in ("farthest from the ID classes", "", "nearest that were kept", ""):
+    for column in ("farthest from the ID classes", "", "nearest among the kept ones", ""):
         table.add_column(column, justify="right" if not column else "left")
     similarity = [f"{value:.3f}" for value in part.similarity] or [""] * len(part.words)
     rows = list(zip(map(visible, part.words), similarity, strict=True))

@@ -23,18 +23,18 @@ from mmood.shards.torchvision_input import from_torchvision
 
 _EXAMPLES = """\
 examples:
-  mmood pack --out data/pets --folder pets/images          one subfolder per class; or images without labels
-  mmood pack --out data/pets --folder pets/images --classes names.txt     names by label; folders in any order
+  mmood pack --out data/pets --folder pets/images          one subfolder per class, or images without labels
+  mmood pack --out data/pets --folder pets/images --classes names.txt     names in the order of the labels
   mmood pack --out data/ninco --list test_ninco.txt --images images_largescale
   mmood pack --out data/cifar10 --torchvision CIFAR10 --split test --images downloads --download
-  mmood pack --index data/id-test data/near-ood            shards that exist already
-  mmood pack --verify data/id-test                         hash the shards anew
+  mmood pack --index data/id-test data/near-ood            index existing shards
+  mmood pack --verify data/id-test                         compare the shards with their hashes
 
-Class folders that are called like their classes get the labels of the class names, in whatever order these are; folders
+Class folders named like their classes get the labels of the class names, in whatever order these are; folders
 that are numbers are sorted as numbers; others are sorted by name, and what does not match is shown. Links are followed;
-hidden and system files are passed over, and everything passed over is counted and said.
+hidden and system files are skipped, and everything skipped is counted and reported.
 
-A killed run goes on where it was when it is started again. The same input gives the same bytes.
+A killed run resumes when it is started again. The same input gives the same bytes.
 """
 
 
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
         "pack",
-        "Make sets of shards (tar files with an index.json), index shards that exist, verify them.",
+        "Make sets of shards (tar files with an index.json), index existing shards, or verify them.",
         examples=_EXAMPLES,
     )
     what = parser.add_mutually_exclusive_group(required=True)
@@ -80,23 +80,26 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--verify", nargs="+", type=user_path, metavar="DIR", help="compare the shards with the hashes "
                       "of their index")  # fmt: skip
     parser.add_argument(
-        "--out", type=user_path, metavar="ROOT/NAME", help="folder of the new set; its last part is the set's name"
+        "--out",
+        type=user_path,
+        metavar="ROOT/NAME",
+        help="folder of the new set; its last component is the name of the set",
     )
     parser.add_argument("--images", type=user_path, default=Path(), help="folder that the paths of --list start from, "
                         "or that holds torchvision's files (default: the working directory)")  # fmt: skip
     parser.add_argument("--split", default="test", help="split of the torchvision set (default: %(default)s)")
-    parser.add_argument("--download", action="store_true", help="let torchvision fetch its files first")
-    parser.add_argument("--classes", metavar="FILE", help="names of the classes by label: a file with one a line, or a "
-                        "list such as imagenet-openai")  # fmt: skip
-    parser.add_argument("--source", default="", help="where the images come from, in words; kept in the index")
+    parser.add_argument("--download", action="store_true", help="let torchvision download its files first")
+    parser.add_argument("--classes", metavar="FILE", help="class names in the order of the labels: a file with one "
+                        "per line, or a list such as imagenet-openai")  # fmt: skip
+    parser.add_argument("--source", default="", help="a note on where the images come from; kept in the index")
     parser.add_argument(
         "--shard_size", "--shard-size", type=int, default=5000, help="samples per shard (default: %(default)s)"
     )
-    parser.add_argument("--shuffle", type=int, metavar="SEED", help="pack in a random order fixed by the seed; a "
-                        "training set needs it, since training shuffles only within a buffer")  # fmt: skip
-    parser.add_argument("--no_check", action="store_true", help="do not decode the images, only read their headers: "
-                        "faster, but one that is cut off is found when it is read")  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="pack in a random order fixed by this seed; a "
+                        "training set needs it, because training shuffles only within a buffer")  # fmt: skip
+    parser.add_argument("--no_check", action="store_true", help="read only the headers of the images: faster, but a "
+                        "truncated image is found only when it is loaded")  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 
 

@@ -72,13 +72,16 @@ def write_report(folders: Sequence[Path], out: Path, resamples: int = 1000) -> l
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
         "report",
-        "One page for several runs: numbers with intervals, paired comparisons, curves, the hardest "
-        "images, settings side by side. The page is one file that loads nothing; .md, .tex and .csv stand beside it.",
+        "Compare several runs in one page: numbers with intervals, paired comparisons, curves, the hardest images and "
+        "the settings. The page is one self-contained file; .md, .tex and .csv files are written beside it.",
         examples=_EXAMPLE,
     )
-    parser.add_argument("run", nargs="+", type=Path, help="run folder; the first is what the others are compared with")
+    parser.add_argument("run", nargs="+", type=Path, help="run folder; the others are compared with the first")
     parser.add_argument("--out", type=Path, help="file of the page (default: report.html in the first run folder)")
     parser.add_argument(
-        "--resamples", type=int, default=1000, help="of the bootstrap, 0 for no intervals (default: %(default)s)"
+        "--resamples",
+        type=int,
+        default=1000,
+        help="number of bootstrap resamples; 0 for no intervals (default: %(default)s)",
     )
     return parser

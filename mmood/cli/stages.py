@@ -29,11 +29,11 @@ _TESTS = frozenset({"test", "validate"})
 SECTIONS: dict[str, list[Setting]] = {
     "What to run": [
         Setting("--config NAME", "a path, a file in ./configs, or one of `mmood configs`; flags win over it"),
-        Setting("--ckpt_path FILE", "a checkpoint; it knows its settings and needs no config", EVALUATES),
-        Setting("--ckpt_path FILE", "go on training from this checkpoint", frozenset({"fit"})),
+        Setting("--ckpt_path FILE", "a checkpoint; it contains its settings and needs no config", EVALUATES),
+        Setting("--ckpt_path FILE", "resume training from this checkpoint", frozenset({"fit"})),
     ],
     "Data": [
-        Setting("--data.root FOLDER", "where the sets lie"),
+        Setting("--data.root FOLDER", "the folder that contains the sets"),
         Setting("--data.benchmark NAME", "imagenet-mos, imagenet-openood, cifar10 or cifar100", _TESTS),
         Setting("--data.id SET", "the ID test set", frozenset({"test"})),
         Setting("--data.ood '{far: [SET]}'", "the OoD test sets, by group", frozenset({"test"})),
@@ -44,40 +44,40 @@ SECTIONS: dict[str, list[Setting]] = {
             "the ID validation set, or a fraction of train such as 0.01",
             frozenset({"fit", "validate"}),
         ),
-        Setting("--data.class_names FILE", "one class a line, or the name of a list"),
-        Setting("--data.batch_size N", "images per batch and device"),
-        Setting("--data.features MODE", "auto, off, or a folder of features from `mmood embed`"),
-        Setting("--data.loader.workers N", "processes that decode images"),
-        Setting("--data.loader.on_error skip", "leave out broken images, and list them"),
+        Setting("--data.class_names FILE", "a file with one class name per line, or the name of a list"),
+        Setting("--data.batch_size N", "images per batch on each device"),
+        Setting("--data.features MODE", "auto, off, or a folder written by `mmood embed`"),
+        Setting("--data.loader.workers N", "number of processes that decode images"),
+        Setting("--data.loader.on_error skip", "skip broken images and list them"),
     ],
     "Model": [
         Setting("--model CLASS", "ZeroShot, LinearProbe, PseudoLabelProbe, AlignmentFineTune, CrossEntropyFineTune"),
         Setting("--model.encoder.name NAME", "such as ViT-L-14/openai, local-dir:FOLDER, hf-hub:OWNER/MODEL"),
         Setting("--model.prompts TEMPLATES", "such as 'a photo of a {}', or openai-80"),
         Setting("--model.scores.NAME CLASS", "one more score; its settings: --model.scores.NAME.SETTING VALUE"),
-        Setting("--model.weight_interpolation '[0, 1]'", "WiSE-FT, of fine-tuned weights", _TESTS),
-        Setting("--model.optimizer.lr RATE", "of the optimiser, whose class the config names", frozenset({"fit"})),
+        Setting("--model.weight_interpolation '[0, 1]'", "WiSE-FT of fine-tuned weights", _TESTS),
+        Setting("--model.optimizer.lr RATE", "learning rate of the optimiser in the config", frozenset({"fit"})),
     ],
     "Evaluation": [
-        Setting("--evaluation.save_scores false", "keep no scores of single images", _TESTS),
-        Setting("--evaluation.stream.order ORDER", "of test-time streams: shuffled, id-first, ood-first", _TESTS),
-        Setting("--evaluation.stream.seeds '[0, 1, 2]'", "of test-time streams; each runs once for every seed", _TESTS),
+        Setting("--evaluation.save_scores false", "do not write the scores of single images", _TESTS),
+        Setting("--evaluation.stream.order ORDER", "order of test-time streams: shuffled, id-first, ood-first", _TESTS),
+        Setting("--evaluation.stream.seeds '[0, 1, 2]'", "seeds of test-time streams; one run for each", _TESTS),
     ],
     "Run": [
-        Setting("--name NAME", "of the run: it writes to runs/NAME/VERSION"),
-        Setting("--run_dir FOLDER", "the folder of the run, in place of runs/NAME/VERSION"),
-        Setting("--seed_everything N", "of whatever is random"),
-        Setting("--trainer.max_epochs N", "epochs to train", frozenset({"fit"})),
-        Setting("--trainer.devices N", "processes, one for each device; a strategy: --trainer.strategy ddp"),
+        Setting("--name NAME", "name of the run, which writes to runs/NAME/VERSION"),
+        Setting("--run_dir FOLDER", "folder of the run, instead of runs/NAME/VERSION"),
+        Setting("--seed_everything N", "seed of all random draws"),
+        Setting("--trainer.max_epochs N", "number of epochs", frozenset({"fit"})),
+        Setting("--trainer.devices N", "number of devices; with several, add --trainer.strategy ddp"),
         Setting("--trainer.precision TYPE", "32-true, bf16-mixed or 16-mixed; scores stay float32"),
     ],
 }
 
 _MORE = """\
 More
-  mmood {stage} --help all             every setting, those of Lightning's trainer included
+  mmood {stage} --help all             all settings, including those of Lightning's trainer
   mmood {stage} --model.help CLASS     the settings of a model
-  mmood {stage} ... --print_config     all settings as a config, resolved
+  mmood {stage} ... --print_config     the resolved settings as a config
 """
 
 

@@ -36,10 +36,10 @@ examples:
   mmood tune --ckpt_path PROBE.ckpt --grid '{msp: {temperature: fitted}, react: {percentile: [80, 90, 95]}}'
   mmood test --config X.yaml --config tuned.yaml
 
-Needs an ID validation set (data.val.id) and, unless --criterion is held_out_classes, validation OoD sets
+It needs an ID validation set (data.val.id) and, unless --criterion is held_out_classes, validation OoD sets
 (data.val.ood), such as --data.val '{id: 0.01, ood: {val: [NAME]}}'. They must share no image with a test set, and no
-original class with an OoD test set. Images are encoded once for all values; `mmood embed` first, and none is read. All
-other flags are those of `mmood test`. One device works.
+original class with an OoD test set. Images are encoded once for all values, or not at all after `mmood embed`. All
+other flags are those of `mmood test`. It runs on one device.
 """
 
 
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     """
     options, rest = _parser().parse_known_args(argv)
     if options.out.exists():
-        raise MmoodError(f"--out {options.out} exists and is not overwritten; remove it or name another file.")
+        raise MmoodError(f"--out {options.out} already exists; remove it or name another file.")
     checkpoint, rest = _without_checkpoint(rest)
     cli = parsed(rest)
     config = yaml.safe_load(cli.parser.dump(cli.config, skip_none=False))
@@ -78,14 +78,14 @@ def _parser() -> argparse.ArgumentParser:
         usage="--config NAME --grid '{SCORE: {SETTING: [VALUE, ...]}}' [flags of mmood test]",
         examples=_EXAMPLES,
     )
-    parser.add_argument("--grid", required=True, metavar="YAML", help="what to try: score -> setting -> values; every "
-                        "combination within a score; `temperature: fitted` is the one of least negative log-likelihood "
-                        "on ID validation")  # fmt: skip
+    parser.add_argument("--grid", required=True, metavar="YAML", help="values to try: score -> setting -> values, in "
+                        "every combination within a score; `temperature: fitted` minimises the negative "
+                        "log-likelihood on ID validation")  # fmt: skip
     criteria = "; ".join(f"{name}: {words}" for name, words in CRITERIA.items()).replace("%", "%%")
     parser.add_argument("--criterion", choices=list(CRITERIA), default="auroc", help=criteria)
-    parser.add_argument("--out", type=Path, default=Path("tuned.yaml"), metavar="FILE", help="config to write "
+    parser.add_argument("--out", type=Path, default=Path("tuned.yaml"), metavar="FILE", help="the config to write "
                         "(default: %(default)s)")  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--quiet", action="store_true", help="show no progress bars")
     return parser
 
 
@@ -112,14 +112,14 @@ def _checked(sets: TuningSets, data: OoDDataModule, quiet: bool) -> list[str]:
     refuse_test_sets(sets)
     notes = refuse_shared_classes(sets)
     if not sets.tests:
-        notes.append("No test set is named (`data.id`, `data.ood`), so the validation sets were compared with none.")
+        notes.append("No test set is named (`data.id`, `data.ood`), so the validation sets were not compared with any.")
     folder, found = hashes_folder(), dict[tuple[str, int], Hashes]()
 
     def hashes(entry: EvaluationSet) -> Hashes:
         key = entry.index.hash, entry.count
         if key not in found:
             skip = data.loader.on_error == "skip"
-            with progress_bar(f"comparing images of {entry.index.name}", entry.count, quiet, transient=True) as bar:
+            with progress_bar(f"comparing the images of {entry.index.name}", entry.count, quiet, transient=True) as bar:
                 found[key] = image_hashes(entry.index, entry.keys, folder, skip, bar.advance)
         return found[key]
 
@@ -160,9 +160,9 @@ def _trainer(cli: DetectorCLI, recording: Recording, options: argparse.Namespace
 def _report(choices: list[Choice], sets: TuningSets, notes: list[str], read_images: bool, out: Path) -> None:
     show(choices)
     on = ", ".join(f"'{entry.name}'" for entry in (sets.id, *sets.ood))
-    say(f"Tuned on {on}; the test sets stay unseen.")
+    say(f"Tuned on {on}; the test sets were not scored.")
     for note in notes:
         say(f"Note: {note}")
     if read_images:
-        say("Images were read: after `mmood embed` the next tuning reads features.")
+        say("Images were encoded; after `mmood embed` the next tuning reads features instead.")
     say(f"Settings: {out} (mmood test ... --config {out})")

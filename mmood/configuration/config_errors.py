@@ -48,7 +48,7 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
     if isinstance(cause, ImportError) and (owners := _owners(messages)):
         return _not_imported(path, owners[-1], cause)
     if isinstance(cause, AttributeError) and (owners := _owners(messages)):
-        return f"{path} names the class '{owners[-1]}', and its module has nothing of that name."
+        return f"{path} names the class '{owners[-1]}', but its module defines nothing of that name."
     if missing := re.search(r"Expected a dot import path string: (\S+)", last):
         return f"{path} names the class '{missing[1]}', which does not exist{_nearest(missing[1], _class_names())}"
     if number := re.fullmatch(r"Expected a (?:<class ')?str(?:'>)?\. Got value: ([\d.eE_+-]+)", " ".join(last.split())):
@@ -72,17 +72,18 @@ def building_error(error: BaseException) -> MmoodError | None:
     # Of a union the chain ends at its last kind, and the errors of the others stand in its list.
     listed = [line.strip(" -") for line in messages[0].splitlines() if line.startswith("  - ")]
     told = [line for line in listed if not line.startswith(("Expected a", *_OF_JSONARGPARSE))]
-    return MmoodError(f"{owner} of the config cannot be built: {' '.join((told or [str(cause)])[0].split())}")
+    return MmoodError(f"{owner} in the config cannot be built: {' '.join((told or [str(cause)])[0].split())}")
 
 
 def _not_imported(where: str, owner: str, cause: ImportError) -> str:
     if isinstance(cause, ModuleNotFoundError) and cause.name and owner.startswith(cause.name):
         package = owner.partition(".")[0]
         return (
-            f"{where} names the class '{owner}', and there is no module '{cause.name}': the package '{package}' must "
-            "be installed, or lie in the folder where mmood is started."
+            f"{where} names the class '{owner}', but there is no module '{cause.name}': the package '{package}' must "
+            "be installed, or be in the folder where mmood is started."
         )
-    return f"{where} names the class '{owner}', which needs what is not installed: {' '.join(str(cause).split())}"
+    reason = " ".join(str(cause).split())
+    return f"{where} names the class '{owner}', which needs a package that is not installed: {reason}"
 
 
 def own_error(error: BaseException) -> MmoodError | None:

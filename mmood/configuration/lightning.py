@@ -127,10 +127,10 @@ class DetectorCLI(LightningCLI):
             "--run_dir", type=str | None, default=None, help="Folder of the run (default: runs/NAME/VERSION)."
         )
         parser.add_argument(
-            "--overwrite", type=bool, default=False, help="Put aside what an earlier run left in the run folder."
+            "--overwrite", type=bool, default=False, help="Move the files of an earlier run to `previous/` first."
         )
         parser.add_argument(
-            "--strict", type=bool, default=False, help="predict: exit code 2 if an image could not be scored."
+            "--strict", type=bool, default=False, help="predict: return exit code 2 if an image could not be scored."
         )
         parser.add_lightning_class_args(OoDCallback, "evaluation")
         parser.add_lightning_class_args(TunedSettings, "tuned")
@@ -282,8 +282,7 @@ def _refuse_endless(trainer: Namespace, checkpoint: str) -> None:
     """Refuse to go on training where nothing says until when: Lightning's 1,000 epochs would be another schedule."""
     if trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None:
         raise MmoodError(
-            f"--ckpt_path {checkpoint} does not say how long the training goes on; set --trainer.max_epochs as the run "
-            "was begun."
+            f"--ckpt_path {checkpoint} does not say how long to train; set --trainer.max_epochs as the run was started."
         )
 
 

@@ -30,4 +30,4 @@ class ToolParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as MmoodError."""
-        raise MmoodError(f"`{self.prog}`: {message}; `{self.prog} --help` lists what there is.")
+        raise MmoodError(f"`{self.prog}`: {message}; `{self.prog} --help` lists the arguments.")

@@ -39,7 +39,7 @@ def _check_blank(node: yaml.Node, what: str) -> None:
         joined = _NO_BLANK.fullmatch(key.value) if isinstance(value, yaml.ScalarNode) and value.value == "" else None
         if joined or (isinstance(value, yaml.CollectionNode) and value.start_mark.index == key.end_mark.index + 1):
             name, rest = (joined[1], joined[2]) if joined else (key.value, "[...]")
-            raise MmoodError(f"{what} has no blank after the colon of '{name:.60}:'; write '{name:.60}: {rest:.60}'.")
+            raise MmoodError(f"{what} has no space after the colon of '{name:.60}:'; write '{name:.60}: {rest:.60}'.")
 
 
 def _check_names(node: yaml.Node, what: str) -> None:

@@ -152,6 +152,6 @@ def check_sample_count(name: str, count: int) -> None:
         return
     hint = f" or use its variant '{known.variant}'" if known.variant else ""
     raise MmoodError(
-        f"The set '{name}' holds {count:,} samples, and the protocol has {known.count:,}; pack it from the full source"
+        f"The set '{name}' holds {count:,} samples, but the protocol has {known.count:,}; pack it from the full source"
         f"{hint}, or give it another name to evaluate it as your own."
     )

@@ -57,7 +57,7 @@ def members(id: str | float | None, ood: dict[str, list[str]], train: str | None
         found.append(Member(id, ID_GROUP, id))
     elif id is not None:
         if train is None:
-            raise MmoodError(f"`data.val.id` is {id}, a fraction of `data.train`, and `data.train` is not set.")
+            raise MmoodError(f"`data.val.id` is {id}, a fraction of `data.train`, but `data.train` is not set.")
         found.append(Member(f"{train}_held_out", ID_GROUP, train, id))
     return found + [Member(name, group, name) for group, names in ood.items() for name in names]
 
@@ -116,14 +116,14 @@ def check_classes(index: SetIndex, class_names: Sequence[str] | None) -> str:
         MmoodError: it has no labels, another number of classes, or the same names in another order.
     """
     if index.classes is None:
-        raise MmoodError(f"The set '{index.name}' is used as ID, and its samples have no labels (`cls`).")
+        raise MmoodError(f"The set '{index.name}' is used as ID, but its samples have no labels (`cls`).")
     if class_names is None:
         return ""
     # Without names in the index its number of classes is the highest label seen + 1: a lower bound.
     fits = index.classes == len(class_names) if index.class_names else index.classes <= len(class_names)
     if not fits:
         raise MmoodError(
-            f"The set '{index.name}' has {index.classes} classes, and `data.class_names` has {len(class_names)} names."
+            f"The set '{index.name}' has {index.classes} classes, but `data.class_names` has {len(class_names)} names."
         )
     return _compared(index, class_names)
 
@@ -131,7 +131,9 @@ def check_classes(index: SetIndex, class_names: Sequence[str] | None) -> str:
 def check_not_empty(index: SetIndex) -> None:
     """Raise MmoodError if a set has no sample: nothing could be said of it."""
     if index.count == 0:
-        raise MmoodError(f"The set '{index.name}' has no sample; its shards are empty, or were indexed as such.")
+        raise MmoodError(
+            f"The set '{index.name}' has no samples; its shards are empty, or were empty when they were indexed."
+        )
 
 
 def joined_classes(index: SetIndex, class_names: Sequence[str] | None) -> Classes | None:
@@ -148,14 +150,14 @@ def _compared(index: SetIndex, class_names: Sequence[str]) -> str:
     known = index.known_names
     if not known:
         return (
-            f"The set '{index.name}' does not know the names of its classes, so whether `data.class_names` has them in "
-            "the order of its labels could not be checked."
+            f"The set '{index.name}' has no class names in its index, so the order of `data.class_names` could not be "
+            "checked against its labels."
         )
     comparison = compare(known, class_names)
     if comparison.moved is not None:
         label, other = comparison.moved
         raise MmoodError(
-            f"The set '{index.name}' and `data.class_names` have the same names in another order: label {label} is "
+            f"The set '{index.name}' and `data.class_names` have the same names in different orders: label {label} is "
             f"'{known[label]}' in the set and '{class_names[label]}' in `data.class_names`, where "
             f"'{class_names[other]}' is label {other}; give the names in the order of the set's labels."
         )
@@ -164,7 +166,8 @@ def _compared(index: SetIndex, class_names: Sequence[str]) -> str:
     first = comparison.odd[0]
     return (
         f"The set '{index.name}' and `data.class_names` call {len(comparison.odd)} of {len(known)} classes "
-        f"differently, such as '{known[first]}' and '{class_names[first]}' at label {first}; check that they mean one."
+        f"differently, such as '{known[first]}' and '{class_names[first]}' at label {first}; check that they mean the "
+        "same classes."
     )
 
 
@@ -177,5 +180,5 @@ def _missing_sentence(root: str, missing: dict[str, MissingSetError]) -> str:
     unindexed = [str(error) for error in missing.values() if "mmood pack --index" in str(error)]
     known = [advice for advice in map(where_to_get, missing) if advice]
     sources = f" Get them from: {' '.join(known)}" if known else ""
-    there = f"There are no sets {names} below {root}; set `data.root` to where the sets are."
+    there = f"There are no sets {names} below {root}; set `data.root` to the folder that contains them."
     return " ".join([there, *unindexed]) + sources

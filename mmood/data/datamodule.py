@@ -335,7 +335,7 @@ class OoDDataModule(LightningDataModule):
 
     def _labelled_validation(self) -> LabelledSet:
         if self.val.id is None:
-            raise MmoodError("`data.val.id` is not set; name a set or a fraction of `data.train` to choose on.")
+            raise MmoodError("`data.val.id` is not set; name a set, or a fraction of `data.train` to hold out.")
         (entry,) = self.catalog.evaluation_sets(members(self.val.id, {}, self.train)).values()
         self._classes(entry.index)
         return LabelledSet(entry.name, entry.index, entry.keys)
@@ -343,8 +343,8 @@ class OoDDataModule(LightningDataModule):
     def _transform(self, train: bool) -> ImageTransform:
         if self._consumer is None:
             raise MmoodError(
-                "OoDDataModule has no `image_transform` to prepare images with; run it in a Trainer with a detector of "
-                "mmood's, or name the model with `connect`."
+                "OoDDataModule has no `image_transform` to prepare images with; run it in a Trainer with one of "
+                "mmood's detectors, or give it the model with `connect`."
             )
         return self._consumer.image_transform(train)
 

@@ -78,7 +78,7 @@ def build(folder: Path, recipe: Recipe, progress: Progress = silent) -> Path:
         MmoodError: there are no steps or too few pictures for a batch.
     """
     if recipe.steps < 1 or recipe.pictures < _BATCH:
-        raise MmoodError(f"The demo's CLIP needs at least 1 step and {_BATCH} pictures; got {recipe}.")
+        raise MmoodError(f"The demo's CLIP needs at least 1 step and {_BATCH} images; got {recipe}.")
     if _is_built(folder, recipe):
         return folder
     images, tokens = _pictures(recipe, progress)
@@ -103,7 +103,7 @@ def _pictures(recipe: Recipe, progress: Progress) -> tuple[Tensor, Tensor]:
         picture = render("pretraining", CONCEPTS, index, recipe.seed)
         images.append(np.asarray(picture.image))
         captions.append(picture.caption)
-        progress("drawing pictures with captions", index + 1, count)
+        progress("rendering images with captions", index + 1, count)
     tokenizer = SimpleTokenizer(context_length=_MODEL["text_cfg"]["context_length"])
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), tokenizer(captions)
 

@@ -32,7 +32,7 @@ def check_timm(settings: EncoderSettings) -> None:
         raise MmoodError(f"timm has no weights for '{name}': set pretrained to a checkpoint file or to '{RANDOM}'.")
     if pretrained not in (None, RANDOM) and not Path(str(pretrained)).is_file():
         raise MmoodError(
-            f"'{settings.name}' has pretrained='{pretrained}', which is no file: a timm tag belongs in the name "
+            f"'{settings.name}' has pretrained='{pretrained}', which is not a file. A timm tag belongs in the name "
             f"(timm:{architecture}.TAG); leave pretrained out, or set a checkpoint file or '{RANDOM}'."
         )
 
@@ -64,7 +64,7 @@ class ImageEncoder(AbstractEncoder):
     def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
         """Return the pooled features in float32; there are neither embeddings nor patches (MmoodError)."""
         if patches:
-            raise MmoodError(f"Patch embeddings were asked of '{self.settings.name}', an image-only encoder.")
+            raise MmoodError(f"Patch embeddings were requested from '{self.settings.name}', an image-only encoder.")
         if images.shape[0] == 0:  # `len` would make a constant of it in an exported graph
             return EncodedImages(torch.empty(0, self.feature_dim, device=images.device))
         return EncodedImages(self.model(images).float())

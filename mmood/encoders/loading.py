@@ -28,12 +28,12 @@ def check_open_clip(settings: EncoderSettings) -> None:
     if name.startswith((LOCAL, HUB)):
         if pretrained is not None:
             raise MmoodError(
-                f"'{name}' carries its own weights, so pretrained='{pretrained}' would be ignored: leave it out."
+                f"'{name}' has its own weights, so pretrained='{pretrained}' would be ignored; leave it out."
             )
         if name.startswith(LOCAL):
             _check_folder(Path(name.removeprefix(LOCAL)))
         elif name.removeprefix(HUB).count("/") != 1:
-            raise MmoodError(f"'{name}' is no model of the Hugging Face hub: write 'hf-hub:OWNER/MODEL'.")
+            raise MmoodError(f"'{name}' is not a model of the Hugging Face hub; write 'hf-hub:OWNER/MODEL'.")
         return
     if name not in open_clip.list_models():
         raise unknown("open_clip architecture", name, open_clip.list_models())
@@ -60,7 +60,7 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise MmoodError(f"There is no folder '{folder}' with an open_clip model.")
     if not config.is_file():
-        raise MmoodError(f"The folder '{folder}' has no {CONFIG_FILE}, so it is no saved open_clip model.")
+        raise MmoodError(f"The folder '{folder}' has no {CONFIG_FILE}, so it is not a saved open_clip model.")
     content = parse_json(read_limited(config, f"'{config}'"), f"'{config}'")
     if not isinstance(content, dict) or "model_cfg" not in content:
         raise MmoodError(f"'{config}' has no entry 'model_cfg', so it does not describe an open_clip model.")
@@ -77,8 +77,8 @@ def _check_no_code(content: Any, what: str) -> None:
     options = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
     if isinstance(options, dict) and options.get("trust_remote_code"):
         raise MmoodError(
-            f"{what} sets trust_remote_code for its tokenizer, which would run code that came with the model; mmood "
-            "does not. Use a model whose tokenizer is part of the package transformers."
+            f"{what} sets trust_remote_code for its tokenizer, which would run code that comes with the model; mmood "
+            "does not allow this. Use a model whose tokenizer is part of the package transformers."
         )
 
 

@@ -24,7 +24,7 @@ def token_embedding(model: VisionLanguageModel) -> nn.Embedding:
         layer = model.text.token_embedding
     else:
         raise MmoodError(
-            f"Text from token embeddings needs one of open_clip's own text towers, and this model has a "
+            f"Encoding text from token embeddings needs one of open_clip's own text towers, but this model has a "
             f"{type(model.text).__name__}; choose a CLIP, SigLIP or CoCa architecture."
         )
     assert isinstance(layer, nn.Embedding)
@@ -41,8 +41,7 @@ def given_embeddings(layer: nn.Embedding, embeddings: Tensor) -> Iterator[None]:
     def answer(module: nn.Module, tokens: tuple[Tensor, ...], found: Tensor) -> Tensor:
         if found.shape != embeddings.shape:
             raise MmoodError(
-                f"Token embeddings have the shape {tuple(embeddings.shape)}, but the tokens ask for "
-                f"{tuple(found.shape)}."
+                f"Token embeddings have the shape {tuple(embeddings.shape)}, but the tokens need {tuple(found.shape)}."
             )
         return embeddings
 

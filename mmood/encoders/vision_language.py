@@ -71,7 +71,7 @@ class VisionLanguageEncoder(AbstractEncoder):
         """
         if patches and self.tower.patches is None:
             raise MmoodError(
-                f"Patch embeddings were asked of '{self.settings.name}', whose image tower "
+                f"Patch embeddings were requested from '{self.settings.name}', whose image tower "
                 f"({type(self.model.visual).__name__}) gives none; choose one of open_clip's own ViTs (ViT-B-16)."
             )
         if images.shape[0] == 0:  # `len` would make a constant of it in an exported graph
@@ -215,8 +215,8 @@ def with_texts(encoder: AbstractEncoder) -> VisionLanguageEncoder:
     """
     if not isinstance(encoder, VisionLanguageEncoder):
         raise MmoodError(
-            f"model.encoder.name is '{encoder.settings.name}', an image-only encoder without texts; use a "
-            "vision-language model such as ViT-B-16, or scores and labels that need no text."
+            f"model.encoder.name is '{encoder.settings.name}', an image-only encoder, which has no text encoder; use "
+            "a vision-language model such as ViT-B-16, or scores and labels that need no text."
         )
     return encoder
 

@@ -51,7 +51,7 @@ class OoDCallback(Callback):
         show: print the table at the end of an evaluation.
         stream: the streams of images for scores that learn from them.
         overlap: in a test, count the images of each OoD set that are exact copies of ID test or ID training images.
-            Hashes of the files are kept in the cache; sets on other machines are not compared, and that is said.
+            Hashes of the files are kept in the cache; sets on other machines are not compared, which the results state.
         audit: in a test, look for OoD images that are near copies of ID images, or look like an ID class, by their
             embeddings. Images without stored features are encoded for it.
 
@@ -172,7 +172,7 @@ class OoDCallback(Callback):
             class_names = detector(pl_module).class_names
             with uninterrupted():
                 path = write_predictions(_run_folder(trainer), self._run, scores, inputs, class_names)
-                leaves("predict", f"The predictions are written: {path}.")
+                leaves("predict", f"The predictions were written to {path}.")
             say(f"Predictions: {path}. {inputs.summary()}")
 
     def _begin(self, trainer: Trainer, stage: str) -> None:
@@ -262,8 +262,8 @@ class OoDCallback(Callback):
             return None
         if trainer.world_size > 1:
             raise MmoodError(
-                f"model.scores has {', '.join(name for name, _ in module.stream_scores())}, to which all images are "
-                f"one stream, and trainer.devices makes {trainer.world_size} processes; predict with one."
+                f"model.scores has {', '.join(name for name, _ in module.stream_scores())}, which learns from all "
+                f"images as one stream, but trainer.devices starts {trainer.world_size} processes; predict with one."
             )
         return TemporaryStore(_run_folder(trainer) / "features", len(data_module(trainer).predict_names()))
 
@@ -273,25 +273,28 @@ class OoDCallback(Callback):
                 for scores in found.values():
                     write_scores(folder, self._run, scores)
             write_results(folder, results)
-            leaves(results.stage, f"The results are written: {folder}.")
+            leaves(results.stage, f"The results were written to {folder}.")
 
 
 def _say_constant(found: Mapping[str, SetScores], classes: int) -> None:
     """Say which scores tell no image from another, since a table shows them with an AUROC of 50."""
     if names := constant_scores(found.values()):
         reason = (
-            "; there is one ID class, and they compare classes. Energy and MaxLogit work with one"
+            "; they compare classes, but there is only one ID class; Energy and MaxLogit work with one"
             if classes == 1
             else ""
         )
-        complain(f"The same for every image, so that their numbers say nothing: {', '.join(names)}{reason}.")
+        complain(
+            f"These scores are the same for every image, so their numbers mean nothing: {', '.join(names)}{reason}."
+        )
 
 
 def check_precision(trainer: Trainer) -> None:
     """Raise MmoodError for a precision in which weights or scores would not be float32."""
     if trainer.precision in ("bf16-true", "16-true", "64-true"):
         raise MmoodError(
-            f"trainer.precision is {trainer.precision}; weights and scores stay float32: use 32-true, bf16-mixed or "
+            f"trainer.precision is {trainer.precision}; weights and scores must stay float32; use 32-true, bf16-mixed "
+            "or "
             "16-mixed."
         )
 
@@ -299,7 +302,7 @@ def check_precision(trainer: Trainer) -> None:
 def detector(module: LightningModule) -> AbstractDetector:
     """Return the module as a detector, or say what the callback needs."""
     if not isinstance(module, AbstractDetector):
-        raise MmoodError(f"OoDCallback evaluates an AbstractDetector; {type(module).__name__} is none.")
+        raise MmoodError(f"OoDCallback evaluates an AbstractDetector, and {type(module).__name__} is not one.")
     return module
 
 

@@ -99,7 +99,7 @@ def _refuse_far_or_large(index: SetIndex) -> None:
     places = [index.location(shard) for shard in range(len(index.shards))]
     far = next((place for place in places if not locations.is_local(place)), None)
     if far is not None:
-        raise MmoodError(f"'{index.name}' does not lie on this machine ({far}).")
+        raise MmoodError(f"'{index.name}' is not on this machine ({far}).")
     size = sum(Path(place).stat().st_size for place in places if Path(place).exists())
     if size > MOST_BYTES:
         raise MmoodError(f"'{index.name}' has {size / 2**30:,.0f} GiB, which a test does not read for a comparison.")

@@ -36,11 +36,11 @@ class Inputs:
         """Return in a sentence how many images have scores, with an example of those that have none."""
         count, total = len(self.unscored), len(self.names)
         if not count:
-            return f"All {total:,} images are scored."
+            return f"All {total:,} images were scored."
         key = min(self.unscored)
         example = f"such as {self.names[key]}: {self.unscored[key]}."
         rest = f"{count:,} {'is' if count == 1 else 'are'} not"
-        return f"{total - count:,} of {total:,} images are scored; {rest}, {example}"
+        return f"{total - count:,} of {total:,} images were scored; {rest}, {example}"
 
 
 def write_predictions(folder: Path, run: str, scores: SetScores, inputs: Inputs, class_names: Sequence[str]) -> Path:

@@ -136,7 +136,7 @@ class ScoreStore(Metric):  # type: ignore[misc]  # torchmetrics is not followed 
         everything = self._unpacked(self.compute())
         _refuse_nan(everything)
         seen = np.sort(np.concatenate([everything.key, everything.skipped]))
-        _refuse(self.set_name, "came more than once", seen[1:][seen[1:] == seen[:-1]], len(seen))
+        _refuse(self.set_name, "were evaluated more than once", seen[1:][seen[1:] == seen[:-1]], len(seen))
         if expected is not None:
             wanted = np.arange(expected) if isinstance(expected, int) else expected
             _refuse(self.set_name, "are missing", np.setdiff1d(wanted, seen), len(wanted))

@@ -114,7 +114,7 @@ def _check_settings(name: str, record: Tuned, settings: Mapping[str, object]) ->
             found = found.get(part) if isinstance(found, Mapping) else None
         if not _agrees(plain(value, f"`tuned.scores.{name}.chosen.{key}`"), found):
             raise MmoodError(
-                f"`tuned.scores` says that {name}.{key} was tuned to {value}, and the run has {found}; "
+                f"`tuned.scores` says that {name}.{key} was tuned to {value}, but the run has {found}; "
                 "set `tuned.scores: null` for settings of your own."
             )
 
@@ -133,7 +133,7 @@ def _check_sets(name: str, record: Tuned, sets: Mapping[str, EvaluationSet]) -> 
     for entry in sets.values():
         if entry.index.hash in tuned_on:
             raise MmoodError(
-                f"The test set '{entry.name}' is what {name} was tuned on (as '{tuned_on[entry.index.hash]}'); test on "
+                f"The test set '{entry.name}' was used to tune {name} (as '{tuned_on[entry.index.hash]}'); test on "
                 "other images, or set `tuned.scores: null` and the settings by hand."
             )
     unknown = _not_compared(record, sets)

@@ -137,7 +137,7 @@ class SetEncoder:
                 written.
         """
         if index.count == 0:
-            raise MmoodError(f"The set '{index.name}' has no image to encode.")
+            raise MmoodError(f"The set '{index.name}' has no images to encode.")
         plan = ChunkPlan(index.count, -(-chunk // self.batch_size) * self.batch_size, self.batch_size)
         chunks = ChunkFolder(folder, plan)
         with self._sole_writer(index, folder):

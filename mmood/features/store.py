@@ -134,9 +134,9 @@ def read_manifest(folder: Path) -> Manifest:
     document = parse_json(read_limited(folder / MANIFEST, what), what)
     schema = document.pop("schema", None) if isinstance(document, dict) else None
     if schema != SCHEMA:
-        raise MmoodError(f"{what} has schema {schema!r:.40}, and this mmood reads schema {SCHEMA}.")
+        raise MmoodError(f"{what} has schema {schema!r:.40}, but this version of mmood reads schema {SCHEMA}.")
     if document.keys() != _KINDS.keys():
-        raise MmoodError(f"{what} must have {', '.join(_KINDS)}, and has {', '.join(sorted(document))[:200]}.")
+        raise MmoodError(f"{what} must have {', '.join(_KINDS)}, but has {', '.join(sorted(document))[:200]}.")
     for name, kind in _KINDS.items():
         if not isinstance(document[name], kind) or isinstance(document[name], bool):
             raise MmoodError(f"{what} has {name} = {document[name]!r:.40}; it must be of type {kind.__name__}.")
@@ -160,7 +160,9 @@ def open_store(folder: Path) -> StoredFeatures:
             features, label = file.get_tensor("features"), file.get_tensor("label")
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         # Types of numbers that torch does not have end in one of the last four.
-        raise MmoodError(f"The feature store {path} cannot be read ({error}); delete it and encode anew.") from error
+        raise MmoodError(
+            f"The feature store {path} cannot be read ({error}); delete it and encode the set again."
+        ) from error
     tables = {"features": features} if embedding is None else {"features": features, "embedding": embedding}
     for name, tensor in tables.items():
         if tensor.ndim != 2 or len(tensor) != manifest.count or tensor.dtype != DTYPES[manifest.dtype]:
@@ -189,14 +191,14 @@ def open_set(folder: Path, index: SetIndex) -> StoredFeatures:
     if len(outside):
         key = int(outside[0])
         raise MmoodError(
-            f"The index of the set '{index.name}' says {index.classes} classes, and key {key} has the label "
-            f"{int(store.label[key])}; index the set anew with `mmood pack --index`."
+            f"The index of the set '{index.name}' has {index.classes} classes, but key {key} has the label "
+            f"{int(store.label[key])}; index the set again with `mmood pack --index`."
         )
     return store
 
 
 def _misfit(path: Path, name: str, tensor: Tensor, manifest: Manifest, dtype: str) -> MmoodError:
     return MmoodError(
-        f"The feature store {path} has {name} of shape {tuple(tensor.shape)} and {tensor.dtype}, and its manifest says "
-        f"{manifest.count} rows of {dtype}; delete it and encode anew."
+        f"The feature store {path} has {name} of shape {tuple(tensor.shape)} and {tensor.dtype}, but its manifest "
+        f"says {manifest.count} rows of {dtype}; delete it and encode the set again."
     )

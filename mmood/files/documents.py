@@ -34,14 +34,14 @@ def parse_json(content: bytes, what: str) -> Any:
         if _SURROGATE.search(content):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
-        raise MmoodError(f"{what} is not JSON that can be read: it is nested too deeply.") from error
+        raise MmoodError(f"{what} cannot be read as JSON: it is nested too deeply.") from error
     except ValueError as error:
         raise MmoodError(f"{what} is not JSON: {error}.") from error
     return value
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def parse_yaml(text: str, what: str) -> Any:
@@ -59,11 +59,11 @@ def parse_yaml(text: str, what: str) -> Any:
         if tree is None:
             return None
         if _size(tree, {}) > MAX_NODES:
-            raise MmoodError(f"{what} is not read: with its aliases it has more than {MAX_NODES} values.")
+            raise MmoodError(f"{what} is too large: with its aliases expanded it has more than {MAX_NODES} values.")
         check_keys(tree, what)
         return yaml.safe_load(text)
     except RecursionError as error:
-        raise MmoodError(f"{what} is not YAML that can be read: it is nested too deeply.") from error
+        raise MmoodError(f"{what} cannot be read as YAML: it is nested too deeply.") from error
     except (yaml.YAMLError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         # PyYAML lets what int(), float() and datetime raise on odd numbers and dates pass, and more on odd tags.
         raise MmoodError(f"{what} is not valid YAML: {' '.join(str(error).split())}.") from error

@@ -17,7 +17,7 @@ def user_path(path: str | Path) -> Path:
         MmoodError: there is no such user, the user has no home folder, or the text holds a NUL.
     """
     if "\0" in str(path):
-        raise MmoodError(f"The path {str(path)!r:.80} holds a NUL, which no path can.")
+        raise MmoodError(f"The path {str(path)!r:.80} contains a NUL character, which no path can.")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -62,7 +62,7 @@ class Preprocessing:
         if self.interpolation not in _FILTERS or not known or (share and not (mode in ("center", "squash") and square)):
             raise MmoodError(
                 f"The transform '{self.resize_mode}, {self.interpolation}' to {self.size[0]} x {self.size[1]} pixels "
-                "has no form without torch; shortest (square), longest, squash and timm's center have one."
+                "is only available with torch; without torch use shortest (square), longest, squash or timm's center."
             )
 
     def pixels(self, image: Image.Image) -> Pixels:
@@ -95,7 +95,7 @@ def check_resized(image: Image.Image, size: tuple[int, int], longest: bool) -> N
     if height * width > MAX_RESIZED or not (height and width):
         raise ImageError(
             f"the image has {image.width} x {image.height} pixels and would be resized to {width} x {height}; "
-            f"1 to {MAX_RESIZED} pixels are possible"
+            f"only 1 to {MAX_RESIZED} pixels are possible"
         )
 
 

@@ -114,7 +114,7 @@ def _in_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "F":
-        raise ImageError("the image has floating-point values, which have no stated range")
+        raise ImageError("the image has floating-point values, whose range is unknown")
     if image.mode.startswith("I"):
         return Image.fromarray(_eight_bits(np.asarray(image), image.mode == "I"), mode=None).convert("RGB")
     with warnings.catch_warnings():
@@ -127,7 +127,7 @@ def _eight_bits(grey: np.ndarray, range_unknown: bool) -> np.ndarray:
     least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
     if least < 0 or most > 65535:
         raise ImageError(
-            f"the image has 32-bit grey values from {least} to {most}; their range is known for 0 to 65535 alone"
+            f"the image has 32-bit grey values from {least} to {most}; their range is known only for 0 to 65535"
         )
     # In 16 bits, 65535 is white and 257 times 255.
     return (values if range_unknown and most <= 255 else values // 257).astype(np.uint8)

@@ -66,7 +66,7 @@ class Decoder:
         probe = self.transform(Image.new("RGB", (32, 32)))
         if probe.dtype != torch.float32 or probe.ndim != 3 or probe.shape[0] != 3:
             raise MmoodError(
-                f"The image transform gives {tuple(probe.shape)} of {probe.dtype}, and (3, H, W) of float32 is needed."
+                f"The image transform gives {tuple(probe.shape)} of {probe.dtype}, but (3, H, W) of float32 is needed."
             )
         return torch.empty((0, *probe.shape))
 
@@ -86,7 +86,7 @@ def collate(items: Iterable[Decoded | Skipped], images: Tensor, report_skipped: 
         if item.image.shape != images.shape[1:]:
             raise MmoodError(
                 f"The image transform gives {tuple(item.image.shape)} for key {item.key} and {tuple(images.shape[1:])} "
-                "for others; all must become the same size."
+                "for others; all images of a batch must have the same size."
             )
         images[len(keys)] = item.image
         labels.append(item.label)

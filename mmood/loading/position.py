@@ -66,9 +66,9 @@ class Position:
         if different and 0 < state["batch"] < state["steps"]:
             name, value = next(iter(different.items()))
             raise MmoodError(
-                f"The checkpoint stands at batch {state['batch']} of epoch {state['epoch']} with {name} = {value}, and "
-                f"now it is {self.order.get(name)}, which changes the order of the samples; set it as it was, or "
-                "resume from a checkpoint at the end of an epoch."
+                f"The checkpoint is at batch {state['batch']} of epoch {state['epoch']} with {name} = {value}, but "
+                f"now it is {self.order.get(name)}, which changes the order of the samples; set it back, or resume "
+                "from a checkpoint at the end of an epoch."
             )
         self.epoch, self._consumed = state["epoch"], state["batch"]
         self._resume_at = self.steps if self._consumed >= state["steps"] else self._consumed

@@ -162,7 +162,7 @@ class TrainLoader:
                 f"each of {world} devices; lower `data.batch_size`."
             )
         if rank == 0 and (left_out := len(keys) - self._steps * batch_size * world):
-            _log.info("%s: %d of %d samples fill no batch and are left out, others in each epoch.",
+            _log.info("%s: %d of %d samples do not fill a batch and are skipped, different ones in each epoch.",
                       index.name, left_out, len(keys))  # fmt: skip
         self._batches = worker_loader(self._shards, settings, settings.persistent and settings.workers > 0)
         order: dict[str, int | str] = {

@@ -141,7 +141,7 @@ def _checked(image: Tensor, text: Tensor, pairs: Pairs | None) -> Pairs:
         return pairs
     if len(image) != len(text):
         raise MmoodError(
-            f"There are {len(image)} images and {len(text)} texts; say with `pairs` which belong together."
+            f"There are {len(image)} images and {len(text)} texts; give `pairs` to say which belong together."
         )
     return Pairs(torch.arange(len(image), device=image.device))
 

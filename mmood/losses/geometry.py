@@ -39,7 +39,7 @@ def uniformity(points: Float[Tensor, "points dim"], sharpness: float = 2.0, rows
         MmoodError: there are fewer than two points.
     """
     if len(points) < 2:
-        raise MmoodError(f"Uniformity is a mean over pairs of embeddings, and there are {len(points)} embeddings.")
+        raise MmoodError(f"Uniformity is a mean over pairs of embeddings, but there are {len(points)} embeddings.")
     parts = []
     for start in range(0, len(points), rows):
         squared = (2 - 2 * points[start : start + rows] @ points.T).clamp_min(0)

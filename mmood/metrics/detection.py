@@ -84,6 +84,6 @@ def _is_id(target: Bool[Tensor, " batch"] | Int[Tensor, " batch"]) -> Bool[Tenso
         found = f"{other[0].item()} among its values" if len(other) else f"the type {target.dtype}"
         raise MmoodError(
             f"The target has {found}; it must be true or 1 where the image is in-distribution, and false or 0 where it "
-            "is OoD. Class labels with -1 for OoD become such a mask by `labels >= 0`."
+            "is OoD. `labels >= 0` turns class labels with -1 for OoD into such a mask."
         )
     return target.bool()

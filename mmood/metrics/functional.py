@@ -135,7 +135,9 @@ def accuracy(label: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"]) -> 
     """
     label, predicted = _numbers(label, "labels"), _numbers(predicted, "predicted classes")
     if len(label) != len(predicted):
-        raise MmoodError(f"There are {len(label)} labels and {len(predicted)} predicted classes; each image has both.")
+        raise MmoodError(
+            f"There are {len(label)} labels and {len(predicted)} predicted classes; each image needs both."
+        )
     if not len(label):
         raise MmoodError("There are no images to compute an accuracy from; it needs at least one.")
     return int(np.count_nonzero(label == predicted)) / len(label)

@@ -327,8 +327,8 @@ def _check_names(found: set[str], wanted: set[str]) -> None:
         return
     missing, extra = sorted(wanted - found), sorted(found - wanted)
     raise MmoodError(
-        f"The checkpoint does not fit the model: its state_dict misses {missing[:4] or 'nothing'} and has "
-        f"{extra[:4] or 'nothing'} besides; use the model settings that it was trained with."
+        f"The checkpoint does not fit the model: its state_dict lacks {missing[:4] or 'nothing'} and has the "
+        f"unexpected {extra[:4] or 'nothing'}; use the model settings that it was trained with."
     )
 
 
@@ -338,10 +338,10 @@ def _checked(scores: Mapping[str, AbstractScore]) -> dict[str, AbstractScore]:
             raise MmoodError(f"model.scores has the name '{name}'; use letters, digits, '_' and '-' only.")
         if name in _RESERVED:
             raise MmoodError(
-                f"model.scores has the name '{name}', which has a meaning in the files of scores; use another."
+                f"model.scores has the name '{name}', which is reserved in the score files; choose another."
             )
         if isinstance(scores[name], AbstractStreamScore) and "patches" in scores[name].needs:
-            raise MmoodError(f"model.scores.{name} reads patches, and streams run on stored features, which have none.")
+            raise MmoodError(f"model.scores.{name} reads patches, but streams run on stored features, which have none.")
     if not scores:
         raise MmoodError("model.scores is empty; name at least one score, such as {mcm: {class_path: MCM}}.")
     return dict(scores)

@@ -57,16 +57,16 @@ def open_indexed(run: Run, name: str, index_sha256: str | None) -> SetImages:
     """Return the images of a set below the run's root, if its index has this hash."""
     root = _data(run).get("root")
     if not isinstance(root, str):
-        return SetImages(None, (), f"The run kept no settings that say where the images of {name} lie.")
+        return SetImages(None, (), f"The run did not record where the images of {name} are.")
     if not locations.is_local(root):
-        return SetImages(None, (), f"The images of {name} lie at {root}; a report reads local folders only.")
+        return SetImages(None, (), f"The images of {name} are at {root}; a report reads only local folders.")
     try:
         index = load_index(root, name)
         rows = load_table(index)
     except MmoodError as error:
         return SetImages(None, (), f"The images of {name} cannot be read. {error}")
     if index.hash != index_sha256:
-        return SetImages(None, (), f"The shards of {name} below {root} are not those that the run saw.")
+        return SetImages(None, (), f"The shards of {name} below {root} are not the ones that the run read.")
     return SetImages(index, rows, "", "apply" if _data(run).get("exif") == "apply" else "ignore")
 
 

@@ -100,7 +100,7 @@ def load_runs(folders: Sequence[Path]) -> list[Run]:
     """
     absolute = [folder.absolute() for folder in folders]
     if len(set(absolute)) < len(absolute):
-        raise MmoodError("A run folder is named twice; every run of a report must be another one.")
+        raise MmoodError("A run folder is named twice; the runs of a report must be different.")
     return [_load(folder, name) for folder, name in zip(absolute, short_names(absolute), strict=True)]
 
 
@@ -149,11 +149,11 @@ def _set_file(path: Path, index_hash: str, run: str | None) -> SetFile:
     if missing := [name for name in _FIXED if name not in arrays]:
         raise MmoodError(f"The scores {path} have no array '{missing[0]}'; `mmood test` writes them with all three.")
     if len({array.shape for array in arrays.values()}) > 1 or not all(arrays[n].dtype.kind == "i" for n in _FIXED):
-        raise MmoodError(f"The arrays of {path} do not belong together; each must have one value per image.")
+        raise MmoodError(f"The arrays of {path} have different lengths; each must have one value per image.")
     if (np.diff(arrays["key"]) <= 0).any() or (arrays["key"] < 0).any():
-        raise MmoodError(f"The keys in {path} do not ascend from 0, so its rows are not the images of a set.")
+        raise MmoodError(f"The keys in {path} do not count up from 0, so its rows are not the images of a set.")
     if broken := [name for name, array in arrays.items() if np.isnan(array).any()]:
-        raise MmoodError(f"The scores {path} hold a value of '{broken[0]}' that is no number.")
+        raise MmoodError(f"The scores {path} hold a value of '{broken[0]}' that is not a number.")
     scores = {name: array for name, array in arrays.items() if name not in _FIXED}
     samples = hashlib.sha256(index_hash.encode() + arrays["key"].tobytes()).hexdigest()
     return SetFile(arrays["key"], arrays["label"], arrays["predicted"], scores, samples)

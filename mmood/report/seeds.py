@@ -57,8 +57,9 @@ def group_seeds(runs: Sequence[Run]) -> list[RunGroup]:
 def same_bits(groups: Sequence[RunGroup]) -> list[str]:
     """Return a sentence for every two runs of a group that claim different seeds and have the same numbers."""
     return [
-        f"{one.name} and {other.name} say that their seeds are {seed_of(one)} and {seed_of(other)}, and their numbers "
-        "are the same to the last bit: nothing in them depends on the seed, so ± over them says nothing about training."
+        f"{one.name} and {other.name} state the seeds {seed_of(one)} and {seed_of(other)}, and their numbers "
+        "are the same to the last bit: nothing in them depends on the seed, so ± over them does not measure the "
+        "variation of training."
         for group in groups
         for one, other in combinations(group.runs, 2)
         if one.results.rows == other.results.rows and one.results.id == other.results.id

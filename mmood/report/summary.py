@@ -104,7 +104,7 @@ def _places(runs: Sequence[Run]) -> list[Place]:
     if len(members) > 1:
         means["all"] = tuple(groups)
     return places + [
-        Place(f"mean of {name}", sets, f"{len(sets)} sets, each weighs the same") for name, sets in means.items()
+        Place(f"mean of {name}", sets, f"{len(sets)} sets, weighted equally") for name, sets in means.items()
     ]
 
 

@@ -52,7 +52,7 @@ def read_arrays(path: Path, what: str) -> dict[str, NDArray[np.int64 | np.float3
                 raise MmoodError(f"{what} cannot be read: '{packed[0]}' is compressed; save it by numpy.savez.")
             size = path.stat().st_size
             if sum(member.file_size for member in members) > size:
-                raise MmoodError(f"{what} cannot be read: its arrays claim more than its {size} bytes.")
+                raise MmoodError(f"{what} cannot be read: its arrays claim to be larger than its {size} bytes.")
             return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
     except _BROKEN as error:
         raise _unreadable(what, error) from error
@@ -66,7 +66,7 @@ def _unreadable(what: str, error: BaseException) -> MmoodError:
 def _array(content: bytes) -> NDArray[np.int64 | np.float32]:
     stream = io.BytesIO(content)
     if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError("an array is of another version of the format")
+        raise ValueError("an array has an unsupported version of the format")
     shape, _, kind = np.lib.format.read_array_header_1_0(stream)
     if len(shape) != 1 or kind.newbyteorder("=") not in (np.int32, np.int64, np.float32, np.float64):
         raise ValueError(f"an array has the shape {shape} and the type {kind}; it must be plain numbers in one row")

@@ -10,7 +10,7 @@ from mmood.results.model import Results
 def overlap_sentences(results: Results) -> list[str]:
     """Return a sentence for each OoD set with copies of ID images, and for each that could not be compared."""
     copies = [
-        f"{one.copies:,} of {one.n:,} images of {one.set} are in {one.id_set}: as OoD they are counted wrongly."
+        f"{one.copies:,} of {one.n:,} images of {one.set} are in {one.id_set}: counting them as OoD is wrong."
         for one in results.overlap
         if one.copies
     ]
@@ -19,7 +19,7 @@ def overlap_sentences(results: Results) -> list[str]:
         if one.reason is not None:
             reasons.setdefault((one.id_set, one.reason), []).append(one.set)
     unknown = [
-        f"Whether {', '.join(sets)} hold images of {id_set} is not known: {reason}"
+        f"It is unknown whether {', '.join(sets)} contain images of {id_set}: {reason}"
         for (id_set, reason), sets in reasons.items()
     ]
     return [*copies, *unknown]

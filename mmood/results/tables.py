@@ -120,11 +120,11 @@ def _legend(results: Results, with_protocol: bool) -> list[str]:
     skipped = len(results.skipped)
     sentences = [
         id_sentence(results),
-        f"Left out because they could not be read: {skipped:,} image{'s' if skipped > 1 else ''}." if skipped else "",
+        f"Skipped because they could not be read: {skipped:,} image{'s' if skipped > 1 else ''}." if skipped else "",
         *overlap_sentences(results),
         MEANING[FPR95_ID_POS],
         MEANING[FPR95_OOD_POS],
-        "Per cent; AUPR is average precision; means weigh every set the same.",
+        "Per cent; AUPR is average precision; means weight all sets equally.",
         *(protocol_sentences(results) if with_protocol else ()),
     ]
     return [sentence for sentence in sentences if sentence]

@@ -111,14 +111,14 @@ def read_config(path: Path, resume: bool = False) -> dict[str, Any]:
     """
     settings = read_checkpoint(path, "--ckpt_path").get(KEY)
     if not isinstance(settings, Mapping):
-        raise MmoodError(f"--ckpt_path {path} was not written by mmood; it holds no '{KEY}' settings.")
+        raise MmoodError(f"--ckpt_path {path} was not written by mmood; it has no '{KEY}' settings.")
     config: dict[str, Any] = {group: settings.get(group) for group in _GROUPS}
     if resume and "trainer" in settings:
         config["trainer"] = settings["trainer"]
     try:
         for group, value in config.items():
             if type(value) is not dict:
-                raise MmoodError(f"--ckpt_path {path} has no settings of the {group}; it must be those of a run.")
+                raise MmoodError(f"--ckpt_path {path} has no settings of the {group}; name the checkpoint of a run.")
             for where, owner, name, entry in _entries(value, group):
                 _check_entry(path, where, owner, name, entry)
         if unknown_keys := config.get("trainer", {}).keys() - set(TRAINING):
@@ -168,14 +168,14 @@ def _check_entry(path: Path, where: str, owner: str, name: Any, entry: Any) -> N
     named = isinstance(entry, str) and _CLASS_PATH.fullmatch(entry)
     if not named or ("." in entry and not entry.startswith(tuple(f"{package}." for package in packages))):
         raise MmoodError(
-            f"--ckpt_path {path} names {entry!r:.80} at {where:.80}, which is no class of mmood or torch.optim, and a "
-            f"checkpoint must not choose what code runs; if you trust it, set {TRUST} to the name of the package."
+            f"--ckpt_path {path} names {entry!r:.80} at {where:.80}, which is not a class of mmood or torch.optim. A "
+            f"checkpoint must not choose which code runs; if you trust it, set {TRUST} to the name of the package."
         )
     package = entry.partition(".")[0]
     if "." in entry and importlib.util.find_spec(package) is None:
         raise MmoodError(
             f"--ckpt_path {path} needs the package '{package}' for {entry} at {where:.80}; it must be installed, or "
-            "lie in the folder where mmood is started."
+            "be in the folder where mmood is started."
         )
 
 
@@ -188,8 +188,8 @@ def _drop_commands(data: dict[str, Any], path: str, arguments: list[str]) -> Non
         command = data.pop("root")
         if not any(argument.partition("=")[0] in ("--data.root", "--data") for argument in arguments):
             raise MmoodError(
-                f"--ckpt_path {path} would read images by the command '{command:.200}', and a checkpoint must not "
-                "choose what runs; say where the sets are by --data.root."
+                f"--ckpt_path {path} would read images with the command '{command:.200}', but a checkpoint must not "
+                "choose which commands run; give the location of the sets with --data.root."
             )
 
 

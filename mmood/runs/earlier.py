@@ -38,8 +38,8 @@ def refuse_earlier(folder: Path, stage: str, checkpoint: str | None) -> None:
     found = next(iter(sorted(folder.glob(_RESULT[stage]))), None)
     if found is not None:
         raise MmoodError(
-            f"The run folder {folder} holds {found.relative_to(folder)} of an earlier run, which is not overwritten; "
-            "name another folder by --run_dir, or set --overwrite true."
+            f"The run folder {folder} holds {found.relative_to(folder)} of an earlier run; name another folder with "
+            "--run_dir, or set --overwrite true."
         )
 
 

@@ -53,4 +53,4 @@ def _outcome(trainer: Trainer) -> str:
     last = last_checkpoint(trainer)
     if last is None:
         return "No checkpoint was written yet."
-    return f"`mmood fit --ckpt_path {last}` goes on from its last checkpoint."
+    return f"`mmood fit --ckpt_path {last}` resumes from its last checkpoint."

@@ -59,6 +59,6 @@ class FiniteLoss(Callback):
             last = last_checkpoint(trainer)
             kept = "no checkpoint was written before" if last is None else f"the last good checkpoint is {last}"
             raise MmoodError(
-                f"The loss has not been finite since step {since}, so the training ends; {kept}. Lower the learning "
+                f"The loss has not been finite since step {since}, so training stops; {kept}. Lower the learning "
                 "rate, or train in 32-true."
             )

@@ -27,7 +27,7 @@ def run_folder(given: str | None, name: str) -> Path:
     except OSError as error:
         raise _cannot_be_made(folder, error) from error
     if not os.access(folder, os.W_OK):
-        raise MmoodError(f"The run folder {folder} is read-only; set --run_dir to a folder that can be written.")
+        raise MmoodError(f"The run folder {folder} is read-only; set --run_dir to a writable folder.")
     os.environ[_INHERITED] = str(folder)
     return folder
 
@@ -40,7 +40,7 @@ def known_folder(given: str | None, name: str) -> Path | None:
     """
     for setting, text in (("--run_dir", given), ("--name", name)):
         if text is not None and "\0" in text:
-            raise MmoodError(f"{setting} is {text!r:.80}; the name of a folder has no NUL character.")
+            raise MmoodError(f"{setting} is {text!r:.80}; the name of a folder cannot contain a NUL character.")
     if given:
         return Path(given).expanduser()
     parent, environment = Path("runs") / name, os.environ
@@ -52,8 +52,8 @@ def known_folder(given: str | None, name: str) -> Path | None:
         return parent / f"job_{environment['TORCHELASTIC_RUN_ID']}"
     if "RANK" in environment and int(environment.get("WORLD_SIZE", 1)) > 1:
         raise MmoodError(
-            f"{environment['WORLD_SIZE']} processes were started without an id that they share; "
-            "set --run_dir to the folder of the run."
+            f"{environment['WORLD_SIZE']} processes were started without a shared job id; set --run_dir to the folder "
+            "of the run."
         )
     return None
 

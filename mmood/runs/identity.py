@@ -31,6 +31,6 @@ def check_same_run(what: str, run: str | None, of_results: str | None) -> None:
     if run != of_results:
         raise MmoodError(
             f"{what} belongs to the run {run or 'of no id'}, and the results beside it to the run "
-            f"{of_results or 'of no id'}; together they would show numbers of two runs as one: evaluate again, or "
-            "remove the file."
+            f"{of_results or 'of no id'}; together they would mix the numbers of two runs. Evaluate again, or remove "
+            "the file."
         )

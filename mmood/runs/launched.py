@@ -42,7 +42,9 @@ def _follow(parent: int) -> None:
         time.sleep(_EVERY)
     if not asked():
         rank = os.environ.get("LOCAL_RANK")
-        print(f"mmood: The main process of this run ended early, so rank {rank} ends too.", file=sys.stderr, flush=True)
+        print(
+            f"mmood: The main process of this run ended early, so rank {rank} stops too.", file=sys.stderr, flush=True
+        )
     _thread.interrupt_main(signal.SIGTERM)
     # The main thread may wait for the process that is gone.
     time.sleep(GRACE)

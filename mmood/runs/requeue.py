@@ -85,7 +85,7 @@ def _is_of_job(path: Path, job: str) -> bool:
     try:
         checkpoint = read_checkpoint(path, "The checkpoint")
     except MmoodError as error:
-        print(f"mmood: {path} is passed over. {error}", file=sys.stderr)
+        print(f"mmood: {path} is skipped. {error}", file=sys.stderr)
         return False
     return bool(checkpoint.get(KEY, {}).get("job") == job)
 

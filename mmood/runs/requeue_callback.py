@@ -40,7 +40,8 @@ class Requeue(Callback):
         steps = trainer.strategy.all_gather(torch.tensor(self._steps, device=trainer.strategy.root_device))
         if (steps != self._steps).any():
             raise MmoodError(
-                f"The processes go on from steps {sorted(set(steps.tolist()))}: they do not see the same checkpoints. "
+                f"The processes would resume from steps {sorted(set(steps.tolist()))}, because they do not see the "
+                "same checkpoints. "
                 f"{self._folder} must be on a file system that all nodes share."
             )
 
@@ -85,6 +86,6 @@ class Requeue(Callback):
         begin_saving()
         trainer.save_checkpoint(self._folder / NAME)
         if trainer.is_global_zero:
-            print(f"mmood: saved {self._folder / NAME} at step {trainer.global_step}; "
-                  f"exit code {EXIT_CODE} asks the job's script to requeue it.", file=sys.stderr)  # fmt: skip
+            saved = f"mmood: saved {self._folder / NAME} at step {trainer.global_step}"
+            print(f"{saved}; exit code {EXIT_CODE} tells the job script to requeue the job.", file=sys.stderr)
         raise SystemExit(EXIT_CODE)

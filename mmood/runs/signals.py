@@ -35,8 +35,8 @@ _OUTCOMES = {
     "validate": "No results were written.",
     "test": "No results were written.",
     "predict": "No predictions were written.",
-    "embed": "What is encoded is kept, and the same command goes on from there.",
-    "demo": "The same command starts anew.",
+    "embed": "Encoded features are kept; run the same command again to resume.",
+    "demo": "Run the same command again to start over.",
 }
 _NOTHING = "Nothing was written."
 
@@ -91,7 +91,7 @@ class _Ending:
     def say(self) -> None:
         """Say once, on the first rank, which signal it was and what there is."""
         if self.number is not None and self._said.acquire(blocking=False) and is_first_rank():
-            complain(f"{self.command} was ended by {NAMES[signal.Signals(self.number)]}. {self.outcome()}")
+            complain(f"{self.command} was stopped by {NAMES[signal.Signals(self.number)]}. {self.outcome()}")
 
     def watch(self, wake: int) -> None:
         """End the process if its main thread does not; returns when it reads `_STOP`."""

@@ -36,7 +36,9 @@ def lists_of(images: int) -> int:
 def require_faiss(what: str) -> None:
     """Raise MmoodError if faiss is not installed; `what` begins the sentence."""
     if importlib.util.find_spec("faiss") is None:
-        raise MmoodError(f"{what} needs faiss, which is not installed; pip install 'mmood[faiss]', or set exact.")
+        raise MmoodError(
+            f"{what} needs faiss, which is not installed; pip install 'mmood[faiss]', or set `search: exact`."
+        )
 
 
 @dataclass(frozen=True)

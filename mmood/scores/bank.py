@@ -27,13 +27,13 @@ def feature_head(reference: Reference) -> LinearHead:
     head = reference.head()
     if head is None:
         raise MmoodError(
-            "This module has no linear head (its logits are cosines with texts), and this score needs one on the "
-            "features; use it with a probe."
+            "This score needs a linear head on the features, but the module has none (its logits are cosines with "
+            "text embeddings); use it with a probe."
         )
     if head.reads != "features":
         raise MmoodError(
-            "The linear head of this module reads the embedding, and this score needs one on the features; "
-            "train one with `reads: features`."
+            "This score needs a linear head on the features, but the module's head reads the embedding; train one "
+            "with `reads: features`."
         )
     return _on_cpu(head)
 
@@ -113,7 +113,7 @@ def finite_rows(bank: Bank, on: Stored, chunk: slice) -> Float[Tensor, "rows dim
         key = int(bank.keys[chunk][int(finite.int().argmin())])
         raise MmoodError(
             f"The {on} of key {key} in {set_name(bank)} hold a NaN or an infinite value; "
-            "encode this set again, in a wider precision if the values overflowed."
+            "encode this set again, with a wider number type if the values overflowed."
         )
     return rows
 
@@ -131,7 +131,7 @@ def fitted(owner: AbstractScore, learned: Learned | None) -> Learned:
     """
     if learned is None:
         name = type(owner).__name__
-        raise MmoodError(f"{name} has learned nothing yet; call {name}.fit(reference) before it scores images.")
+        raise MmoodError(f"{name} is not fitted yet; call {name}.fit(reference) before scoring images.")
     return learned
 
 
@@ -148,7 +148,7 @@ def _present(found: Tensor | None) -> Tensor:
 
 def _check_labels(bank: Bank, classes: int) -> None:
     if len(bank.labels) == 0:
-        raise MmoodError(f"There is no image in {set_name(bank)}; a score that learns from it needs some.")
+        raise MmoodError(f"There are no images in {set_name(bank)}, but this score learns from them.")
     low, high = int(bank.labels.min()), int(bank.labels.max())
     if low < 0 or high >= classes:
         wrong = low if low < 0 else high

@@ -53,10 +53,10 @@ def fit_temperature(logits: Float[Tensor, "images classes"], labels: Int[Tensor,
         torch.tensor(bound / size, dtype=torch.float64, device=gaps.device).log() for bound in (SMALLEST, LARGEST)
     )
     if not slope(low.exp()) < 0:
-        raise MmoodError("The logits tell the labels no better than chance, so no finite temperature is the best.")
+        raise MmoodError("The logits predict the labels no better than chance, so no finite temperature is optimal.")
     if not slope(high.exp()) > 0:
         raise MmoodError(
-            "The logits get every label right, so that no temperature above 0 is the best; use more images."
+            "The logits predict every label correctly, so no temperature above 0 is optimal; use more images."
         )
     for _ in range(50):
         middle = (low + high) / 2

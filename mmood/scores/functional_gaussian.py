@@ -72,7 +72,9 @@ def whitening(covariance: Float[Tensor, "features features"], ridge: float) -> F
     """
     scale = float(covariance.diagonal().mean())
     if not scale > 0:
-        raise MmoodError("All ID training images have equal features (all variances are 0); no covariance to learn.")
+        raise MmoodError(
+            "All ID training images have equal features (all variances are 0); there is no covariance to estimate."
+        )
     unit = torch.eye(len(covariance), dtype=covariance.dtype)
     factor, failed = torch.linalg.cholesky_ex(covariance + ridge * scale * unit)
     if failed:

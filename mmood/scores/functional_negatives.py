@@ -31,7 +31,7 @@ def group_order(count: int, groups: int, seed: int = 0) -> Int64[Tensor, " kept"
     [0, 1, 2, 3, 4, 5]
     """
     if not 1 <= groups <= count:
-        raise ValueError(f"{count} negatives cannot be split into {groups} groups.")
+        raise ValueError(f"{count} negative labels cannot be split into {groups} groups.")
     return torch.randperm(count - count % groups, generator=torch.Generator().manual_seed(seed))
 
 

@@ -184,10 +184,10 @@ def _class_weights(counts: Float[Tensor, " classes"], covariance: Covariance) ->
     """Return by how much an image of each class counts in the shared covariance; 0 in classes of one image."""
     usable = counts >= 2
     if not usable.any():
-        raise MmoodError("No ID class has two training images, so there is no covariance within classes to learn.")
+        raise MmoodError("No ID class has two training images, so the covariance within classes cannot be estimated.")
     left_out = int((counts == 1).sum())
     if left_out:
-        log.warning("%d ID classes have one training image; they take no part in the shared covariance.", left_out)
+        log.warning("%d ID classes have one training image; they are left out of the shared covariance.", left_out)
     if covariance == "pooled":
         return usable / counts[usable].sum()
     return torch.where(usable, 1 / (usable.sum() * (counts - 1).clamp_min(1)), 0.0)

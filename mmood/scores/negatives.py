@@ -127,9 +127,9 @@ class NegativePrototypes:
 
     def _found(self) -> str:
         if self.list_ is not None:
-            return f"{len(self.list_)} words, known already"
+            return f"{len(self.list_)} negative labels, already mined"
         if self.negatives is not None:
-            return f"{len(load_negatives(self.negatives, self.mining.templates))} words in {self.negatives}"
+            return f"{len(load_negatives(self.negatives, self.mining.templates))} negative labels in {self.negatives}"
         return f"to be mined from {check_corpus(self.mining.corpus)}"
 
     def _get(self, reference: Reference, proxies: Tensor | None) -> NegativeList:
@@ -307,6 +307,6 @@ class EOE(AbstractScore):
 def _required(embedding: Tensor | None) -> Tensor:
     if embedding is None:
         raise MmoodError(
-            "Scores against negative labels need a vision-language model; this encoder has no text encoder."
+            "Scores with negative labels need a vision-language model, but this encoder has no text encoder."
         )
     return embedding

@@ -125,8 +125,8 @@ class ViM(AbstractScore):
             length += float((rows.double() - self.subspace_.origin).norm(dim=1).sum())
         if residual <= 1e-9 * length:
             raise MmoodError(
-                f"The {self.reads} of the ID training images lie in their principal subspace, so there is no residual "
-                f"to match; ViM.dimension is {self.dimension}, choose a smaller one."
+                f"The {self.reads} of the ID training images lie in their principal subspace, so the residual is 0; "
+                f"ViM.dimension is {self.dimension}, choose a smaller one."
             )
         self.alpha_ = largest / residual
         return self

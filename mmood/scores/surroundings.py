@@ -48,13 +48,13 @@ class Surroundings:
     def _feature_head(self) -> str:
         if self.head_reads is None:
             raise MmoodError(
-                "This module has no linear head (its logits are cosines with texts), and this score needs one on the "
-                "features; use it with a probe."
+                "This score needs a linear head on the features, but the module has none (its logits are cosines with "
+                "text embeddings); use it with a probe."
             )
         if self.head_reads != "features":
             raise MmoodError(
-                "The linear head of this module reads the embedding, and this score needs one on the features; "
-                "train one with `reads: features`."
+                "This score needs a linear head on the features, but the module's head reads the embedding; train one "
+                "with `reads: features`."
             )
         return "the module has one"
 
@@ -62,7 +62,7 @@ class Surroundings:
         if self.encoder.embedding_dim is None:
             raise MmoodError(
                 f"The encoder '{self.encoder.settings.name}' has no joint embedding (it is image-only); choose a "
-                "vision-language model, or let the score read features."
+                "vision-language model, or set the score's `reads` to features."
             )
         return f"{self.encoder.embedding_dim} dimensions"
 

@@ -31,8 +31,8 @@ class Recorded:
         unnamed = [name for name, parameter in _parameters(cls).items() if parameter.kind in _UNNAMED]
         if unnamed and "__init__" in vars(cls):
             raise MmoodError(
-                f"The constructor of {cls.__name__} takes '{unnamed[0]}' without a name of its own; its settings are "
-                "recorded from its arguments, so write each of them out."
+                f"The constructor of {cls.__name__} takes '{unnamed[0]}' in place of named arguments; settings are "
+                "recorded from the arguments, so name each of them."
             )
 
     def __new__(cls, *positional: Any, **named: Any) -> Self:
@@ -117,7 +117,7 @@ def _number(value: Real, where: str) -> int | float:
 
 def _key(key: object, where: str) -> str:
     if not isinstance(key, str | int):
-        raise MmoodError(f"{where} has the key {key!r:.80}; keys are texts.")
+        raise MmoodError(f"{where} has the key {key!r:.80}; keys must be strings.")
     return str(key)
 
 
@@ -132,8 +132,8 @@ def _callable(value: object, where: str) -> object:
     if inspect.isfunction(value) or inspect.isbuiltin(value):
         return f"{value.__module__}.{value.__qualname__}"
     raise MmoodError(
-        f"{where} is a {type(value).__name__}, which cannot be written as plain data; settings are numbers, texts, "
-        "lists, mappings and dataclasses of such, classes and functions."
+        f"{where} is a {type(value).__name__}, which cannot be written as plain data; settings may be numbers, "
+        "strings, classes, functions, and lists, mappings and dataclasses of these."
     )
 
 

@@ -50,7 +50,7 @@ def image_hashes(
     if kept is not None:
         return kept
     path = _path(index, keys, folder)
-    with wait_for_lock(path.with_name(f".{path.name}.lock"), f"hashes the images of {index.name}"):
+    with wait_for_lock(path.with_name(f".{path.name}.lock"), f"is hashing the images of {index.name}"):
         kept = kept_hashes(index, keys, folder)
         if kept is None:
             kept = _hashed(index, keys, skip, advance)

@@ -80,7 +80,7 @@ class HttpStream(io.RawIOBase):
         self._offset += count
         # A response that ends early looks like one that ends.
         if count == 0 and len(buffer) and self._end is not None and self._offset < self._end:
-            raise ConnectionError(f"the connection broke off after {self._offset} of {self._end} bytes")
+            raise ConnectionError(f"the connection was lost after {self._offset} of {self._end} bytes")
         return count
 
     def _connect(self) -> int:
@@ -107,7 +107,7 @@ class HttpStream(io.RawIOBase):
         while count:
             passed = len(self._response.read(min(count, 2**20)))
             if not passed:
-                raise ConnectionError("the connection broke off before the place to go on at")
+                raise ConnectionError("the connection was lost before the position at which to resume")
             count -= passed
 
     def _disconnect(self) -> None:
@@ -151,5 +151,5 @@ def _final(error: Exception, tries: int) -> OSError:
     if isinstance(cause, TimeoutError):
         reason = f"no answer within {TIMEOUT:g} s"
     elif isinstance(error, urllib.error.HTTPError):
-        reason = f"the server answers {error.code} {error.reason}".rstrip()
+        reason = f"the server answered {error.code} {error.reason}".rstrip()
     return OSError(reason + (f", tried {tries} times" if tries > 1 else ""))

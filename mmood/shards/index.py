@@ -153,14 +153,16 @@ def parse_index(document: Any, location: str, name: str, root: str) -> SetIndex:
     """Return the index that a JSON document holds; MmoodError names the first key that is wrong."""
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         found = document.get("schema") if isinstance(document, dict) else type(document).__name__
-        raise MmoodError(f"The index {location} has schema {found!r:.40}, and this mmood reads schema {SCHEMA}.")
+        raise MmoodError(
+            f"The index {location} has schema {found!r:.40}, but this version of mmood reads schema {SCHEMA}."
+        )
     shards = _typed(document, "shards", list, location)
     classes = _typed(document, "classes", int, location) if document.get("classes") is not None else None
     if classes is not None and classes < 1:
         raise MmoodError(f"In the index {location}, `classes` is {classes}; it must be at least 1, or null.")
     entries = tuple(_shard(entry, f"{location}, shards[{number}]") for number, entry in enumerate(shards))
     if (total := sum(entry.nsamples for entry in entries)) > MAX_SAMPLES:
-        raise MmoodError(f"The index {location} counts {total} samples; a set has {MAX_SAMPLES} at most.")
+        raise MmoodError(f"The index {location} counts {total} samples; the limit is {MAX_SAMPLES} at most.")
     names = {key: _names(document, key, location) for key in ("class_names", "class_folders", "seen_names")}
     for key, found in names.items():
         if found and len(found) != classes:
@@ -202,7 +204,7 @@ def _names(document: dict[str, Any], key: str, location: str) -> tuple[str, ...]
 def _typed(document: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = document.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise MmoodError(f"In the index {where}, `{key}` must be of type {kind.__name__}, and is {value!r:.40}.")
+        raise MmoodError(f"In the index {where}, `{key}` must be of type {kind.__name__}, but is {value!r:.40}.")
     return value
 
 
@@ -224,4 +226,4 @@ def _missing(root: str, name: str, location: str) -> str:
     folder = Path(root) / name
     if locations.is_local(root) and folder.is_dir() and shard_files(folder):
         return f"The set '{name}' has shards but no index; run `mmood pack --index {folder}`."
-    return f"There is no set '{name}': {location} does not exist; set `data.root` to where the sets are."
+    return f"There is no set '{name}': {location} does not exist; set `data.root` to the folder that contains the sets."

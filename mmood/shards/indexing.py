@@ -47,16 +47,14 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
     """
     check_set_name(folder.name)
     if (folder / INDEX_FILE).exists():
-        raise MmoodError(
-            f"The set {folder} has an index, which is not overwritten; remove {INDEX_FILE} to index it anew."
-        )
+        raise MmoodError(f"The set {folder} already has an index; remove {INDEX_FILE} to index it again.")
     shards = shard_files(folder) if is_folder(folder) else []
     if not shards:
         raise MmoodError(f"There are no shards (*.tar) in {folder}.")
     passed_over = _beside(folder, shards)
     entries, rows = _read(shards, passed_over, progress)
     if not rows:
-        raise MmoodError(f"The shards in {folder} hold no sample. {passed_over}".rstrip())
+        raise MmoodError(f"The shards in {folder} hold no samples. {passed_over}".rstrip())
     index = _index(folder, entries, rows, class_names, source)
     write_atomically(folder / TABLE_FILE, dump_rows(rows))
     save_index(index, folder)
@@ -117,7 +115,7 @@ def _beside(folder: Path, shards: list[Path]) -> PassedOver:
     passed_over = PassedOver()
     for path in sorted(folder.iterdir()):
         if path not in shards and path.name != TABLE_FILE and not is_hidden(path.name):
-            passed_over.add("files and folders that are no shards", path.name)
+            passed_over.add("files and folders that are not shards", path.name)
     return passed_over
 
 
@@ -130,7 +128,7 @@ def _rows(shard: Path, first_key: int, passed_over: PassedOver) -> Iterator[Samp
             for key, (name, fields) in enumerate(tar_samples(stream, pass_over=pass_over), first_key):
                 images = sum(extension in IMAGE_EXTENSIONS for extension in fields)
                 if images != 1:
-                    raise MmoodError(f"The sample '{name}' of {shard} has {images} images; each needs exactly one.")
+                    raise MmoodError(f"The sample '{name}' of {shard} has {images} images; a sample needs exactly one.")
                 try:
                     yield row_of(key, name, fields.get("cls"), _facts(name, fields, passed_over))
                 except ValueError as error:
@@ -144,7 +142,7 @@ def _why(member: str) -> str:
     if any(map(is_hidden, member.split("/"))):
         return HIDDEN
     if member.rpartition(".")[2].lower() in FIELDS:
-        return "members in a field of their own (NAME.FIELD.EXTENSION)"
+        return "members with an extra field (NAME.FIELD.EXTENSION)"
     return "members that are neither image, json nor label (`cls`)"
 
 
@@ -181,7 +179,7 @@ def _classes(folder: Path, rows: list[SampleRow], class_names: Sequence[str]) ->
         raise MmoodError(f"In {folder} there is a label {min(labels)}; labels start at 0.")
     if class_names and max(labels) >= len(class_names):
         raise MmoodError(
-            f"In {folder} there is a label {max(labels)}, and the class file has {len(class_names)} names."
+            f"In {folder} there is a label {max(labels)}, but the class file has {len(class_names)} names."
         )
     return len(class_names) or max(labels) + 1
 

@@ -116,7 +116,7 @@ def from_folder(folder: Path, class_names: Sequence[str] = ()) -> FileInput:
     found = find_images(folder)
     for image in found.images:
         if image.reason:
-            found.passed_over.add("images in formats that are not read (HEIC and others)", image.path)
+            found.passed_over.add("images in unsupported formats (such as HEIC)", image.path)
     paths = [image.path for image in found.images if not image.reason]
     of_class = [utf8_name(path.partition("/")[0]) if "/" in path else None for path in paths]
     folders = {name for name in of_class if name is not None}
@@ -125,11 +125,12 @@ def from_folder(folder: Path, class_names: Sequence[str] = ()) -> FileInput:
     flat = next((path for path, name in zip(paths, of_class, strict=True) if name is None), None)
     if flat is not None:
         raise MmoodError(
-            f"{folder} holds images itself ({utf8_name(flat)}) and in subfolders; subfolders are classes, so move it."
+            f"{folder} holds images itself ({utf8_name(flat)}) and in subfolders; subfolders are classes, so move it "
+            "into one."
         )
     for name in found.folders:
         if utf8_name(name) not in folders:
-            found.passed_over.add("folders without an image, which are no classes", name)
+            found.passed_over.add("folders without images, which are not classes", name)
     classes = join(folders, class_names, str(folder))
     labels = {name: label for label, name in enumerate(classes.folders)}
     known = ((path, labels[name]) for path, name in zip(paths, of_class, strict=True) if name is not None)
@@ -156,7 +157,7 @@ def from_list(list_file: Path, images: Path, class_names: Sequence[str] = ()) ->
             name = class_names[label]
         files.append(_File(below, label, name))
     if len({file.label is None for file in files}) > 1:
-        raise MmoodError(f"{list_file} has labels for some images and -1 for others; a set is labelled or not.")
+        raise MmoodError(f"{list_file} has labels for some images and -1 for others; label all images or none.")
     return FileInput(images, files, class_names=class_names)
 
 

@@ -49,8 +49,8 @@ def read_image_list(file: Path) -> list[ListedImage]:
     labelled = next((image for image in listed if image.label is not None), None)
     if bare is not None and labelled is not None:
         raise MmoodError(
-            f"{bare.where}, has no label ({bare.path!r:.80}), and {labelled.where}, has one; all lines must be "
-            "`path label` (a blank, a tab or a comma between them), or all paths alone."
+            f"{bare.where}, has no label ({bare.path!r:.80}), and {labelled.where}, has one; either all lines must be "
+            "`path label` (separated by a space, a tab or a comma), or all must be paths alone."
         )
     return listed
 
@@ -71,7 +71,7 @@ def _json_list(file: Path) -> list[ListedImage]:
         raise MmoodError(f"{what} must be {_JSON_FORMS}.")
     listed = [_entry(f"{file}, entry {number}", entry) for number, entry in enumerate(entries)]
     if len({image.label is None for image in listed}) > 1:
-        raise MmoodError(f"{what} has labels for some images only; give all a label, or none.")
+        raise MmoodError(f"{what} has labels for only some images; give all of them a label, or none.")
     return listed
 
 

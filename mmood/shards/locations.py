@@ -45,7 +45,7 @@ def check_set_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise MmoodError(
             f"The name of a set is one folder of letters, digits, '.', '_' and '-', and '{name}' is not; "
-            "put the folder above it into `data.root`."
+            "set `data.root` to its parent folder."
         )
     return name
 
@@ -61,7 +61,7 @@ def check_relative(path: str) -> str | None:
 
 def check_printable(text: str) -> str | None:
     """Return why a location cannot be shown in a message, or None if it can."""
-    return None if text.isprintable() else "holds characters that cannot be printed"
+    return None if text.isprintable() else "contains characters that cannot be printed"
 
 
 def join(root: str, path: str) -> str:
@@ -74,7 +74,7 @@ def join(root: str, path: str) -> str:
     """
     if is_pipe(root):
         if not _PLAIN_PATH.fullmatch(path):
-            raise MmoodError(f"'{path}' cannot stand in the command '{root}': letters, digits and ._/- can.")
+            raise MmoodError(f"'{path}' cannot be used in the command '{root}'; only letters, digits and ._/- can.")
         return root.replace("{}", path) if "{}" in root else root + path
     if is_remote(root):
         return f"{root.rstrip('/')}/{urllib.parse.quote(path)}"

@@ -73,7 +73,7 @@ def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pro
     """
     check_count("`--shard-size`", settings.shard_size)
     lock, advice = folder.with_name(f".{folder.name}.lock"), "wait for it, or choose another `--out`"
-    with lock_or_refuse(lock, f"packs into {folder}", advice):
+    with lock_or_refuse(lock, f"is packing into {folder}", advice):
         return _pack(samples, folder, settings, progress)
 
 
@@ -81,7 +81,7 @@ def _pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pr
     order = _order(len(samples), settings.shuffle)
     begin = {"input": samples.fingerprint, **asdict(settings)}
     kept = _resume(folder, begin)
-    leaves("pack", "Whole shards are kept, and the same command goes on from there.")
+    leaves("pack", "Finished shards are kept; run the same command again to resume.")
     done: list[_Done] = []
     for number, start in enumerate(range(0, len(order), settings.shard_size)):
         part = order[start : start + settings.shard_size]
@@ -122,7 +122,7 @@ def _finish(samples: PackInput, folder: Path, settings: PackSettings, done: list
         write_atomically(folder / TABLE_FILE, dump_rows(rows))
         save_index(index, folder)
         (folder / JOURNAL_FILE).unlink()
-        leaves("pack", "The set is whole.")
+        leaves("pack", "The set is complete.")
     return index
 
 
@@ -164,7 +164,8 @@ def _said(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise MmoodError(
-            f"{path} cannot be written: {error.strerror or error}. The set is unfinished; the same command goes on."
+            f"{path} cannot be written: {error.strerror or error}. The set is unfinished; run the same command again "
+            "to resume."
         ) from error
 
 
@@ -189,19 +190,21 @@ def _extension(sample: InputSample, position: int, check: bool) -> str:
         return check_decodable(sample.image) if check else READ[open_image(sample.image).format or ""]
     except ImageError as error:
         what = sample.file or f"image {position}"
-        raise MmoodError(f"{what} was not packed: {error}. The set is unfinished; mend it or take it away.") from error
+        raise MmoodError(
+            f"{what} was not packed: {error}. The set is unfinished; repair or remove this input."
+        ) from error
 
 
 def _resume(folder: Path, begin: dict[str, object]) -> list[_Done]:
     """Return the shards that an earlier run finished; start a journal if there was none."""
     journal = folder / JOURNAL_FILE
     if (folder / INDEX_FILE).exists():
-        raise MmoodError(f"The set {folder} is complete and is not overwritten; remove it or choose another `--out`.")
+        raise MmoodError(f"The set {folder} is already complete; remove it or choose another `--out`.")
     if not journal.exists():
         if folder.exists() and any(folder.iterdir()):
             raise MmoodError(
-                f"{folder} is not empty and was not begun by `mmood pack`; choose another `--out`, or index shards "
-                f"that exist with `mmood pack --index {folder}`."
+                f"{folder} is not empty and was not created by `mmood pack`; choose another `--out`, or index "
+                f"existing shards with `mmood pack --index {folder}`."
             )
         with _said(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -210,7 +213,7 @@ def _resume(folder: Path, begin: dict[str, object]) -> list[_Done]:
     lines = _whole_lines(journal)
     if lines[:1] != [begin]:
         raise MmoodError(
-            f"{folder} was begun with another input or other settings; remove it or choose another `--out`."
+            f"{folder} was started with a different input or different settings; remove it or choose another `--out`."
         )
     return _still_valid(folder, lines[1:])
 

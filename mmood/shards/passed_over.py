@@ -30,7 +30,7 @@ class PassedOver:
             f"{reason} ({'' if count == 1 else f'{count}, such as '}'{utf8_name(example):.120}')"
             for reason, (count, example) in self._found.items()
         ]
-        return f"Passed over: {'; '.join(parts)}." if parts else ""
+        return f"Skipped: {'; '.join(parts)}." if parts else ""
 
     def count(self, reason: str) -> int:
         """Return how often something was passed over for this reason."""

@@ -98,9 +98,9 @@ def read_shard(index: SetIndex, number: int, positions: Keys) -> Iterator[RawSam
     except UNREADABLE as error:
         raise ShardError(f"The shard {location} cannot be read after {seen} of {expected} samples: {error}.") from error
     if seen < expected:
-        raise ShardError(f"The shard {location} holds {seen} samples, and its index says {expected}.")
+        raise ShardError(f"The shard {location} holds {seen} samples, but its index says {expected}.")
     if seen > expected:
-        raise MmoodError(f"The shard {location} holds {seen} samples, and its index says {expected}.")
+        raise MmoodError(f"The shard {location} holds {seen} samples, but its index says {expected}.")
 
 
 def _nothing(_member: str) -> None:

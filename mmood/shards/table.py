@@ -89,7 +89,7 @@ def _row(document: Any, where: str) -> SampleRow:
         raise MmoodError(f"{where} must have key and sample, and may have {', '.join([*_KINDS][2:])}.")
     for name, value in document.items():
         if isinstance(value, bool) or not isinstance(value, _KINDS[name]):
-            raise MmoodError(f"{where} has {name} = {value!r:.40}, which is of the wrong type.")
+            raise MmoodError(f"{where} has {name} = {value!r:.40}, which has the wrong type.")
     return SampleRow(**document)
 
 

@@ -83,9 +83,9 @@ class TarStream:
         if not header.strip(b"\0"):
             return None
         if len(header) < _BLOCK:
-            raise tarfile.ReadError("it is no tar file" if first else "it is cut off")
-        if _number(header[148:156], "it is no tar file" if first else _DAMAGED) not in _sums(header):
-            raise tarfile.ReadError("it is no tar file" if first else _DAMAGED)
+            raise tarfile.ReadError("it is not a tar file" if first else "it is truncated")
+        if _number(header[148:156], "it is not a tar file" if first else _DAMAGED) not in _sums(header):
+            raise tarfile.ReadError("it is not a tar file" if first else _DAMAGED)
         return header
 
     def _small(self) -> bytes:
@@ -97,7 +97,7 @@ class TarStream:
     def _exactly(self, size: int) -> bytes:
         content = _read(self._stream, size)
         if len(content) < size:
-            raise tarfile.ReadError("it is cut off")
+            raise tarfile.ReadError("it is truncated")
         return content
 
     def _pass(self, size: int) -> None:
@@ -128,7 +128,7 @@ def _plain(stream: IO[bytes]) -> Readable:
     if begin.startswith(b"BZh"):
         return cast(Readable, bz2.BZ2File(cast(Any, rest)))
     if begin == b"\xfd7zXZ\0":
-        raise tarfile.ReadError("it is compressed by xz, which may ask for any amount of memory; unpack it")
+        raise tarfile.ReadError("it is compressed with xz, which may need any amount of memory; decompress it first")
     return rest
 
 

@@ -22,9 +22,9 @@ _SYSTEM = frozenset(
 )  # fmt: skip
 
 HIDDEN = "hidden or system files and folders"
-NO_IMAGE = "files that are no images"
-DANGLING = "links that lead nowhere"
-CIRCLE = "links that lead back to a folder above"
+NO_IMAGE = "files that are not images"
+DANGLING = "broken links"
+CIRCLE = "links to a parent folder"
 UNREADABLE = "folders that cannot be read"
 
 

@@ -22,7 +22,7 @@ CRITERIA = {
     "auroc": "mean AUROC against the validation OoD sets; the default",
     "fpr95_id_pos": "mean share of OoD accepted at 95 % of ID accepted; the lowest wins",
     "fpr95_ood_pos": "mean share of ID rejected at 95 % of OoD rejected; the lowest wins",
-    HELD_OUT_CLASSES: "mean AUROC of ID validation images against those of ID classes left out; no OoD image is read",
+    HELD_OUT_CLASSES: "mean AUROC of ID validation images against those of ID classes left out; needs no OoD images",
 }
 
 Scores = NDArray[np.float32]

@@ -125,11 +125,9 @@ def _score_grid(name: str, config: dict[str, Any], settings: dict[Any, Any]) -> 
     for option in tried.options():
         score = tried.build(option)
         if isinstance(score, AbstractStreamScore):
-            raise MmoodError(
-                f"--grid has {name}, which learns from the stream that it scores; there is nothing to tune."
-            )
+            raise MmoodError(f"--grid has {name}, which learns from the stream that it scores and cannot be tuned.")
         if fitted and score.needs != {"logits"}:
             raise MmoodError(
-                f"--grid {name}.temperature is fitted, and {name} does not read the logits alone; list values."
+                f"--grid {name}.temperature is fitted, but {name} does not read only the logits; list values."
             )
     return grid

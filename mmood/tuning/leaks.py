@@ -13,7 +13,7 @@ from mmood.errors import MmoodError
 from mmood.shards.hashes import Hashes, are_copies
 from mmood.shards.table import SampleRow, load_table
 
-_ADVICE = "choose settings on images that no test set holds, or the test measures how well it was tuned on."
+_ADVICE = "choose settings on images that are in no test set, or the test results will be too good."
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def tuning_sets(data: OoDDataModule, needs_ood: bool) -> TuningSets:
         )
     if needs_ood and not data.val.ood:
         raise MmoodError(
-            "`data.val.ood` is not set; name a validation OoD set, such as {val: [NAME]}, or tune without one by "
+            "`data.val.ood` is not set; name a validation OoD set, such as {val: [NAME]}, or tune without one with "
             "--criterion held_out_classes."
         )
     data.check("validate")
@@ -87,8 +87,8 @@ def refuse_test_sets(sets: TuningSets) -> None:
             )
     if sets.id.index.hash == sets.train:
         raise MmoodError(
-            f"`data.val.id` names '{sets.id.index.name}', which is the training set; an image that a score has learned "
-            "from is no validation image: name another set, or a fraction of `data.train` to hold out."
+            f"`data.val.id` names '{sets.id.index.name}', which is the training set; a score has already learned from "
+            "its images, so they cannot validate it; name another set, or a fraction of `data.train` to hold out."
         )
 
 
@@ -115,7 +115,7 @@ def refuse_shared_classes(sets: TuningSets) -> list[str]:
     unknown = sorted(name for name, found in classes.items() if not found)
     if unknown:
         named = ", ".join(f"'{name}'" for name in unknown)
-        notes.append(f"The original classes of {named} are not known, so that only images were compared.")
+        notes.append(f"The original classes of {named} are unknown, so only images were compared.")
     return notes
 
 

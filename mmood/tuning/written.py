@@ -17,8 +17,8 @@ from mmood.tuning.leaks import TuningSets
 from mmood.tuning.tuner import NLL, Choice
 
 _HEADER = """\
-# Settings of scores, chosen by `mmood tune`. Read it after the config that was tuned: a dict of scores is replaced as a
-# whole, so all scores of that config are here. `tuned` says what was tuned on what; results repeat it.
+# Settings of scores, chosen by `mmood tune`. Use it after the config that was tuned. A dict of scores is replaced as a
+# whole, so all scores of that config are here. `tuned` records what was tuned on which data; the results repeat it.
 """
 
 

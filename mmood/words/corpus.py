@@ -96,7 +96,7 @@ def build_corpus(name: str, source: str, nouns: Iterable[str], adjectives: Itera
     kept = dict.fromkeys(word for raw in nouns if (word := clean_word(raw)))
     others = dict.fromkeys(word for raw in adjectives if (word := clean_word(raw)) and word not in kept)
     if not kept and not others:
-        raise MmoodError(f"The corpus '{name}' ({source}) holds no word.")
+        raise MmoodError(f"The corpus '{name}' ({source}) has no words.")
     return Corpus(name, source, tuple(kept), tuple(others))
 
 

@@ -123,7 +123,8 @@ class NegativeList:
         if recorded != loaded.content_hash:
             raise MmoodError(
                 f"The words of {where} have the hash {loaded.content_hash[:12]}, but the file records "
-                f"{recorded[:12]}: it was edited or cut short. Mine it again, or give the words as plain text."
+                f"{recorded[:12]}: it was edited or truncated. Mine it again, or give the negative labels as a plain "
+                "text file."
             )
         return loaded
 
@@ -160,7 +161,7 @@ def load_negatives(path: str | Path, templates: Templates | None = None) -> Nega
         lines = _array_lines(path) if is_array else read_lines(path, "list of negative labels")
         loaded = _parse_lines(lines, Path(path), templates or Templates())
     if not len(loaded):
-        raise MmoodError(f"The list of negative labels '{path}' holds no word.")
+        raise MmoodError(f"The list of negative labels '{path}' has no negative labels.")
     return loaded
 
 
@@ -187,23 +188,23 @@ def _array_lines(path: str | Path) -> list[str]:
         version = npy.read_magic(content)
         shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(content)
     except Exception as error:  # whatever a header that is evaluated as a Python literal may end in
-        raise MmoodError(f"{what} is no array of NumPy that can be read: {' '.join(str(error).split())}.") from error
+        raise MmoodError(f"{what} cannot be read as a NumPy array: {' '.join(str(error).split())}.") from error
     if dtype.hasobject:
         raise MmoodError(
             f"{what} holds pickled objects, which are programs; write it with `numpy.save(path, array.astype(str))`."
         )
     if dtype.kind != "U" or not dtype.itemsize or len(shape) != 1:
-        raise MmoodError(f"{what} is an array of {dtype} of shape {shape}; it must be one list of texts.")
+        raise MmoodError(f"{what} is an array of {dtype} of shape {shape}; it must be one list of strings.")
     body = content.read()
     if len(body) != shape[0] * dtype.itemsize:
-        raise MmoodError(f"{what} is cut short: it has {len(body)} bytes of {shape[0]} texts.")
+        raise MmoodError(f"{what} is truncated: it has {len(body)} bytes of {shape[0]} strings.")
     encoding = "utf-32-be" if dtype.str.startswith(">") else "utf-32-le"
     try:
         # Not by NumPy, whose texts may hold numbers that are no characters.
         texts = (body[start : start + dtype.itemsize] for start in range(0, len(body), dtype.itemsize))
         return [text.decode(encoding).rstrip("\0") for text in texts]
     except ValueError as error:
-        raise MmoodError(f"{what} holds what is no text: {error}.") from error
+        raise MmoodError(f"{what} has an entry that is not valid text: {error}.") from error
 
 
 def _kind(name: str, where: str) -> Kind:
@@ -223,16 +224,16 @@ def _part_of(document: Any, where: str) -> NegativePart:
     words = _entry(document, "words", (list, dict), where)
     similarity = tuple(words.values()) if isinstance(words, dict) else ()
     if not all(isinstance(word, str) for word in words):
-        raise MmoodError(f"{where} has something else than texts among its words of kind '{kind}'.")
+        raise MmoodError(f"{where} has an entry that is not a string among its words of kind '{kind}'.")
     if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in similarity):
-        raise MmoodError(f"{where} has something else than numbers as similarity of its words of kind '{kind}'.")
+        raise MmoodError(f"{where} has a similarity that is not a number among its words of kind '{kind}'.")
     return NegativePart(kind, _templates(document, "templates", where), tuple(words), similarity)
 
 
 def _templates(document: Any, name: str, where: str) -> tuple[str, ...]:
     templates = _entry(document, name, list, where)
     if not all(isinstance(template, str) for template in templates):
-        raise MmoodError(f"{where} has something else than texts in '{name}'.")
+        raise MmoodError(f"{where} has an entry that is not a string in '{name}'.")
     check_templates(templates)
     return tuple(templates)
 

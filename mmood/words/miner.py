@@ -21,7 +21,7 @@ class NegativeMiner:
         fraction: share of the nouns and of the adjectives to keep, each rounded down.
         count: number of words to keep in all, in proportion to nouns and adjectives; takes the place of `fraction`.
         quantile: of the cosines to the ID names; 1 is the largest.
-        near_duplicate: words with a larger cosine than this to any ID name come last; None for no such rule.
+        near_duplicate: words with a larger cosine than this to any ID name come last; None for unlimited.
         templates: prompts of ID names, nouns and adjectives.
         superclasses: if given, each adjective becomes "adjective superclass" with one of them, drawn at random (CSP).
         exclude_id_names: drop words that are ID names themselves (the papers' code of NegLabel and CSP keeps them).
@@ -44,7 +44,7 @@ class NegativeMiner:
         check_number("mining.fraction", self.fraction, above=0, most=1)
         check_count("mining.count", self.count, null="the fraction")
         check_number("mining.quantile", self.quantile, least=0, most=1)
-        check_number("mining.near_duplicate", self.near_duplicate, least=-1, most=1, null="no such rule")
+        check_number("mining.near_duplicate", self.near_duplicate, least=-1, most=1, null="no limit")
         check_count("mining.seed", self.seed, least=0, null="the run's")
 
 

@@ -100,7 +100,9 @@ def candidate_words(miner: NegativeMiner, class_names: Sequence[str]) -> dict[Ki
 
 def _check(miner: NegativeMiner, proxies: Proxies | None) -> None:
     if miner.criterion == "inter_modal" and proxies is None:
-        raise MmoodError("mining.criterion is 'inter_modal', which needs images of the ID classes; use 'quantile'.")
+        raise MmoodError(
+            "mining.criterion is 'inter_modal', which needs images of the ID classes; set it to 'quantile'."
+        )
     for templates in (miner.templates.id, miner.templates.noun, miner.templates.adjective):
         check_templates(templates)
 
@@ -150,8 +152,8 @@ def _why_none(miner: NegativeMiner) -> str:
     if miner.criterion == "quantile":
         return "raise mining.fraction."
     return (
-        "each is nearer to the images of some class than its own name is, so these class names say little of their "
-        "images to this encoder; use mining.criterion 'quantile', or give a list."
+        "each word is nearer to the images of some class than the name of that class is, so this encoder does not "
+        "match these class names with their images; use mining.criterion 'quantile', or give a list."
     )
 
 
@@ -201,7 +203,9 @@ def _from_cache(path: Path, key: Mapping[str, object]) -> NegativeList | None:
         logger.warning("A cached list is unreadable and will be mined again: %s", error)
         return None
     if found.mined_with != key:
-        logger.warning("The cached list %s was mined with other settings than its name says; mining again.", path)
+        logger.warning(
+            "The cached list %s was mined with different settings from those in its name; mining again.", path
+        )
         return None
     return found
 
@@ -210,4 +214,4 @@ def _write(mined: NegativeList, path: Path) -> None:
     try:
         mined.save(path)
     except MmoodError as error:
-        raise MmoodError(f"{error} Mined lists are kept there; MMOOD_CACHE can name another folder.") from error
+        raise MmoodError(f"{error} Mined lists are cached there; set MMOOD_CACHE to another folder.") from error

@@ -41,7 +41,7 @@ def without_prompts(
         plain = next(text for (text, _), inside in zip(entries, found, strict=True) if inside is None)
         raise MmoodError(
             f"{what} has {len(prompts)} whole prompts such as '{prompts[0][0]:.60}' among {len(entries)} entries, and "
-            f"others such as '{plain:.60}'; give words alone, or whole prompts alone, or set mining.templates.noun and "
+            f"others such as '{plain:.60}'; give only words, or only whole prompts, or set mining.templates.noun and "
             "mining.templates.adjective to '{}' to use all as they are."
         )
     return [inside for inside in found if inside is not None]

@@ -97,7 +97,7 @@ WRONG = {
     "a tag": (["--model.encoder.name", "ViT-B-16/opnai"], "'opnai'; did you mean 'openai'?"),
     "no weights": (["--model.encoder.name", "ViT-B-16"], "needs pretrained weights"),
     "a folder": (["--model.encoder.name", "local-dir:/nowhere"], "no folder '/nowhere'"),
-    "a tag beside a folder": (["--model.encoder.pretrained", "openai"], "carries its own weights"),
+    "a tag beside a folder": (["--model.encoder.pretrained", "openai"], "has its own weights"),
     "a benchmark": (["--data.benchmark", "imagenet-mso"], "did you mean 'imagenet-mos'?"),
     "a set": (["--data.ood", "{near: [toy-naer]}"], "no set 'toy-naer'"),
     "a set twice": (["--data.ood", "{near: [toy-near], far: [toy-near]}"], "'toy-near' is in `data` twice"),
@@ -106,7 +106,7 @@ WRONG = {
     "another number of classes": (["--data.class_names", "cifar10"], "class"),
     "a batch size": (["--data.batch_size", "0"], "`data.batch_size` is 0; it must be at least 1"),
     "an accelerator": (["--trainer.accelerator", "gpv"], "trainer: You selected an invalid accelerator"),
-    "a precision": (["--trainer.precision", "bf16-true"], "weights and scores stay float32"),
+    "a precision": (["--trainer.precision", "bf16-true"], "weights and scores must stay float32"),
     "a checkpoint": (["--ckpt_path", "nothere.ckpt"], "--ckpt_path nothere.ckpt does not exist"),
     "a run folder": (["--run_dir", "/proc/mmood"], "cannot be made"),
 }

@@ -67,7 +67,7 @@ def test_a_key_that_does_not_exist_is_a_shortfall(toy_flags, capsys):
 WORDS = "{corpus: {wordnet: /nowhere}}"
 SHORTFALLS = {
     "no training images": (["--model.scores", "{knn: KNN}"], "`data.train` is not set"),
-    "no head": (["--model.scores", "{react: ASH}"], "has no linear head"),
+    "no head": (["--model.scores", "{react: ASH}"], "needs a linear head on the features"),
     "no WordNet": (
         ["--model.scores", f"{{neg: {{class_path: NegLabel, init_args: {{mining: {WORDS}}}}}}}"],
         "There is no WordNet in '/nowhere'",
@@ -79,8 +79,8 @@ SHORTFALLS = {
     "no list": (["--model.scores", "{neg: {class_path: CSP, init_args: {negatives: /no.txt}}}"], "/no.txt"),
     "no outlier names": (["--model.scores", "{eoe: {class_path: EOE, init_args: {outliers: /no.txt}}}"], "/no.txt"),
     "no such device": (["--trainer.devices", "abc"], "should be an int > 0"),
-    "a precision": (["--trainer.precision", "bf16-true"], "weights and scores stay float32"),
-    "no logger": (["--trainer.logger", "WandbLogger"], "needs what is not installed"),
+    "a precision": (["--trainer.precision", "bf16-true"], "weights and scores must stay float32"),
+    "no logger": (["--trainer.logger", "WandbLogger"], "needs a package that is not installed"),
     "a file as the run folder": (["--run_dir", __file__ + "/run"], "cannot be made"),
 }
 

@@ -11,7 +11,7 @@ WRONG = {
     "a group that is no list": (["--data.ood.far", "x"], "--data.ood.far is x; a group is a list of sets"),
     "a logger without its package": (
         ["--trainer.logger", "WandbLogger"],
-        "WandbLogger', which needs what is not installed",
+        "WandbLogger', which needs a package that is not installed",
     ),
     "all devices of a CPU": (["--trainer.devices", "-1"], "trainer: `devices` selected with `CPUAccelerator`"),
     "no devices": (["--trainer.devices", "abc"], "trainer: `devices` selected with `CPUAccelerator`"),

@@ -90,9 +90,9 @@ def test_a_module_of_ones_own_from_fit_to_test(in_examples, toy_flags, toy_model
 WRONG = {
     "no package": (
         "nopackage.Mine",
-        "names the class 'nopackage.Mine', and there is no module 'nopackage': the package",
+        "names the class 'nopackage.Mine', but there is no module 'nopackage': the package",
     ),
-    "no class": ("own_score.Mine", "names the class 'own_score.Mine', and its module has nothing of that name"),
+    "no class": ("own_score.Mine", "names the class 'own_score.Mine', but its module defines nothing of that name"),
     "no score": ("own_score.sharpest_patch", "does not correspond to a subclass of AbstractScore"),
 }
 

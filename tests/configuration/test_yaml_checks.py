@@ -41,8 +41,8 @@ def test_equal_keys_of_different_mappings_merged_keys_and_items_are_no_repetitio
         ("class_names:\n- cat\n- On", "has On without quotes in line 3, which YAML reads as true"),
         ("[12:30]", "12:30 without quotes in line 1, which YAML reads as a number in base 60; if it is a name, put it"),
         ("ood: {no: [x]}", "has no without quotes"),
-        ("{far:[x]}", "has no blank after the colon of 'far:'; write 'far: [...]'"),
-        ("{far:sun}", "has no blank after the colon of 'far:'; write 'far: sun'"),
+        ("{far:[x]}", "has no space after the colon of 'far:'; write 'far: [...]'"),
+        ("{far:sun}", "has no space after the colon of 'far:'; write 'far: sun'"),
     ],
 )
 def test_what_yaml_would_misread_is_named(text, expected):
@@ -89,7 +89,7 @@ DOORS = {
     ),
     "a name that is no name": (["--data.class_names", "[cat, no]"], "put it in quotes: 'no'"),
     "a set that is a number": (["--data.ood", "{far: [2017]}"], "2017, which YAML reads as a number"),
-    "a colon without a blank": (["--data.ood", "{far:[x]}"], "has no blank after the colon of 'far:'"),
+    "a colon without a blank": (["--data.ood", "{far:[x]}"], "has no space after the colon of 'far:'"),
 }
 
 

@@ -63,7 +63,7 @@ def test_other_names_are_said(root):
 def test_a_set_without_names_is_said(root, names):
     named(root, **names)
     (note,) = module(root, NAMES).check()
-    assert "does not know the names of its classes" in note
+    assert "has no class names in its index" in note
 
 
 def test_a_set_without_a_sample_is_refused(root):

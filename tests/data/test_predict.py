@@ -89,7 +89,7 @@ def test_a_set_or_nothing(tmp_path):
         found("no/thing", root=tmp_path)
     (tmp_path / "nothing").mkdir()
     (tmp_path / "nothing/x.txt").write_text("x")
-    with pytest.raises(MmoodError, match=r"no image in it. Passed over: files that are no images \('x.txt'\)"):
+    with pytest.raises(MmoodError, match=r"no image in it. Skipped: files that are not images \('x.txt'\)"):
         found(str(tmp_path / "nothing"))
     with pytest.raises(MmoodError, match=r"cannot be read: .*too long"):
         found("x" * 300, root=tmp_path)

@@ -38,7 +38,7 @@ def test_home_folders_in_every_path_setting(tmp_path, monkeypatch):
     (tmp_path / "names.txt").write_text("".join(f"name {number}\n" for number in range(CLASSES)))
     data = parse("--data.root", "~/sets", "--data.id", "id", "--data.class_names", "~/names.txt")
     (note,) = data.check("test")
-    assert "does not know the names" in note
+    assert "has no class names in its index" in note
     assert data.catalog.index("id").location(0) == f"{tmp_path}/sets/id/id-0.tar"
     assert FeatureStores("~/stores").root == tmp_path / "stores"
     assert EncoderSettings("local-dir:~/clip", cache_dir="~/hub").name == f"local-dir:{tmp_path}/clip"

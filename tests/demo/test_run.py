@@ -26,7 +26,7 @@ def test_demo_prints_each_command_and_leaves_results(demo, capsys):
     assert "The demo in one table" in shown
     results = json.loads((demo / "runs" / "zeroshot" / "results.json").read_text())
     assert {row["set"]: row["group"] for row in results["rows"]} == {"demo-near": "near", "demo-far": "far"}
-    assert "What to type next" in shown
+    assert "Next, try your own images" in shown
     assert "[my-ood]" in shown
 
 

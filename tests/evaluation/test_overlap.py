@@ -103,7 +103,7 @@ def test_sets_on_other_machines_are_not_read(root):
     sets = {"a": EvaluationSet("a", "id", near, 3, near.keys()), "b": EvaluationSet("b", "far", far, 3, far.keys())}
     (one,) = overlap.find_overlaps(sets, None, skip=False, quiet=True)
     assert (one.set, one.id_set, one.copies) == ("b", "a", None)
-    assert one.reason == "'b' does not lie on this machine (https://sets.invalid/data/b/b.tar)."
+    assert one.reason == "'b' is not on this machine (https://sets.invalid/data/b/b.tar)."
 
 
 def test_the_sentences_name_each_reason_once():

@@ -92,8 +92,8 @@ def test_small_batches_are_held_in_few_pieces_and_large_ones_wait_on_the_cpu() -
 @pytest.mark.parametrize(
     ("keys", "expected", "message"),
     [
-        ([0, 1, 2, 2, 1], 3, "2 of the 5 samples of set 'sun' came more than once: keys 1, 2;"),
-        ([0, 0], None, "1 of the 2 samples of set 'sun' came more than once: key 0;"),
+        ([0, 1, 2, 2, 1], 3, "2 of the 5 samples of set 'sun' were evaluated more than once: keys 1, 2;"),
+        ([0, 0], None, "1 of the 2 samples of set 'sun' were evaluated more than once: key 0;"),
         ([0, 2], 4, "2 of the 4 samples of set 'sun' are missing: keys 1, 3;"),
         ([], 9, "9 of the 9 samples of set 'sun' are missing: keys 0, 1, 2, 3, 4 and more;"),
         ([0, 1, 7], 2, "1 of the 3 samples of set 'sun' do not belong to the set: key 7;"),

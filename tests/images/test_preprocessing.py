@@ -41,5 +41,5 @@ def test_squash_may_be_no_square():
 
 @pytest.mark.parametrize("mode", ["border 1.0", "shortest"])
 def test_what_has_no_such_form_is_refused(mode):
-    with pytest.raises(MmoodError, match="has no form without torch"):
+    with pytest.raises(MmoodError, match="is only available with torch"):
         Preprocessing((24, 40), MEAN, STD, "bicubic", mode).pixels(picture((64, 64)))

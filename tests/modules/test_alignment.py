@@ -235,7 +235,7 @@ def test_interpolated_weights_at_test_time(vit, tmp_path):
         reference.fit_scores()
         torch.testing.assert_close(between.prototypes, reference.prototypes, rtol=0, atol=0)
     several = tune(vit, weight_interpolation=[0.0, 1.0])
-    with pytest.raises(MmoodError, match="several weights are for"):
+    with pytest.raises(MmoodError, match="take several values"):
         trainer(1).test(several, batches(1, 4), ckpt_path=tmp_path / "tuned.ckpt", verbose=False)
 
 

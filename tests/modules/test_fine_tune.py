@@ -114,7 +114,7 @@ def test_image_only_encoders_are_fine_tuned(tmp_path):
     moved = changed(before, weights(tuned))
     assert moved
     assert not any("running" in name for name in moved)
-    with pytest.raises(MmoodError, match="image-only encoder without texts"):
+    with pytest.raises(MmoodError, match="image-only encoder, which has no text encoder"):
         _ = tuned.reference().prototypes
 
 

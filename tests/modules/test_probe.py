@@ -365,12 +365,12 @@ def test_what_a_probe_cannot_read_is_one_sentence(flags, tmp_path, capsys):
     image_only = build_encoder(EncoderSettings("timm:test_resnet.r160_in1k", "random", image_size=32))
     with pytest.raises(MmoodError, match=r"is an image-only encoder without one; set `model.reads` to features"):
         build_probe(image_only, 3, "embedding", GridSettings(), seed=0)
-    with pytest.raises(MmoodError, match="name each kind of rows once"):
+    with pytest.raises(MmoodError, match="name each output once"):
         GridSettings(reads=["features", "features"])
     scores = "{react: {class_path: ReAct}}"
     arguments = ["fit", "--config", "vitb16_linear.yaml", *flags, "--model.reads", "embedding"]
     assert main([*arguments, "--model.scores", scores, "--run_dir", str(tmp_path)]) == 2
-    assert "head of this module reads the embedding" in capsys.readouterr().err
+    assert "module's head reads the embedding" in capsys.readouterr().err
 
 
 def test_a_grid_needs_a_validation_set(flags, tmp_path, capsys):

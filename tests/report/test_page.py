@@ -175,12 +175,12 @@ def test_a_report_needs_neither_scores_nor_settings_nor_images(toy_runs, tmp_pat
     assert main(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text()
     parsed(page)
-    assert "kept no scores of single images" in page
+    assert "saved no scores of single images" in page
     run = load_runs([toy_runs[0]])[0]
     gone = dataclasses.replace(run, config={**run.config, "data": {"root": str(tmp_path)}})
     assert "cannot be read" in open_set(gone, "toy-near").reason
     far_away = dataclasses.replace(run, config={"data": {"root": "https://host.invalid/sets"}})
-    assert "local folders only" in open_set(far_away, "toy-near").reason
+    assert "reads only local folders" in open_set(far_away, "toy-near").reason
 
 
 def test_other_shards_under_the_same_name_are_not_shown(toy_runs):
@@ -188,7 +188,7 @@ def test_other_shards_under_the_same_name_are_not_shown(toy_runs):
     provenance = json.loads(json.dumps(dict(run.results.provenance)))
     provenance["sets"]["toy-near"]["index_sha256"] = "0" * 64
     changed = dataclasses.replace(run, results=dataclasses.replace(run.results, provenance=provenance))
-    assert "not those that the run saw" in open_set(changed, "toy-near").reason
+    assert "not the ones that the run read" in open_set(changed, "toy-near").reason
 
 
 def test_thumbnails_are_of_the_keys_asked_for(toy_runs):

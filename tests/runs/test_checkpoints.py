@@ -97,7 +97,7 @@ def drop_the_settings(checkpoint):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (drop_a_tensor, "misses ['encoder.model.logit_scale']"),
+        (drop_a_tensor, "lacks ['encoder.model.logit_scale']"),
         (add_a_tensor, "['encoder.surplus'] besides"),
         (drop_the_settings, "was not written by mmood"),
     ],

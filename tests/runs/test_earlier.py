@@ -117,4 +117,4 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 def test_a_nul_character_is_refused_in_a_sentence(flag, toy_flags, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, flag, "a\0b"]) == 2
-    assert f"{flag} is 'a\\x00b'; the name of a folder has no NUL character." in capsys.readouterr().err
+    assert f"{flag} is 'a\\x00b'; the name of a folder cannot contain a NUL character." in capsys.readouterr().err

@@ -130,7 +130,7 @@ def test_goes_on_from_the_newest_whole_checkpoint_of_the_job(tmp_path, monkeypat
     assert checkpoint_to_resume(tmp_path) == new
     new.write_bytes(new.read_bytes()[:-100])
     assert checkpoint_to_resume(tmp_path) == old
-    assert "epoch=4.ckpt is passed over" in capsys.readouterr().err
+    assert "epoch=4.ckpt is skipped" in capsys.readouterr().err
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
     assert checkpoint_to_resume(tmp_path) is None
     monkeypatch.delenv("SLURM_JOB_ID")

@@ -27,7 +27,7 @@ def test_a_signal_ends_a_command_with_a_sentence(number, code, name, capsys):
     with pytest.raises(Ended) as end, ends_at_signals("test"):
         come(number)
     assert end.value.code == code
-    assert capsys.readouterr().err == f"mmood: test was ended by {name}. No results were written.\n"
+    assert capsys.readouterr().err == f"mmood: test was stopped by {name}. No results were written.\n"
     assert signal.getsignal(number) is before
 
 
@@ -42,7 +42,7 @@ def test_whatever_comes_of_a_signal_is_its_end(capsys):
             come(signal.SIGTERM)
         except BaseException:  # as in a callback of the garbage collector
             time.sleep(0)
-    assert capsys.readouterr().err.count("fit was ended by SIGTERM. No checkpoint was written yet.") == 2
+    assert capsys.readouterr().err.count("fit was stopped by SIGTERM. No checkpoint was written yet.") == 2
 
 
 def test_an_error_without_a_signal_stays_what_it_is(capsys):
@@ -66,7 +66,7 @@ def test_a_command_in_a_command_is_ended_as_the_outer_one(capsys):
     with pytest.raises(Ended), ends_at_signals("demo"), ends_at_signals("fit"):
         leaves("fit", "A checkpoint.")
         come(signal.SIGTERM)
-    assert capsys.readouterr().err == "mmood: demo was ended by SIGTERM. The same command starts anew.\n"
+    assert capsys.readouterr().err == "mmood: demo was stopped by SIGTERM. Run the same command again to start over.\n"
 
 
 def test_a_signal_that_was_ignored_stays_ignored():
@@ -116,7 +116,7 @@ def test_a_process_that_hangs_in_a_library_ends_all_the_same(forked, number, cod
         time.sleep(0.01)
     process.send_signal(number)
     assert process.wait(20) == code
-    assert process.err == f"mmood: fit was ended by {name}. Its checkpoint is X.\n"
+    assert process.err == f"mmood: fit was stopped by {name}. Its checkpoint is X.\n"
 
 
 @pytest.mark.parametrize("within", [False, True])

@@ -46,14 +46,14 @@ def test_recall_against_the_exact_search(k, average, capsys):
     with capsys.disabled():
         print(f" recall at {k}: {recall:.4f}", end="")
     assert recall > 0.95
-    assert score.neighbours_.index.nprobe * 8 <= score.neighbours_.cells
+    assert score.neighbours_.index.nprobe * 8 <= score.neighbours_.lists
     approximate_scores, exact_scores = score(images), exact(images)
     # Rows in half precision may round up.
     assert (approximate_scores <= exact_scores + 1e-3).all()
     assert np.corrcoef(approximate_scores, exact_scores)[0, 1] > 0.99
 
 
-def test_cells_with_too_few_rows_are_all_searched():
+def test_inverted_lists_with_too_few_rows_are_all_searched():
     pytest.importorskip("faiss")
     reference = with_prototypes()
     images = queries(reference)

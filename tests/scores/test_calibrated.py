@@ -45,7 +45,7 @@ def test_a_constant_added_to_the_logits_of_an_image_changes_nothing():
 
 def test_no_finite_temperature():
     logits, _ = draw(1.0)
-    with pytest.raises(MmoodError, match="every label right"):
+    with pytest.raises(MmoodError, match="every label correctly"):
         fit_temperature(logits, logits.argmax(dim=1))
     with pytest.raises(MmoodError, match="no better than chance"):
         fit_temperature(logits, logits.argmin(dim=1))

@@ -152,7 +152,7 @@ def test_fewer_images_than_dimensions(score):
 @BOTH
 def test_sentences(score):
     reference = with_head()
-    with pytest.raises(MmoodError, match="learned nothing yet"):
+    with pytest.raises(MmoodError, match="is not fitted yet"):
         score()(queries(reference))
     with pytest.raises(MmoodError, match="ridge is -1"):
         score(ridge=-1.0)

@@ -244,7 +244,7 @@ def test_impossible_settings_are_named(make, message):
 def test_too_few_negatives_and_too_early_a_call_are_named(mining):
     with pytest.raises(MmoodError, match="groups is 100, but the list has only 15"):
         NegLabel(mining=replace(presets.NEGLABEL, corpus=mining)).fit(FakeReference())
-    with pytest.raises(MmoodError, match="has learned nothing yet"):
+    with pytest.raises(MmoodError, match="is not fitted yet"):
         NegLabel()(embedded())
     image_only = Embedded(features=torch.empty(2, 3), logits=torch.empty(2, 3))
     with pytest.raises(MmoodError, match="vision-language model"):

@@ -104,7 +104,7 @@ def test_kl_matching_on_cosines():
 @pytest.mark.parametrize("score", [SHE, KLMatching])
 def test_edges(score):
     reference = with_head()
-    with pytest.raises(MmoodError, match="learned nothing yet"):
+    with pytest.raises(MmoodError, match="is not fitted yet"):
         score()(queries(reference))
     assert score().fit(reference)(Embedded(torch.zeros(0, 6), torch.zeros(0, 3))).shape == (0,)
     reference.features[:, 1] = 0.5

@@ -66,7 +66,7 @@ def test_vim_on_embeddings_takes_origin_and_logits_of_a_trained_head():
     alpha = bank_logits.max(axis=1).mean() / of_bank.mean()
     scores = ViM(reads="embedding", dimension=2).fit(reference)(images)
     np.testing.assert_allclose(scores, logsumexp(logits) - alpha * expected, rtol=1e-4, atol=1e-4)
-    with pytest.raises(MmoodError, match="head of this module reads the embedding"):
+    with pytest.raises(MmoodError, match="module's head reads the embedding"):
         ViM(dimension=2).fit(reference)
 
 
@@ -102,7 +102,7 @@ def test_edges(score):
     fitted = score().fit(reference)
     assert fitted(queries(reference)).isfinite().all()
     assert fitted(Embedded(torch.zeros(0, 6), torch.zeros(0, 3))).shape == (0,)
-    with pytest.raises(MmoodError, match="learned nothing yet"):
+    with pytest.raises(MmoodError, match="is not fitted yet"):
         score()(queries(reference))
     with pytest.raises(MmoodError, match=r"dimension of the principal subspace is 6; it must be in \[1, 5\]"):
         score(dimension=6).fit(reference)
@@ -117,7 +117,7 @@ def test_vim_needs_a_residual():
     reference = with_head()
     reference.bias = torch.zeros(3)
     reference.features[:, 4:] = 0
-    with pytest.raises(MmoodError, match=r"no residual to match; ViM\.dimension is 5"):
+    with pytest.raises(MmoodError, match=r"the residual is 0; ViM\.dimension is 5"):
         ViM(dimension=5).fit(reference)
     with pytest.raises(MmoodError, match=r"ViM\.temperature is 0"):
         ViM(temperature=0)

@@ -82,10 +82,10 @@ def test_indexing_counts_what_it_passes_over(tmp_path, capsys):
     for part in (
         "6 samples in 3 shards",
         "members that are neither image, json nor label (`cls`) ('plain.txt')",
-        "members in a field of their own (NAME.FIELD.EXTENSION) ('0001.left.png')",
+        "members with an extra field (NAME.FIELD.EXTENSION) ('0001.left.png')",
         "hidden or system files and folders ('__MACOSX/._plain.png')",
         "shards without a sample ('x-2.tar')",
-        "files and folders that are no shards ('notes.pdf')",
+        "files and folders that are not shards ('notes.pdf')",
     ):
         assert part in shown
     index = load_index(str(tmp_path), "set")

@@ -107,7 +107,7 @@ def test_resuming_checks_what_is_there(tmp_path, images):
     (tmp_path / "a/a-000000.tar").write_bytes(b"damaged")
     journal = tmp_path / "a" / packing.JOURNAL_FILE
     journal.write_bytes(journal.read_bytes() + b'{"shard": {"url"')
-    with pytest.raises(MmoodError, match="another input or other settings"):
+    with pytest.raises(MmoodError, match="a different input or different settings"):
         pack(from_folder(images), tmp_path / "a", PackSettings(2), lambda amount: None)
     index = pack(from_folder(images), tmp_path / "a", PackSettings(3), lambda amount: None)
     assert index.count == 7
@@ -117,11 +117,11 @@ def test_resuming_checks_what_is_there(tmp_path, images):
 def test_nothing_is_overwritten(tmp_path, images):
     run("--out", tmp_path / "a", "--folder", images)
     before = content(tmp_path / "a")
-    with pytest.raises(MmoodError, match="is complete and is not overwritten"):
+    with pytest.raises(MmoodError, match="is already complete"):
         run("--out", tmp_path / "a", "--folder", images)
-    with pytest.raises(MmoodError, match="has an index, which is not overwritten"):
+    with pytest.raises(MmoodError, match="already has an index"):
         run("--index", tmp_path / "a")
-    with pytest.raises(MmoodError, match="was not begun by `mmood pack`"):
+    with pytest.raises(MmoodError, match="was not created by `mmood pack`"):
         run("--out", images, "--folder", images)
     assert content(tmp_path / "a") == before
 
@@ -141,7 +141,7 @@ def test_an_image_list(tmp_path, images):
         ("cat/photo.1.png\tx\n", "line 1, is not `path<tab>label`"),
         (f"{tmp_path}/elsewhere/x.png\n", "leaves the folder of the images, .*`--images`"),
         ("../images/cat/photo.1.png\n", "leaves the folder"),
-        ("cat/photo.1.png -1\ndog.s/photo.0.png 0\n", "labelled or not"),
+        ("cat/photo.1.png -1\ndog.s/photo.0.png 0\n", "label all images or none"),
         ("cat/none.png 0\n", "none.png cannot be read"),
         ("", "no image to pack"),
     ):
@@ -313,9 +313,9 @@ def test_links_hidden_folders_and_names_that_are_no_utf8(tmp_path, images, capsy
     run("--out", tmp_path / "set", "--folder", images)
     shown = capsys.readouterr().out
     assert "hidden or system files and folders (4, such as" in shown
-    assert "links that lead nowhere ('cat/gone.png')" in shown
-    assert "links that lead back to a folder above ('cat/circle')" in shown
-    assert "folders without an image, which are no classes ('empty')" in shown
+    assert "broken links ('cat/gone.png')" in shown
+    assert "links to a parent folder ('cat/circle')" in shown
+    assert "folders without images, which are not classes ('empty')" in shown
     index = load_index(str(tmp_path), "set")
     assert index.class_names == ("bird", "cat", "dog.s")
     assert [row.file for row in load_table(index) if row.label == 0] == ["bird/b.png"]

@@ -145,7 +145,7 @@ def test_a_shared_source_is_said_and_not_refused(flags, capsys):
 def test_without_test_sets_that_is_said(flags, capsys):
     more = ["--grid", GRID, "--data.id", "null", "--data.ood", "null"]
     assert tune(flags, *more) == 0
-    assert "compared with none" in capsys.readouterr().out
+    assert "not compared with any" in capsys.readouterr().out
     assert tuned()["tuned"]["scores"]["knn"]["compared_with"] == {}
 
 
@@ -184,7 +184,7 @@ def test_the_chosen_value_is_the_best_of_a_brute_force_search_on_stored_features
     capsys.readouterr()
     assert tune(flags, "--grid", "{knn: {k: [20, 1, 5], average: [false, true]}}") == 0
     shown = capsys.readouterr().out
-    assert "Images were read" not in shown
+    assert "Images were encoded" not in shown
     rows = {name: unit(features) for name, (features, _, _) in stores(tmp_path).items()}
 
     def scores(k, average):
@@ -360,7 +360,7 @@ WRONG = {
     "a fitted k": (["--grid", "{knn: {k: fitted}}"], "give a list of values"),
     "a temperature of other things": (
         ["--model.scores", "{n: {class_path: NNGuide}}", "--grid", "{n: {temperature: fitted}}"],
-        "does not read the logits alone",
+        "does not read only the logits",
     ),
     "no ID validation": (
         ["--grid", GRID, "--data.val", "{id: null, ood: {val: [val-ood]}}"],
@@ -397,7 +397,7 @@ def test_help_says_every_criterion(capsys):
 def test_a_file_is_not_overwritten(flags, tmp_path, no_work, capsys):
     (tmp_path / "tuned.yaml").write_text("mine")
     assert tune(flags, "--grid", GRID) == 2
-    assert "exists and is not overwritten" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 def test_too_few_classes_are_one_sentence(flags, root, capsys):

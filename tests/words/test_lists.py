@@ -124,13 +124,13 @@ TEXTS = np.array(["sea", "golden gate"])
     [
         (array_bytes(TEXTS.astype(object)), "holds pickled objects, which are programs; write it with"),
         (array_bytes(np.arange(3)), "is an array of int64 of shape"),
-        (array_bytes(TEXTS[:, None]), "must be one list of texts"),
+        (array_bytes(TEXTS[:, None]), "must be one list of strings"),
         (array_bytes(TEXTS)[:-4], "is cut short"),
         (array_bytes(TEXTS).replace(b"(2,)", b"(9,)"), "is cut short"),
-        (array_bytes(TEXTS)[:-4] + b"\xff" * 4, "what is no text"),
-        (array_bytes(TEXTS[:0]), "array of <U11 of shape|holds no word"),
-        (b"\x93NUMPY", "is no array of NumPy"),
-        (b"words", "is no array of NumPy"),
+        (array_bytes(TEXTS)[:-4] + b"\xff" * 4, "an entry that is not valid text"),
+        (array_bytes(TEXTS[:0]), "array of <U11 of shape|has no negative labels"),
+        (b"\x93NUMPY", "cannot be read as a NumPy array"),
+        (b"words", "cannot be read as a NumPy array"),
     ],
 )
 def test_arrays_that_are_no_list_of_texts_are_named(content, message, tmp_path):
@@ -157,9 +157,9 @@ def edited(change):
         ("a.json", "[1]", "is not a list of negative labels"),
         ("a.json", "{}", "is not a list of negative labels: its entry"),
         ("a.json", edited(lambda d: d.update(schema=7)), "has the schema 7"),
-        ("a.json", edited(lambda d: d["parts"][0]["words"].pop("sea")), "was edited or cut short"),
+        ("a.json", edited(lambda d: d["parts"][0]["words"].pop("sea")), "was edited or truncated"),
         ("a.json", edited(lambda d: d["parts"][0].update(kind="verb")), "no kind of words .* 'verb'"),
-        ("a.txt", "\n# nothing\n", "holds no word"),
+        ("a.txt", "\n# nothing\n", "has no negative labels"),
         ("a.txt", "run\tverb\n", "no kind of words .*line 1.* 'verb'"),
     ],
 )

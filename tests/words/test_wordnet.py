@@ -108,7 +108,7 @@ def test_words_are_cleaned_and_the_first_stays():
     assert (corpus.nouns, corpus.adjectives) == (("b", "a"), ("c",))
     assert corpus.content_hash != build_corpus("toy", "here", ["a", "b"], ["c"]).content_hash
     assert corpus.content_hash == build_corpus("other", "there", ["b", "a"], ["c"]).content_hash
-    with pytest.raises(MmoodError, match=r"'toy' .* holds no word"):
+    with pytest.raises(MmoodError, match=r"'toy' .* has no words"):
         build_corpus("toy", "here", [" "], [])
 
 

@@ -111,7 +111,9 @@ def predict_streams(
 def left_out(module: AbstractDetector, why: str) -> None:
     """Say in the log that stream scores are not evaluated."""
     names = ", ".join(name for name, _ in module.stream_scores())
-    rank_zero_info(f"Left out while {why}: {names}; streams run over whole sets in `mmood test` and `mmood validate`.")
+    rank_zero_info(
+        f"Not evaluated, because {why}: {names}. Streams run over whole sets in `mmood test` and `mmood validate`."
+    )
 
 
 def _stream_sets(

@@ -88,8 +88,8 @@ def subsample(n_id: int, n_ood: int, ratio: tuple[int, int] | None) -> tuple[int
     times = min(n_id // parts[0], n_ood // parts[1])
     if times == 0:
         raise MmoodError(
-            f"`evaluation.stream.ratio` is {list(ratio)}, and there are {n_id} ID and {n_ood} OoD images; take a ratio "
-            "for which there are enough."
+            f"`evaluation.stream.ratio` is {list(ratio)}, and there are {n_id} ID and {n_ood} OoD images; choose a "
+            "ratio for which there are enough."
         )
     return times * parts[0], times * parts[1]
 

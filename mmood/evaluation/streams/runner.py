@@ -92,7 +92,7 @@ def check_complete(name: StreamName, order: StreamOrder, wanted: tuple[int, int]
         different = len(np.unique(order.key[inside]))
         if not different == inside.sum() == count:
             raise MmoodError(
-                f"The stream {name} has {inside.sum()} {side} images with {different} different keys, and should have "
+                f"The stream {name} has {inside.sum()} {side} images with {different} different keys, but should have "
                 f"{count}; every image must be scored exactly once."
             )
 
@@ -100,7 +100,7 @@ def check_complete(name: StreamName, order: StreamOrder, wanted: tuple[int, int]
 def _check(name: StreamName, part: StreamOrder, values: Float32[np.ndarray, " batch"]) -> None:
     if values.shape != (len(part),):
         raise MmoodError(
-            f"Score '{name.score}' answered {len(part)} images with values of shape {values.shape} ({name}); a step "
+            f"Score '{name.score}' returned values of shape {values.shape} for {len(part)} images ({name}); a step "
             "must return one value for each image."
         )
     nan: Bool[np.ndarray, " batch"] = np.isnan(values)

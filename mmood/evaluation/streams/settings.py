@@ -45,7 +45,7 @@ class StreamSettings:
             check_count("A seed of `evaluation.stream.seeds`", seed, least=0)
         if not self.drawn or len(set(self.drawn)) < len(self.drawn):
             raise MmoodError(
-                f"`evaluation.stream.seeds` is {list(self.drawn)}; it must be at least one seed, each of them once."
+                f"`evaluation.stream.seeds` is {list(self.drawn)}; give at least one seed, and each seed once."
             )
 
     @property

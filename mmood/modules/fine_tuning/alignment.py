@@ -137,8 +137,8 @@ class AlignmentFineTune(AbstractDetector):
         """Return the class names and their text prototypes, made now with the fine-tuned text tower."""
         if self.alphas and self._pretrained is None and not self.fitting():
             raise MmoodError(
-                f"`model.weight_interpolation` is {list(self.alphas)}, but no checkpoint was loaded to whose weights "
-                "it could go; name one with --ckpt_path."
+                f"`model.weight_interpolation` is {list(self.alphas)}, but no fine-tuned checkpoint was loaded; name "
+                "one with --ckpt_path."
             )
         reference = ModelReference(self.encoder, self.class_names, self.templates, provider=self.provider)
         self._prototypes = reference.prototypes
@@ -162,8 +162,8 @@ class AlignmentFineTune(AbstractDetector):
             return stored
         if self._alpha is None:
             raise MmoodError(
-                f"`model.weight_interpolation` is {list(self.alphas)}; several weights are for `mmood test` and `mmood "
-                "validate`, so name one here."
+                f"`model.weight_interpolation` is {list(self.alphas)}; only `mmood test` and `mmood validate` take "
+                "several values, so give one here."
             )
         if self._pretrained is None:
             self._pretrained = {name: tensor.detach().cpu().clone() for name, tensor in self.trained_state().items()}
@@ -193,8 +193,8 @@ class AlignmentFineTune(AbstractDetector):
         if self.trainer.accumulate_grad_batches != 1:
             raise MmoodError(
                 f"`trainer.accumulate_grad_batches` is {self.trainer.accumulate_grad_batches}, but each image of a "
-                "contrastive batch is compared with all texts of it: raise `data.batch_size` and set "
-                "`model.execution.chunk` to the images that fit the memory."
+                "contrastive batch is compared with all texts of that batch; raise `data.batch_size` and set "
+                "`model.execution.chunk` to the number of images that fit in memory."
             )
         if self.alignment == 0:
             _log.info("model.alignment is 0: this is FLYP (arXiv 2212.00638), without the alignment regulariser.")
@@ -262,6 +262,6 @@ def _check(alignment: float, trained: TrainedTowers, execution: Execution) -> No
         )
     if trained.batch_norm and execution.chunk is not None:
         raise MmoodError(
-            "`model.execution.chunk` encodes each image twice and apart from the rest of its batch, which BatchNorm in "
-            "training cannot do exactly: leave it out, or set `model.trained.batch_norm` to false."
+            "`model.execution.chunk` encodes each image twice and in smaller chunks, which is not exact with "
+            "BatchNorm in training mode; leave it out, or set `model.trained.batch_norm` to false."
         )

@@ -159,7 +159,8 @@ class CrossEntropyFineTune(AbstractDetector):
             return load_head(Path(start), self.head_settings.reads, shape)
         if self.head_settings.reads != "embedding":
             raise MmoodError(
-                "`model.head.start` is zero-shot, whose prototypes are embeddings; set `reads: embedding`."
+                "`model.head.start` is zero-shot, whose text prototypes are embeddings; set `model.head.reads` to "
+                "embedding."
             )
         with torch.no_grad():
             prototypes = text_prototypes(self.encoder, self.class_names, self.templates)
@@ -173,7 +174,9 @@ def load_head(path: Path, reads: Stored, shape: tuple[int, ...]) -> tuple[Tensor
         MmoodError: there is no such file, or it holds no head of that shape on that output.
     """
     if not path.is_file():
-        raise MmoodError(f"`model.head.start` is '{path}', which is no file; give random, zero-shot or a checkpoint.")
+        raise MmoodError(
+            f"`model.head.start` is '{path}', which is not a file; give random, zero-shot or a checkpoint."
+        )
     state = read_checkpoint(path, "`model.head.start`").get("state_dict", {})
     weight, bias = state.get("head.weight"), state.get("head.bias")
     if "probe.chosen" in state:
@@ -181,7 +184,7 @@ def load_head(path: Path, reads: Stored, shape: tuple[int, ...]) -> tuple[Tensor
         weight, bias = linear.weight, linear.bias
         if linear.reads != reads:
             raise MmoodError(
-                f"The probe in '{path}' of `model.head.start` reads {linear.reads}, and `model.head.reads` is {reads}."
+                f"The probe in '{path}' of `model.head.start` reads {linear.reads}, but `model.head.reads` is {reads}."
             )
     if weight is None or bias is None or tuple(weight.shape) != shape:
         found = "no linear head" if weight is None or bias is None else f"one of shape {tuple(weight.shape)}"

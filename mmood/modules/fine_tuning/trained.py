@@ -57,7 +57,7 @@ def select_image_tower(
     if isinstance(encoder, VisionLanguageEncoder):
         select(encoder, trained)
     elif trained.groups is not None:
-        raise MmoodError("`model.trained.groups` needs one of open_clip's models; leave it out to train all layers.")
+        raise MmoodError("`model.trained.groups` needs an open_clip model; leave it out to train all layers.")
     else:
         encoder.requires_grad_(trained.towers != "none")
     encoded = encoder.encode_image(_black(encoder))

@@ -39,7 +39,7 @@ class GridSettings:
         if [] in (self.lr, self.weight_decay, self.reads):
             raise MmoodError("`model.grid` has an empty list; name at least one value, or leave the key out.")
         if self.reads is not None and len(set(self.reads)) < len(self.reads):
-            raise MmoodError(f"`model.grid.reads` is {self.reads}; name each kind of rows once.")
+            raise MmoodError(f"`model.grid.reads` is {self.reads}; name each output once.")
 
     def options(self) -> list[dict[str, float]]:
         """Return what each head on one kind of rows changes in the optimiser's settings.

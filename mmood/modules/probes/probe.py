@@ -95,8 +95,8 @@ def build_probe(encoder: AbstractEncoder, classes: int, reads: Stored, grid: Gri
         found = width[kind]
         if found is None:
             raise MmoodError(
-                f"A probe is to read the embedding, and '{encoder.settings.name}' is an image-only encoder without "
-                "one; set `model.reads` to features."
+                f"The probe is set to read the embedding, but '{encoder.settings.name}' is an image-only encoder "
+                "without one; set `model.reads` to features."
             )
         widths[kind] = found
     return Probe(widths, classes, len(grid.options()), seed)
@@ -119,5 +119,7 @@ def stored_probe(state: Mapping[str, Tensor]) -> Probe:
 
 def _present(rows: Tensor | None) -> Tensor:
     if rows is None:
-        raise MmoodError("A probe reads the embedding, and there is none: the images come from an image-only encoder.")
+        raise MmoodError(
+            "The probe reads the embedding, but there is none: the images were encoded by an image-only encoder."
+        )
     return rows

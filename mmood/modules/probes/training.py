@@ -63,7 +63,7 @@ def training_rows(
         drawn = few_shot(targets, settings.shots, settings.seed or 0)
         keys, targets = keys[drawn], targets[drawn]
     if len(keys) == 0:
-        raise MmoodError("There is no image to train the probe on; lower `model.confidence`, or see `data.train`.")
+        raise MmoodError("There is no image to train the probe on; lower `model.confidence`, or check `data.train`.")
     probe.learn_statistics(outputs, keys)
     return TrainingRows(outputs.get("features"), keys, targets, settings.batch_size, outputs.get("embedding"))
 

@@ -17,8 +17,9 @@ def audit_section(runs: Sequence[Run]) -> Html | None:
         return None
     note = (
         "OoD images that may show an ID class: near copies of ID images, and images that are as near to a class name, "
-        "or to a training image, as half of the ID test images of that class. Listed are near copies, and what every "
-        "comparison finds, each beside the nearest ID image: look before you trust a number that rests on them."
+        "or to a training image, as half of the ID test images of that class. The list shows near copies and the "
+        "images found by every comparison, each beside the nearest ID image. Look at them before you trust a number "
+        "that depends on them."
     )
     parts = [details(f"Audit of {run.name}", _parts(run, audit), len(found) == 1) for run, audit in found]
     return section("audit", "OoD images that look like ID", [paragraph(note, "note"), *parts])

@@ -16,16 +16,16 @@ _METRICS = {"auroc": "AUROC", "fpr95_id_pos": "FPR95 ID-pos", "fpr95_ood_pos": "
 def comparisons_section(found: Sequence[Comparison], resamples: int) -> Html:
     """Return a table of differences for each set."""
     if not found:
-        reason = "There is nothing to pair: it takes two scores of which the same images were kept in `scores/`."
+        reason = "There is nothing to compare: a comparison needs two scores of the same images in `scores/`."
         return section("paired", "Paired comparison", [paragraph(reason, "note")])
-    marked = "Marked where the interval leaves out 0: green is better than the reference, amber worse. "
+    marked = "Intervals that exclude 0 are marked: green is better than the reference, amber is worse. "
     note = (
         "Points of per cent, positive where the score is higher than its reference: the same score of the first run, "
-        "or that run's first score. Both are on the same images, and the resamples drew the same ones for both, so the "
-        "interval is that of the difference and far narrower than two intervals side by side suggest. p is DeLong's "
+        "or that run's first score. Both scores are on the same images and use the same bootstrap resamples, so the "
+        "interval is that of the difference, and is far narrower than two separate intervals suggest. p is DeLong's "
         f"two-sided test of equal AUROC. {marked if resamples else ''}"
-        f"{len(found)} comparisons stand here, and none is corrected for that: of 20 that differ in nothing, one is "
-        "marked by chance."
+        f"{len(found)} comparisons are shown without a correction for multiple testing: of 20 true null hypotheses, "
+        "one is marked by chance."
     )
     sets = dict.fromkeys(each.set for each in found)
     tables = [_of_set(name, [each for each in found if each.set == name], opened=len(sets) == 1) for name in sets]
@@ -35,12 +35,12 @@ def comparisons_section(found: Sequence[Comparison], resamples: int) -> Html:
 def published_section(found: Sequence[Match]) -> Html:
     """Return each published row that fits beside the run."""
     note = (
-        "Held against rows of papers whose model, prompts, temperature, images and their number are those of the run. "
-        "Not compared: resizing (papers differ by up to a point), and the mined words of negative-label scores. "
-        "FPR95 is ID-pos. The rows were read in stored copies; check the paper before quoting one."
+        "Each score is compared with published rows of the same model, prompts, temperature and image sets. Two "
+        "things are not compared: the resizing (papers differ by up to a point) and the mined negative labels. "
+        "FPR95 is ID-pos. The rows were taken from stored copies; check the paper before you quote one."
     )
     if not found:
-        why = "No published row fits: " + "it takes a known model, and the sets of a known benchmark in full."
+        why = "No published row matches: a match needs a known model and all images of a known benchmark."
         return section("published", "Published rows", [paragraph(why, "note")])
     rows = [
         [Cell(match.run), Cell(match.score), Cell(f"{match.row.method} ({match.row.source})"), Cell(name), *cells]

@@ -96,7 +96,9 @@ def _script() -> Html:
 
 def _header(runs: Sequence[Run], summary: Summary) -> Html:
     partial = [run.name for run in runs if run.results.partial]
-    warning = [paragraph(f"Partial, and no results: {', '.join(partial)}.", "warn")] if partial else []
+    warning = (
+        [paragraph(f"Partial evaluations, which are not results: {', '.join(partial)}.", "warn")] if partial else []
+    )
     sentences = dict.fromkeys(f"{run.name}. {id_sentence(run.results)}" for run in runs)
     warning += [paragraph(said, "note warn") for said in run_overlaps({run.name: run.results for run in runs})]
     return element(
@@ -142,4 +144,6 @@ def _navigation(with_streams: bool) -> Html:
 
 def _footer() -> Html:
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return element("footer", join([f"Made by mmood {__version__} on {made}. This file is whole: it loads nothing."]))
+    return element(
+        "footer", join([f"Made by mmood {__version__} on {made}. This file is self-contained: it loads nothing."])
+    )

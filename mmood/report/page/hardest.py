@@ -46,7 +46,7 @@ def images_section(runs: Sequence[Run], library: Library) -> Html:
     """Return the most ID-like OoD images and the most OoD-like ID images of each run's leading score."""
     note = (
         "For the leading score of each run: the OoD images that score highest, and the ID images that score lowest, "
-        "the hardest first. Below each: what it is, where that is known, and the ID class it is nearest to."
+        "the hardest first. The captions give the true class, where it is known, and the nearest ID class."
     )
     groups = [(run, galleries) for run in runs if (galleries := _galleries(run, library))]
     pictures = _read(groups, library)
@@ -55,19 +55,19 @@ def images_section(runs: Sequence[Run], library: Library) -> Html:
         shown = [_gallery(gallery, library.open(run, gallery.set), pictures) for gallery in galleries]
         parts.append(details(f"{run.name}, by {galleries[0].score}", shown, opened=run is groups[0][0]))
     if not groups:
-        parts.append(paragraph("No run kept the scores of single images."))
+        parts.append(paragraph("No run saved the scores of single images."))
     return section("images", "Hardest images", parts)
 
 
 def classes_section(runs: Sequence[Run], library: Library) -> Html:
     """Return each OoD set by the original classes of its images, where they are known."""
     note = (
-        "The leading score of each run, for each class that the OoD images really show: AUROC of all ID images against "
-        "that class, the share accepted where 95 % of ID is accepted, and the ID class that most are nearest to."
+        "The leading score of each run, for each original class of the OoD images: the AUROC of all ID images against "
+        "that class, the share accepted when 95 % of ID is accepted, and the most frequent nearest ID class."
     )
     tables = [shown for run in runs for shown in _breakdowns(run, library)]
     if not tables:
-        tables = [paragraph("The original classes of the OoD images are not known, or cannot be read any more.")]
+        tables = [paragraph("The original classes of the OoD images are unknown, or can no longer be read.")]
     return section("classes", "OoD by original class", [paragraph(note, "note"), *tables])
 
 

@@ -33,15 +33,16 @@ def numbers_section(summary: Summary, resamples: int, protocols: Sequence[str]) 
 
 def _legend(resamples: int) -> str:
     drawn = (
-        f"In brackets: 95 % percentile interval of a bootstrap over the images, {resamples:,} resamples, ID and OoD "
-        "drawn separately; it says nothing about other data or another training. "
+        f"In brackets: the 95 % percentile interval of a bootstrap over the images, {resamples:,} resamples, ID and "
+        "OoD "
+        "drawn separately; it does not cover other data or another training run. "
         if resamples
         else ""
     )
     return (
         f"Per cent. {MEANING[FPR95_ID_POS]} {MEANING[FPR95_OOD_POS]} Marked: the best static score of a column, as "
         f"printed. {drawn}± is the sample standard deviation over seeds, with their number n. "
-        "Means weigh every set the same."
+        "Means weight all sets equally."
     )
 
 

@@ -41,7 +41,7 @@ def roc_section(scores: Sorted) -> Html:
     """Return, for each set, the leading score of each run in one chart, and below all scores of each run."""
     leading = [(run, score) for run in scores.runs if (score := run.leading_score()) is not None]
     note = (
-        "Share of ID accepted over share of OoD accepted. Each curve runs straight between exact points: "
+        "Share of ID accepted over share of OoD accepted. Each curve is linear between exact points: "
         f"{ROC_POINTS} at even steps of either axis. Dotted: 95 % of ID, 5 % of OoD."
     )
     parts = [paragraph(note, "note")]
@@ -53,7 +53,7 @@ def roc_section(scores: Sorted) -> Html:
     for run in scores.runs:
         own = dict.fromkeys(score for score, _ in run.pairs())
         if not own:
-            parts.append(paragraph(f"{run.name} kept no scores of single images, so it has no curves."))
+            parts.append(paragraph(f"{run.name} saved no scores of single images, so it has no curves."))
             continue
         charts = [_roc_chart(scores, name, [(run, score) for score in own]) for name in _sets(run)]
         drawn = [legend([(score, place) for place, score in enumerate(own)], _MARKS), div("charts", charts)]
@@ -65,8 +65,8 @@ def histograms_section(scores: Sorted) -> Html:
     """Return, for each run and score, ID against every set."""
     note = (
         "Filled blue: ID. Orange line: the OoD set. Dashed: the threshold that accepts 95 % of ID; OoD to its right is "
-        f"accepted. {BINS} bins over the middle 99.8 %; what lies outside counts in the first and last bin. Every "
-        "picture has its own height. Higher scores are more in-distribution."
+        f"accepted. {BINS} bins over the middle 99.8 %; values outside are counted in the first and last bins. Each "
+        "histogram has its own vertical scale. Higher scores are more in-distribution."
     )
     parts = [paragraph(note, "note")]
     for run in scores.runs:
@@ -84,13 +84,13 @@ def histograms_section(scores: Sorted) -> Html:
 def risk_section(runs: Sequence[Run]) -> Html:
     """Return the error of the classifier on the ID images that each score is most sure of."""
     note = (
-        "What the score is worth for ID images alone: the share classified wrongly among those that score highest, "
-        "over the share that is kept. At full coverage it is the error of the classifier. In brackets the area under "
+        "Selective classification on ID images: the error rate among the images that score highest, over the share "
+        "that is kept. At full coverage it is the error rate of the classifier. In brackets the area under "
         f"the curve (AURC, lower is better), exact; {RISK_POINTS} exact points are drawn."
     )
     charts = [chart for run in runs if (chart := _risk_chart(run)) is not None]
     if not charts:
-        charts = [paragraph("No run has labels and predictions of ID images beside kept scores.")]
+        charts = [paragraph("No run saved scores together with labels and predictions of ID images.")]
     return section("risk", "Risk and coverage on ID", [paragraph(note, "note"), div("charts", charts)])
 
 

@@ -21,7 +21,7 @@ def settings_section(runs: Sequence[Run]) -> Html:
     differing, same = _side_by_side(configs)
     parts = []
     if missing := [run.name for run in runs if not run.config]:
-        parts.append(paragraph(f"No settings were kept by: {', '.join(missing)}.", "note"))
+        parts.append(paragraph(f"These runs saved no settings: {', '.join(missing)}.", "note"))
     if len(runs) > 1:
         heads = ["Setting", *names]
         shown = (
@@ -32,7 +32,7 @@ def settings_section(runs: Sequence[Run]) -> Html:
         parts.append(shown)
     if same:
         heads = ["Setting", "Value in every run" if len(runs) > 1 else "Value"]
-        parts.append(details(f"{len(same)} settings are the same", table("The same everywhere", heads, same)))
+        parts.append(details(f"{len(same)} settings are the same", table("Identical in all runs", heads, same)))
     return section("settings", "Settings", parts)
 
 
@@ -45,7 +45,7 @@ def provenance_section(runs: Sequence[Run]) -> Html:
     differing, same = _side_by_side(records)
     both = [table("What differs", ["Record", *(run.name for run in runs)], differing)] if differing else []
     rest = (
-        details(f"{len(same)} records are the same", table("The same everywhere", ["Record", "Value"], same))
+        details(f"{len(same)} records are the same", table("Identical in all runs", ["Record", "Value"], same))
         if same
         else ""
     )

@@ -16,8 +16,8 @@ def streams_section(runs: Sequence[Run]) -> Html | None:
     if not found:
         return None
     note = (
-        "What the scores remembered at the end of a stream, in the mean over its seeds. Purity is the share of the "
-        "images that a memory takes for ID, or for OoD, which truly are; no score knew it. Counts are the score's own."
+        "The memories of the scores at the end of a stream, averaged over its seeds. Purity is the share of the "
+        "images stored as ID, or as OoD, that truly are; the scores never see it. Each score defines its own counts."
     )
     opened = len(found) == 1
     return section(

@@ -117,7 +117,7 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
         if not finite.all():
             raise MmoodError(
                 f"Image {int(finite.int().argmin())} of the batch (from 0) has a NaN or an infinite value in its "
-                f"embedding; {type(self).__name__} learns from no such image."
+                f"embedding; {type(self).__name__} cannot learn from such an image."
             )
         with torch.inference_mode(False), torch.no_grad():
             scores, self.memory_ = self.advance(self._fitted(), self._memory(), embedding)
@@ -158,7 +158,9 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
         """Return the embeddings of a batch, after taking what was learned to their device."""
         fitted, memory, embedding = self._fitted(), self._memory(), embedded.embedding
         if embedding is None:
-            raise MmoodError(f"{type(self).__name__} needs a vision-language model, and this one has no text encoder.")
+            raise MmoodError(
+                f"{type(self).__name__} needs a vision-language model, but this encoder has no text encoder."
+            )
         if embedding.device != device_of(fitted):
             with torch.inference_mode(False), torch.no_grad():
                 self.fitted_ = moved(fitted, embedding.device)
@@ -169,7 +171,7 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
     def _fitted(self) -> Fitted:
         if self.fitted_ is None:
             name = type(self).__name__
-            raise MmoodError(f"{name} has learned nothing yet; call {name}.fit(reference) before it scores images.")
+            raise MmoodError(f"{name} is not fitted yet; call {name}.fit(reference) before scoring images.")
         return self.fitted_
 
     def _memory(self) -> Memory:

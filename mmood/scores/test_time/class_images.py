@@ -47,5 +47,5 @@ def class_proxies(reference: Reference, images: ClassImages) -> Float[Tensor, "c
         found += labels.bincount(minlength=len(names))
     if not found.all():
         missing = names[int(found.argmin())]
-        raise MmoodError(f"InterNeg needs images of every ID class, and data.train has none of '{missing}'.")
+        raise MmoodError(f"InterNeg needs images of every ID class, but data.train has none of '{missing}'.")
     return normalize(sums, dim=-1)

@@ -195,9 +195,9 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         check_size("CoEvo", "words", len(words), fitted.initial + int(counts[3]))
         first, end = fitted.classes, len(fitted.texts)
         if not len(words) or not first <= int(words.min()) <= int(words.max()) < end:
-            raise MmoodError("The state's 'words' are none of this CoEvo's corpus; restore it with the same settings.")
+            raise MmoodError("The state's 'words' are not in this CoEvo's corpus; restore it with the same settings.")
         if len(set(words.tolist())) < len(words):
-            raise MmoodError("The state of CoEvo is torn: it holds a word twice.")
+            raise MmoodError("The state of CoEvo is inconsistent: it holds a word twice.")
         return self._memory_of(fitted, self._prototypes(fitted, saved), words, history, counts)
 
     def score(self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:

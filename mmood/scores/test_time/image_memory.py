@@ -58,7 +58,7 @@ class ImageMemory:
             wrong = int(text.min()) if int(text.min()) < 0 else int(text.max())
             raise MmoodError(f"The state has an image under text {wrong}, but there are {texts} texts.")
         if (most := int(text.bincount(minlength=1).max())) > length:
-            raise MmoodError(f"The state has {most} images under one text; length allows {length}.")
+            raise MmoodError(f"The state has {most} images under one text, but `length` allows only {length}.")
         arrival = rows["place"].argsort()
         key = rows["entropy"] if lowest else torch.zeros_like(rows["entropy"])
         order, rank = lowest_of_each(text[arrival], key[arrival], length)

@@ -151,13 +151,15 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
         seen, gated, accepted = check_counts("InterNeg", saved["counts"])
         if accepted > gated:
-            raise MmoodError(f"The state of InterNeg is torn: {accepted} of {gated} inversions were accepted.")
+            raise MmoodError(f"The state of InterNeg is inconsistent: {accepted} of {gated} inversions were accepted.")
         wanted = accepted if self.reference_behaviour else min(self.bank_size, accepted)
         check_size("InterNeg", "inversions in the bank", len(saved["place"]), wanted)
         check_places("InterNeg", saved["place"], seen)
         check_unit("InterNeg", "bank", saved["bank"])
         if (saved["deviation"].diff() > 0).any():
-            raise MmoodError("The state of InterNeg is torn: the deviations of its bank do not fall.")
+            raise MmoodError(
+                "The state of InterNeg is inconsistent: the deviations in its bank are not in descending order."
+            )
         generator_of(saved["generator"])
         return self._memory_of(fitted, **saved)
 
@@ -234,7 +236,9 @@ def generator_of(state: UInt8[Tensor, " generator"]) -> torch.Generator:
     try:
         return generator.set_state(state.cpu())
     except RuntimeError as error:
-        raise MmoodError(f"The state's 'generator' is none of a generator of this PyTorch: {error}.") from error
+        raise MmoodError(
+            f"The state's 'generator' is not a generator state of this PyTorch version: {error}."
+        ) from error
 
 
 def gate(log_odds: Float[Tensor, " batch"], beta: float, strict: bool = False) -> Bool[Tensor, " batch"]:

@@ -99,7 +99,7 @@ def read_prompts(reference: Reference, templates: str | tuple[str, ...]) -> Prom
         if places != 1:
             raise MmoodError(
                 f"The template '{text}' of inversion.templates has {places} places for a word within the "
-                "context of the text tower; it must have one, apart from other letters."
+                "context of the text tower; it must have exactly one, separated from other letters."
             )
     # By itself each prompt comes as short as the text tower allows.
     lengths = [reference.tokens([fill(text, WORDS[0])]).ids.shape[1] for text in texts]

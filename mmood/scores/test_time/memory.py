@@ -142,7 +142,7 @@ def checked(owner: str, memory: type, fitted: DataclassInstance, given: Mapping[
                 f"holds {known}; use the settings and encoder it was made with."
             )
         if given[name].is_floating_point() and not given[name].isfinite().all():
-            raise MmoodError(f"The state's '{name}' holds a NaN or an infinite value; no {owner} wrote it.")
+            raise MmoodError(f"The state's '{name}' holds a NaN or an infinite value, which {owner} never writes.")
     _check_together(owner, wanted, given)
     return {name: given[name].detach().clone() for name in wanted}
 
@@ -173,27 +173,34 @@ def _check_together(owner: str, wanted: Mapping[str, Shape], given: Mapping[str,
     for of in sizes.values():
         if len(set(of.values())) > 1:
             lengths = ", ".join(f"{name} {size}" for name, size in of.items())
-            raise MmoodError(f"The state of {owner} is torn: its rows belong together, but there are {lengths}.")
+            raise MmoodError(
+                f"The state of {owner} is inconsistent: its tensors must have the same number of rows, but there are "
+                f"{lengths}."
+            )
 
 
 def check_counts(owner: str, counts: Int64[Tensor, " counts"]) -> list[int]:
     """Return counts, of which the first is the number of images seen; MmoodError if one is negative or larger."""
     found: list[int] = counts.tolist()
     if any(not 0 <= count <= found[0] for count in found):
-        raise MmoodError(f"The state of {owner} is torn: its counts are {found}, of which the first is the largest.")
+        raise MmoodError(
+            f"The state of {owner} is inconsistent: its counts are {found}, but none may exceed the first."
+        )
     return found
 
 
 def check_range(owner: str, name: str, values: Tensor, low: float, high: float = math.inf) -> None:
     """Raise MmoodError unless the numbers of a saved tensor lie in [low, high], but for rounding."""
     if len(values) and not low - ROUNDING <= float(values.min()) <= float(values.max()) <= high + ROUNDING:
-        raise MmoodError(f"The state's '{name}' holds numbers outside of [{low:g}, {high:g}]; no {owner} wrote it.")
+        raise MmoodError(
+            f"The state's '{name}' holds numbers outside of [{low:g}, {high:g}], which {owner} never writes."
+        )
 
 
 def check_unit(owner: str, name: str, rows: Float[Tensor, "kept dim"]) -> None:
     """Raise MmoodError unless the rows of a saved tensor are of unit norm, but for rounding."""
     if len(rows) and float((rows.norm(dim=-1) - 1).abs().max()) > ROUNDING:
-        raise MmoodError(f"The state's '{name}' holds a row that is not of unit norm; no {owner} wrote it.")
+        raise MmoodError(f"The state's '{name}' holds a row without unit norm, which {owner} never writes.")
 
 
 def check_places(owner: str, place: Int64[Tensor, " kept"], seen: int, least: int = 0) -> None:
@@ -201,14 +208,17 @@ def check_places(owner: str, place: Int64[Tensor, " kept"], seen: int, least: in
     stream = place[place >= 0].tolist()
     if len(place) and not least <= int(place.min()) <= int(place.max()) < seen:
         wrong = int(place.min()) if int(place.min()) < least else int(place.max())
-        raise MmoodError(f"The state of {owner} is torn: it holds image {wrong} of a stream of {seen} images so far.")
+        raise MmoodError(
+            f"The state of {owner} is inconsistent: it holds image {wrong} of a stream of {seen} images so far."
+        )
     if len(set(stream)) < len(stream):
-        raise MmoodError(f"The state of {owner} is torn: it holds an image twice.")
+        raise MmoodError(f"The state of {owner} is inconsistent: it holds an image twice.")
 
 
 def check_size(owner: str, name: str, found: int, wanted: int) -> None:
     """Raise MmoodError unless a state has as many rows of a kind as its counts say."""
     if found != wanted:
         raise MmoodError(
-            f"The state of {owner} is torn: it holds {found} {name}, and by its counts there are {wanted}."
+            f"The state of {owner} is inconsistent: it holds {found} {name}, but by its counts there should be "
+            f"{wanted}."
         )

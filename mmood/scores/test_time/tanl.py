@@ -217,7 +217,7 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
             assert self.prototypes.list_ is not None
             words = torch.cat([words, other_words(self.prototypes.mining, self.prototypes.list_, reference).to(words)])
         if len(words) < self.words_per_step:
-            raise MmoodError(f"TANL.step is {self.words_per_step}, but the list has only {len(words)} words.")
+            raise MmoodError(f"TANL.step is {self.words_per_step}, but the list has only {len(words)} negative labels.")
         none = words.new_empty(0)
         fitted = Fitted(torch.cat([positive, words]), len(positive), len(negative), none.view(0, len(words)), none)
         noise = self._noise(reference).to(positive) if self.activation.noise else positive[:0]

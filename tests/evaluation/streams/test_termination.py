@@ -40,7 +40,7 @@ def test_a_stream_ends_at_sigterm(flags, tmp_path):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
     until(lambda: not any(map(alive, pids)), None, 30)
-    assert "mmood: test was ended by SIGTERM. No results were written." in (tmp_path / "stderr").read_text()
+    assert "mmood: test was stopped by SIGTERM. No results were written." in (tmp_path / "stderr").read_text()
     assert not (folder / "results.json").exists()
 
 

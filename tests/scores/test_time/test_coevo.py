@@ -281,7 +281,7 @@ def test_impossible_settings_are_named(wrong, message, files):
 
 
 def test_wrong_calls_are_named(reference, files):
-    with pytest.raises(MmoodError, match="has learned nothing yet"):
+    with pytest.raises(MmoodError, match="is not fitted yet"):
         make(files).reset()
     score = make(files).fit(reference)
     with pytest.raises(MmoodError, match="vision-language model"):

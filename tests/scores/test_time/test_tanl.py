@@ -123,7 +123,7 @@ CASES = {
     "batch alone": {"activation": {"alpha": 0.0}},
     "queues alone": {"activation": {"alpha": 1.0}},
     "with batch": {"activation": {"with_batch": True, "alpha": 0.6}},
-    "words alone": {"activation": {"over": "words"}},
+    "only words": {"activation": {"over": "words"}},
     "no noise": {"activation": {"noise": 0}},
     "more room than words": {"activation": {"words": 50, "length": 500}},
     "one in a queue": {"activation": {"length": 1}},
