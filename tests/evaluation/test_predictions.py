@@ -54,7 +54,7 @@ def test_every_input_has_a_row_in_the_order_of_the_inputs(toy_flags, sixty, tmp_
             assert row["class"] in {"red square", "green square", "blue square"}
             assert np.isfinite(float(row["mcm"]))
     said = capsys.readouterr().out
-    assert "50 of 60 images are scored; 10 are not, such as 03.bmp: the image cannot be decoded" in said
+    assert "50 of 60 images were scored; 10 are not, such as 03.bmp: the image cannot be decoded" in said
 
 
 def test_a_broken_image_changes_no_score_of_the_others(toy_flags, sixty, tmp_path):
@@ -72,12 +72,12 @@ def test_a_broken_image_changes_no_score_of_the_others(toy_flags, sixty, tmp_pat
 def test_strict_is_exit_code_2_after_the_file_is_written(toy_flags, sixty, tmp_path, capsys):
     assert predict(toy_flags, sixty, tmp_path / "run", "--strict", "true") == 2
     assert len(rows_of(tmp_path / "run")) == 60
-    assert "--strict is set, and 50 of 60 images are scored" in capsys.readouterr().err
+    assert "--strict is set, and 50 of 60 images were scored" in capsys.readouterr().err
     whole = tmp_path / "whole"
     whole.mkdir()
     Image.new("RGB", (8, 8)).save(whole / "a.png")
     assert predict(toy_flags, whole, tmp_path / "other", "--strict", "true") == 0
-    assert "All 1 images are scored." in capsys.readouterr().out
+    assert "All 1 images were scored." in capsys.readouterr().out
 
 
 @pytest.mark.ddp
@@ -88,7 +88,7 @@ def test_two_processes_write_the_rows_of_one(toy_flags, sixty, tmp_path, forked)
         ["predict", "--config", "vitb16_zeroshot.yaml", *arguments, "--run_dir", str(tmp_path / "two")]
     )
     assert finished.code == 2
-    assert "--strict is set, and 50 of 60 images are scored" in finished.err
+    assert "--strict is set, and 50 of 60 images were scored" in finished.err
     for row, other in zip(rows_of(tmp_path / "two"), rows_of(tmp_path / "alone"), strict=True):
         assert [row[name] for name in ("image", "status", "reason", "class")] == [
             other[name] for name in ("image", "status", "reason", "class")
