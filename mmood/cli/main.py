@@ -34,7 +34,8 @@ earlier ones. For a first result without a download, run: mmood demo
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mmood` with these arguments (`sys.argv` by default) and return the exit code.
 
-    0: done; 1: `doctor` found a shortfall; 2: bad input, or an output that cannot be written, said in one sentence.
+    0: done; 1: `doctor` found a shortfall; 2: bad input, or an output that cannot be written, said in one sentence;
+    3: `monitor` raised an alarm.
 
     Raises:
         Ended: a SystemExit with code 130 (Ctrl-C) or 143 (SIGTERM), after the sentence.

@@ -1,73 +1,84 @@
-"""`mmood monitor`: whether the world has changed since a detector was calibrated."""
+"""`mmood monitor`: whether the images of today are still those that a detector was calibrated for."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmood.configuration.tools import ToolParser
-from mmood.files import write_atomically
+from mmood.errors import MmoodError
 from mmood.output.printing import say
+
+if TYPE_CHECKING:
+    from mmood.detector.monitor import Finding
 
 ALARM = 3
 
 _EXAMPLES = """\
 examples:
-  mmood detect det TODAY --out today.csv --embeddings
-  mmood monitor det today.csv --window 500 --out today.json
-  mmood monitor det monday.csv tuesday.csv --false_alarms 0.02
+  mmood detect det PHOTOS/monday --out monday.csv --embeddings
+  mmood monitor det monday.csv --out monday-drift.json
+  mmood monitor det week/*.csv --window 500 --false_alarms 0.001 || mail -s drift me@example.org < /dev/null
 
-Each window is compared with the calibration by up to three tests: the share of rejected images (beta-binomial), the
-scores (Kolmogorov-Smirnov) and, where the decisions have embeddings, these (energy distance, by permutation). Together
-they alarm on a window of ID images at most at the rate --false_alarms. The exit code is 3 if a window alarms, else 0.
+A window is a file, or --window rows of one. Three tests compare it with the calibration images: the share below the
+threshold (beta-binomial, one-sided), the scores (Kolmogorov-Smirnov), and the embeddings, where `mmood detect
+--embeddings` kept them (energy distance, by permutation, of at most 500 images a side). There is an alarm where a
+p-value is at most --false_alarms after Holm's correction: of windows that are drawn as the calibration images were, at
+most that share raise one. PSI and cosine show the size of a change, beside what they usually are without any.
+Exit code 3: an alarm.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Run `mmood monitor` with the arguments after the command's name and return the exit code.
+    """Run `mmood monitor` with the arguments after the command's name and return the exit code: 3 for an alarm.
 
     Raises:
-        MmoodError: the detector or the decisions are not there, or do not fit.
+        MmoodError: the detector or a file is not there, or the decisions are those of another detector.
     """
     options = _parser().parse_args(argv)
-    from mmood.detector.drift import Reference, windows
-    from mmood.detector.drift_report import picture, table
-    from mmood.detector.embeddings import read_embeddings
-    from mmood.detector.manifest import check_files, read_manifest
-    from mmood.detector.tables import Table
+    from mmood.detector.monitor import Reference, Rule, monitor, write_findings
+    from mmood.detector.monitor_picture import write_picture
 
-    manifest = read_manifest(options.detector)
-    check_files(options.detector, manifest)
-    assert manifest.calibration is not None, "a folder is of a calibrated detector"
-    whole = all(Table(path).embeddings.is_file() for path in options.decisions)
-    reference = Reference(
-        manifest.calibration, read_embeddings(options.detector) if whole else None, options.false_alarms
-    )
-    found = list(windows(options.decisions, reference, options.window))
+    rule = Rule(options.false_alarms, options.seed)
+    if options.out is not None and options.out.suffix != ".json":
+        raise MmoodError(
+            f"--out is {options.out}; it must end in .json, since the picture is written beside it as .svg."
+        )
+    reference = Reference.read(options.detector)
+    findings = monitor(reference, options.decisions, options.window, rule)
+    _show(findings)
     if options.out is not None:
-        document = {"schema": 1, "false_alarms": options.false_alarms, "windows": [w.as_dict() for w in found]}
-        write_atomically(options.out, json.dumps(document, indent=1).encode() + b"\n")
-        write_atomically(options.out.with_suffix(".svg"), picture(found, manifest.calibration).encode())
-    for line in table(found):
-        say(line)
-    alarms = sum(bool(window.alarms) for window in found)
-    without = "" if whole else " Embeddings were not compared: `mmood detect --embeddings` keeps them."
-    say(f"{alarms} of {len(found)} windows alarm; of ID images at most {options.false_alarms:.1%} would.{without}")
-    return ALARM if alarms else 0
+        picture = options.out.with_suffix(".svg")
+        write_findings(options.out, findings, reference, rule)
+        write_picture(picture, findings, reference, rule)
+        say(f"Findings: {options.out}")
+        say(f"Picture: {picture}")
+    return ALARM if any(finding.alarm for finding in findings) else 0
+
+
+def _show(findings: list[Finding]) -> None:
+    from mmood.detector.monitor_table import conclusion, to_rich
+    from mmood.output.console import console
+
+    console().print(to_rich(findings))
+    for sentence in conclusion(findings):
+        say(sentence)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
         "monitor",
-        "Compare decisions, window by window, with the images that the detector was calibrated on.",
-        usage="DETECTOR DECISIONS [DECISIONS ...] [--window N] [--out FILE]",
+        "Compare windows of decisions with the images that the detector was calibrated on.",
+        usage="DETECTOR DECISIONS [DECISIONS ...] [--out FILE.json]",
         examples=_EXAMPLES,
     )
-    parser.add_argument("detector", type=Path, metavar="DETECTOR", help="folder of `mmood calibrate` or `mmood export`")
-    parser.add_argument("decisions", type=Path, nargs="+", metavar="DECISIONS", help="of `mmood detect`, in order")
-    parser.add_argument("--window", type=int, default=500, metavar="N", help="images of a window (default: 500)")
-    parser.add_argument("--false_alarms", type=float, default=0.02, metavar="RATE",
-                        help="share of windows of ID images that may alarm (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write JSON here, and a picture as .svg beside it")
+    parser.add_argument("detector", type=Path, metavar="DETECTOR", help="that made the decisions")
+    parser.add_argument("decisions", nargs="+", type=Path, metavar="DECISIONS", help="files of `mmood detect`")
+    parser.add_argument("--window", type=int, metavar="ROWS", help="rows of a window (default: all of a file)")
+    parser.add_argument("--false_alarms", type=float, default=0.01, metavar="SHARE",
+                        help="of windows without a change, at most this share raise an alarm "
+                             "(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FILE", help=".json; a picture (.svg) is written beside it")
+    parser.add_argument("--seed", type=int, default=0, help="of the permutations (default: %(default)s)")
     return parser

@@ -1,226 +1,190 @@
-"""Whether the world has changed since a detector was calibrated: decisions in windows against the calibration."""
+"""Has the world changed since a detector was calibrated? Tests of a window of images against the calibration images.
+
+Every p-value takes both samples as samples: where the N images of a window and the n calibration images are drawn
+alike and independently, it is at most q with a probability of at most q, over the draw of both.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float64
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from mmood.detector.conformal import Calibration, coverage_band
-from mmood.detector.embeddings import CalibrationEmbeddings
-from mmood.detector.scorer import batched
-from mmood.detector.tables import Table, read_rows
-from mmood.errors import MmoodError
+Values = Float[np.ndarray, " images"]
+Embeddings = Float[np.ndarray, "images dim"]
 
-BINS = 10
-PERMUTATIONS = 199
-_SAMPLE = 300
-
-Rows = Float32[np.ndarray, "images dim"]
+_EXACT = 2 * 10**8  # of n N: where the exact distribution of the Kolmogorov-Smirnov statistic takes a second
+_AT_ONCE = 64
+_BINS = 10
 
 
 @dataclass(frozen=True)
-class Window:
-    """What a window of images shows.
+class ShareBelow:
+    """How many images of a window lie below the threshold.
 
     Attributes:
-        first: number of its first row, from 1.
-        images: that could be read.
-        broken: that could not.
-        rejected: share of the images below the threshold.
-        low, high: exact binomial interval of that share (Clopper & Pearson), at a level of 95 %.
-        expected: share of ID images below the threshold, by the calibration.
-        rejected_p: probability that as many or more ID images are rejected (beta-binomial: the calibration's own error
-            counts).
-        psi: population stability index of the scores, over the deciles of the calibration scores.
-        ks: two-sample Kolmogorov-Smirnov distance of the scores from the calibration scores.
-        ks_p: its p-value.
-        cosine: of the mean embeddings; None without embeddings.
-        energy: energy distance of the embeddings from those of the calibration; None without embeddings.
-        energy_p: its p-value, by permutation.
-        alarms: which tests alarm.
+        count: of images below it.
+        share: of the window.
+        low, high: the exact (Clopper-Pearson) interval of the share.
+        expected: m / (n + 1) for a threshold that is the m-th smallest of n calibration scores.
+        p_value: of at least `count` images, by the beta-binomial distribution of the number of them.
     """
 
-    first: int
-    images: int
-    broken: int
-    rejected: float
+    count: int
+    share: float
     low: float
     high: float
     expected: float
-    rejected_p: float
-    psi: float
-    ks: float
-    ks_p: float
-    cosine: float | None
-    energy: float | None
-    energy_p: float | None
-    alarms: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the fields as plain data."""
-        return asdict(self)
+    p_value: float
 
 
-@dataclass(frozen=True)
-class Reference:
-    """What windows are compared with.
+def share_below(count: int, images: int, calibration_images: int, rank: int, level: float = 0.95) -> ShareBelow:
+    """Return the share below the threshold, its interval, and how likely as large a share is without a change.
 
-    Attributes:
-        calibration: scores and threshold.
-        embeddings: of calibration images; None to leave embeddings out.
-        rate: of false alarms, for a window of ID images, over all tests together.
+    The share of ID images below the m-th smallest of n scores is itself random, Beta(m, n + 1 - m), so that the number
+    of N images is beta-binomial. A binomial test at the rate m / (n + 1) would take the calibration for infinite, and
+    give too many false alarms. The test is one-sided: the other side is that of `score_shift`. Ties lower the count.
+
+    Args:
+        count: images below the threshold.
+        images: N.
+        calibration_images: n.
+        rank: m.
+        level: of the interval.
     """
-
-    calibration: Calibration
-    embeddings: CalibrationEmbeddings | None
-    rate: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.rate < 1:
-            raise MmoodError(f"--false_alarms is {self.rate}; it is a rate, between 0 and 1.")
-        if self.embeddings is not None and self.rate / 3 < 1 / (PERMUTATIONS + 1):
-            raise MmoodError(
-                f"--false_alarms is {self.rate:g}, and the test of embeddings has no p-value below "
-                f"{1 / (PERMUTATIONS + 1):g}; give at least {3 / (PERMUTATIONS + 1):g}, or leave embeddings out."
-            )
-
-
-def windows(paths: Iterable[Path], reference: Reference, size: int) -> Iterator[Window]:
-    """Yield what each window of `size` rows shows, over all files of decisions in order; the last may be smaller.
-
-    Raises:
-        MmoodError: a file holds no decisions, or its embeddings do not fit.
-    """
-    if size < 20:
-        raise MmoodError(f"--window is {size}; fewer than 20 images tell nothing.")
-    rows = (entry for path in paths for entry in _with_embeddings(path, reference.embeddings))
-    for number, chunk in enumerate(batched(rows, size)):
-        if len(chunk) < 20 and number:
-            return  # the rest of a stream is no window
-        yield _window(number * size + 1, chunk, reference)
-
-
-def false_alarm_levels(reference: Reference) -> float:
-    """Return the level of each test, by Bonferroni's correction: together they keep the rate of false alarms."""
-    return reference.rate / (2 if reference.embeddings is None else 3)
-
-
-def population_stability(scores: np.ndarray, calibration: np.ndarray, bins: int = BINS) -> float:
-    """Return the population stability index sum (a - e) log(a / e) over equal shares e of the calibration scores.
-
-    Half an image is added to every bin, so that an empty one is no infinity.
-
-    >>> population_stability(np.arange(100.0), np.arange(100.0)) < 1e-9
-    True
-    """
-    edges = np.quantile(calibration, np.linspace(0, 1, bins + 1)[1:-1])
-    shares = []
-    for values in (scores, calibration):
-        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=bins) + 0.5
-        shares.append(counts / counts.sum())
-    actual, expected = shares
-    return float(((actual - expected) * np.log(actual / expected)).sum())
-
-
-def energy_test(sample: Rows, other: Rows, seed: int = 0, permutations: int = PERMUTATIONS) -> tuple[float, float]:
-    """Return the energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| of two samples, and its p-value by permutation.
-
-    All pairs of distances are computed once (Szekely & Rizzo, 2013). The p-value is (1 + #{permuted >= found}) /
-    (1 + permutations): exact where the two samples are exchangeable.
-    """
-    pooled = np.concatenate([sample, other]).astype(np.float64)
-    distances = cdist(pooled, pooled)
-    generator = np.random.default_rng(seed)
-    found = _energy(distances, np.arange(len(sample)))
-    orders = (generator.permutation(len(pooled))[: len(sample)] for _ in range(permutations))
-    larger = sum(_energy(distances, chosen) >= found - 1e-12 for chosen in orders)
-    return found, (1 + larger) / (1 + permutations)
-
-
-def _energy(distances: np.ndarray, chosen: np.ndarray) -> float:
-    inside = np.zeros(len(distances))
-    inside[chosen] = 1
-    outside = 1 - inside
-    n, m = inside.sum(), outside.sum()
-    to_inside = distances @ inside
-    between = outside @ to_inside / (n * m)
-    within = inside @ to_inside / n**2 + outside @ (distances @ outside) / m**2
-    return float(2 * between - within)
-
-
-def _window(first: int, chunk: list[tuple[dict[str, object], np.ndarray | None]], reference: Reference) -> Window:
-    calibration = reference.calibration
-    readable = [(row, embedding) for row, embedding in chunk if row["status"] == "ok"]
-    if not readable:
-        raise MmoodError(f"The rows {first} to {first + len(chunk) - 1} hold no image that could be read.")
-    scores = np.array([row["score"] for row, _ in readable], dtype=np.float32)
-    n, rejected = len(scores), int((~calibration.accepts(scores)).sum())
-    interval = stats.binomtest(rejected, n).proportion_ci(0.95)
-    rank, total = calibration.rank, len(calibration.scores)
-    rejected_p = float(stats.betabinom.sf(rejected - 1, n, rank, total + 1 - rank))
-    ks = stats.ks_2samp(scores, calibration.scores)
-    cosine = energy = energy_p = None
-    if reference.embeddings is not None:
-        rows = np.stack([embedding for _, embedding in readable if embedding is not None])
-        cosine = _cosine(rows.mean(axis=0), reference.embeddings.mean)
-        energy, energy_p = energy_test(_thinned(rows), _thinned(reference.embeddings.sample), seed=first)
-    level = false_alarm_levels(reference)
-    found = {"rejected": rejected_p, "ks": float(ks.pvalue), "energy": energy_p}
-    return Window(
-        first,
-        n,
-        len(chunk) - n,
-        rejected / n,
-        float(interval.low),
-        float(interval.high),
-        1 - coverage_band(total, calibration.id_recall).mean,
-        rejected_p,
-        population_stability(scores, calibration.scores),
-        float(ks.statistic),
-        float(ks.pvalue),
-        cosine,
-        energy,
-        energy_p,
-        tuple(name for name, p_value in found.items() if p_value is not None and p_value <= level),
+    interval = stats.binomtest(count, images).proportion_ci(level, method="exact")
+    # Summed from the tail: 1 - cdf would lose the digits of small p-values.
+    tail = stats.betabinom.pmf(np.arange(count, images + 1), images, rank, calibration_images + 1 - rank).sum()
+    return ShareBelow(
+        count=count,
+        share=count / images,
+        low=float(interval.low),
+        high=float(interval.high),
+        expected=rank / (calibration_images + 1),
+        p_value=min(1.0, float(tail)),
     )
 
 
-def _with_embeddings(
-    path: Path, wanted: CalibrationEmbeddings | None
-) -> Iterator[tuple[dict[str, object], np.ndarray | None]]:
-    embeddings = None if wanted is None else _embeddings(path, len(wanted.mean))
-    place = 0
-    for row in read_rows(path):
-        if embeddings is None or row["status"] != "ok":
-            yield row, None
-            continue
-        if place >= len(embeddings):
-            raise MmoodError(f"{Table(path).embeddings} has {len(embeddings)} rows, and {path} more images.")
-        yield row, embeddings[place].astype(np.float32)
-        place += 1
+@dataclass(frozen=True)
+class ScoreShift:
+    """How the scores of a window differ from the calibration scores.
+
+    Attributes:
+        ks: the Kolmogorov-Smirnov statistic, the largest gap between both distribution functions.
+        p_value: of the two-sample Kolmogorov-Smirnov test.
+        psi: population stability index over the deciles of the calibration scores.
+        psi_expected: its mean without any change: it is larger for small windows.
+        quantiles: 5 %, 50 % and 95 % of the window's scores.
+    """
+
+    ks: float
+    p_value: float
+    psi: float
+    psi_expected: float
+    quantiles: tuple[float, float, float]
 
 
-def _embeddings(path: Path, width: int) -> np.ndarray:
-    file = Table(path).embeddings
-    try:
-        found = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise MmoodError(f"{file} cannot be read: {error}.") from error
-    if found.ndim != 2 or found.shape[1] != width or found.dtype != np.float16:
-        raise MmoodError(f"{file} holds {found.dtype} {found.shape}; the detector's embeddings have {width} columns.")
-    return np.asarray(found)
+def score_shift(scores: Values, calibration: Values) -> ScoreShift:
+    """Return how the scores of a window differ from the calibration scores (two-sided)."""
+    method = "exact" if len(scores) * len(calibration) <= _EXACT else "asymp"
+    test = stats.ks_2samp(scores, calibration, method=method)
+    psi, expected = population_stability(scores, calibration)
+    low, middle, high = (float(value) for value in np.quantile(scores, (0.05, 0.5, 0.95)))
+    return ScoreShift(float(test.statistic), float(test.pvalue), psi, expected, (low, middle, high))
 
 
-def _thinned(rows: Rows) -> Rows:
-    """Return at most 300 rows, evenly spaced: the test compares all pairs."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(np.int64))]
+def population_stability(scores: Values, calibration: Values, bins: int = _BINS) -> tuple[float, float]:
+    """Return the population stability index, sum (p - q) ln(p / q), and its mean without any change.
+
+    p and q are the shares of window and calibration between the quantiles of the calibration scores, with half an image
+    added to each bin, so that an empty one counts and the index is finite. Without any change it is distributed as
+    (1 / N + 1 / n) times chi-squared with one degree of freedom less than there are bins (Yurdakul, 2018).
+    """
+    edges = np.unique(np.quantile(calibration, np.arange(1, bins) / bins, method="higher"))
+    p, q = (_shares(values, edges) for values in (scores, calibration))
+    expected = len(edges) * (1 / len(scores) + 1 / len(calibration))
+    return float(((p - q) * np.log(p / q)).sum()), expected
 
 
-def _cosine(first: np.ndarray, second: np.ndarray) -> float:
-    return float(first @ second / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-12))
+def _shares(values: Values, edges: Values) -> Float64[np.ndarray, " bins"]:
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1) + 0.5
+    shares: Float64[np.ndarray, " bins"] = counts / counts.sum()
+    return shares
+
+
+def mean_cosine(
+    mean: Float[np.ndarray, " dim"], calibration_mean: Float[np.ndarray, " dim"], images: int
+) -> tuple[float, float]:
+    """Return the cosine of two means of unit-norm embeddings, and about what it is without any change.
+
+    A mean of N of them has the squared length |mu|^2 + (1 - |mu|^2) / N in expectation, and its part along mu has the
+    length |mu|; so the cosine is about |mu| over the root of that.
+
+    Args:
+        mean: of the window.
+        calibration_mean: mu.
+        images: N.
+    """
+    a, b = mean.astype(np.float64), calibration_mean.astype(np.float64)
+    square = min(1.0, float(b @ b))
+    cosine = float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), np.finfo(np.float64).tiny))
+    return cosine, float(np.sqrt(square / (square + (1 - square) / images))) if square else 0.0
+
+
+def energy_test(
+    window: Embeddings, calibration: Embeddings, permutations: int, generator: np.random.Generator
+) -> tuple[float, float]:
+    """Return the energy distance of two samples, 2 E|X - Y| - E|X - X'| - E|Y - Y'|, and its permutation p-value.
+
+    Szekely & Rizzo (2013). The p-value is (1 + #{permuted >= found}) / (permutations + 1), which holds for samples of
+    any size. Takes time and memory in the square of the images of both together.
+
+    Args:
+        window: (N, D).
+        calibration: (n, D).
+        permutations: of which image belongs to which sample.
+        generator: draws the permutations.
+    """
+    pooled = np.concatenate([window, calibration]).astype(np.float64)
+    distances = cdist(pooled, pooled)
+    members = np.zeros((permutations + 1, len(pooled)))
+    members[:, : len(window)] = 1
+    members[1:] = generator.permuted(members[1:], axis=1)
+    found = np.concatenate(
+        [_energies(distances, members[start : start + _AT_ONCE]) for start in range(0, len(members), _AT_ONCE)]
+    )
+    # A permutation that gives the same samples again is no smaller by rounding.
+    as_large = int((found[1:] >= found[0] - 1e-12 * distances.max()).sum())
+    return max(0.0, float(found[0])), (1 + as_large) / (permutations + 1)
+
+
+def _energies(
+    distances: Float64[np.ndarray, "pooled pooled"], members: Float64[np.ndarray, "draws pooled"]
+) -> Float64[np.ndarray, " draws"]:
+    """Return the energy distance of each row's members from all others."""
+    inside = members.sum(axis=1)
+    outside = len(distances) - inside
+    to_members = members @ distances
+    within = (to_members * members).sum(axis=1)
+    across = to_members.sum(axis=1) - within
+    others = distances.sum() - within - 2 * across
+    energies: Float64[np.ndarray, " draws"] = 2 * across / (inside * outside) - within / inside**2 - others / outside**2
+    return energies
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Return the p-values of several tests adjusted by Holm (1979): one is at most q with a probability of at most q.
+
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    {'a': 0.03, 'c': 0.06, 'b': 0.06}
+    """
+    adjusted: dict[str, float] = {}
+    largest = 0.0
+    for place, (name, value) in enumerate(sorted(p_values.items(), key=lambda entry: entry[1])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * value))
+        adjusted[name] = largest
+    return adjusted

@@ -266,16 +266,21 @@ def _files(fields: Fields) -> dict[str, FileRecord]:
 
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Raise MmoodError if a file of the folder is missing, of another size or of another content."""
-    for path, record in manifest.files.items():
-        file = folder / path
-        if not file.is_file():
-            raise MmoodError(f"The detector {folder} is not whole: its file {path} is missing.")
-        if (size := file.stat().st_size) != record.size:
-            raise MmoodError(
-                f"The detector {folder} is damaged: {path} has {size} bytes and should have {record.size}."
-            )
-        if FileRecord.of(file).sha256 != record.sha256:
-            raise MmoodError(f"The detector {folder} is damaged: {path} is not the file that was written.")
+    for path in manifest.files:
+        check_file(folder, manifest, path)
+
+
+def check_file(folder: Path, manifest: Manifest, path: str) -> None:
+    """Raise MmoodError if this file of the folder is missing, of another size or of another content."""
+    file, record = folder / path, manifest.files.get(path)
+    if record is None:
+        raise MmoodError(f"The detector {folder} does not list its {path}.")
+    if not file.is_file():
+        raise MmoodError(f"The detector {folder} is not whole: its file {path} is missing.")
+    if (size := file.stat().st_size) != record.size:
+        raise MmoodError(f"The detector {folder} is damaged: {path} has {size} bytes and should have {record.size}.")
+    if FileRecord.of(file).sha256 != record.sha256:
+        raise MmoodError(f"The detector {folder} is damaged: {path} is not the file that was written.")
 
 
 def manifest_hash(folder: Path) -> str:

@@ -1,119 +1,185 @@
-"""`mmood monitor`: quiet on ID images at the stated rate, loud when the images are others."""
+"""`mmood monitor`: no alarm without a change, one after it, and files that are refused."""
 
 import json
+import shutil
+import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
-from scipy.spatial.distance import cdist
 
 from mmood.cli.main import main
 from mmood.detector.conformal import calibrate
-from mmood.detector.drift import Reference, energy_test, population_stability, windows
-from mmood.detector.embeddings import summarised
-from mmood.errors import MmoodError
+from mmood.detector.decisions import FIELDS, Decision
+from mmood.detector.embeddings import CalibrationEmbeddings, write_embeddings
+from mmood.detector.manifest import read_manifest, write_manifest
+from mmood.detector.tables import Table
 
-DIM = 8
-
-
-def images(generator, count, shift=0.0):
-    """Scores and embeddings; `shift` moves both away from ID."""
-    rows = generator.normal(size=(count, DIM)).astype(np.float32)
-    rows[:, :2] += (shift, 2)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return (generator.normal(size=count) - shift).astype(np.float32), rows
+WIDTH = 16
 
 
-def write(path, scores, rows):
-    lines = [
-        {"input": "x", "status": "ok", "score": float(score), "p_value": 0.5, "accepted": True} for score in scores
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    np.save(f"{path}.embeddings.npy", rows.astype(np.float16))
+def unit(rows):
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def images(rng, count, shift=0.0):
+    """Scores, and embeddings around a direction; a shift moves both."""
+    return (rng.normal(size=count) - shift).astype(np.float32), unit(rng.normal(size=(count, WIDTH)) + 1 - shift)
 
 
 @pytest.fixture(scope="module")
-def reference():
-    scores, rows = images(np.random.default_rng(0), 1000)
-    return Reference(calibrate(scores, 0.95), summarised([rows]), rate=0.05)
+def folder(saved, tmp_path_factory):
+    """A detector folder with 400 drawn calibration images; its tower is never asked."""
+    scores, embeddings = images(np.random.default_rng(7), 400)
+    made = tmp_path_factory.mktemp("monitor") / "det"
+    made.mkdir()
+    write_embeddings(made, CalibrationEmbeddings(embeddings.mean(axis=0), embeddings))
+    write_manifest(made, replace(read_manifest(saved), calibration=calibrate(scores, 0.95)).with_files(made))
+    return made
 
 
-def test_false_alarms_keep_their_rate(reference, tmp_path):
-    """Over the draw of the calibration, too: each round has one of its own."""
-    generator, alarms, count = np.random.default_rng(1), 0, 40
-    for _ in range(count):
-        scores, rows = images(generator, 500)
-        fresh = Reference(calibrate(scores, 0.95), summarised([rows]), 0.05)
-        write(tmp_path / "d.jsonl", *images(generator, 100))
-        (window,) = windows([tmp_path / "d.jsonl"], fresh, 100)
-        alarms += bool(window.alarms)
-    assert stats.binomtest(alarms, count, 0.05, alternative="greater").pvalue > 1e-3
+def write(path, folder, scores, embeddings=None, broken=()):
+    """Write decisions as `mmood detect` does; the rows in `broken` have none."""
+    calibration = read_manifest(folder).calibration
+    rows, left = [], iter(zip(calibration.accepts(scores), scores, calibration.p_values(scores), strict=True))
+    for number in range(len(scores) + len(broken)):
+        decision = Decision("broken", reason="cut off")
+        if number not in broken:
+            accepted, score, p_value = next(left)
+            decision = Decision("ok", bool(accepted), float(str(score)), float(p_value), "red square")
+        rows.append({"input": f"{number}.png", **decision.as_dict()})
+    table = Table(path)
+    table.write(rows, None)
+    if embeddings is not None:
+        np.save(table.embeddings, embeddings.astype(np.float16))
+    return str(path)
 
 
-def test_a_window_of_other_images_alarms_and_no_other(reference, tmp_path):
-    generator = np.random.default_rng(2)
-    parts = [images(generator, 200), images(generator, 200, shift=1.0), images(generator, 150)]
-    write(tmp_path / "d.jsonl", *(np.concatenate(both) for both in zip(*parts, strict=True)))
-    first, second, third = windows([tmp_path / "d.jsonl"], reference, 200)
-    assert (first.alarms, third.alarms, third.images) == ((), (), 150)
-    assert set(second.alarms) == {"rejected", "ks", "energy"}
-    assert second.psi > 5 * first.psi
-    assert second.cosine < first.cosine
-    scores = parts[1][0]
-    assert second.rejected == np.mean(scores < reference.calibration.threshold)
-    assert (second.ks, second.ks_p) == pytest.approx(tuple(stats.ks_2samp(scores, reference.calibration.scores)))
+def run(folder, tmp_path, *arguments):
+    code = main(["monitor", str(folder), *arguments, "--out", str(tmp_path / "found.json")])
+    return code, json.loads((tmp_path / "found.json").read_text())
 
 
-def test_psi_and_energy_by_their_definitions():
-    generator = np.random.default_rng(3)
-    calibration, scores = generator.normal(size=1000), generator.normal(1, 1, 400)
-    edges = [-np.inf, *np.quantile(calibration, np.arange(1, 10) / 10), np.inf]
-    actual, expected = (np.histogram(values, edges)[0] + 0.5 for values in (scores, calibration))
-    actual, expected = actual / actual.sum(), expected / expected.sum()
-    assert population_stability(scores, calibration) == pytest.approx(
-        stats.entropy(actual, expected) + stats.entropy(expected, actual)
+def test_windows_without_a_change_raise_no_alarm_and_one_after_it_does(folder, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    paths = [write(tmp_path / f"{day}.jsonl", folder, *images(rng, 100)) for day in range(4)]
+    mixed = [np.concatenate(pair) for pair in zip(images(rng, 80), images(rng, 20, 3.0), strict=True)]
+    code, found = run(folder, tmp_path, *paths, write(tmp_path / "new.csv", folder, *mixed))
+    assert code == 3
+    assert found["alarm"]
+    assert [window["alarm"] for window in found["windows"]] == [False] * 4 + [True]
+    last = found["windows"][-1]
+    assert last["because"] == ["share below", "scores", "embeddings"]
+    assert last["below"]["count"] == int((~read_manifest(folder).calibration.accepts(mixed[0])).sum())
+    assert last["embeddings"]["cosine"] < last["embeddings"]["cosine_expected"]
+    assert "1 of 5 windows raise an alarm" in capsys.readouterr().out
+    drawn = ET.parse(tmp_path / "found.svg")
+    columns = [mark for mark in drawn.iter("{http://www.w3.org/2000/svg}rect") if mark.get("class") == "alarm"]
+    assert len(columns) == 1
+
+
+@pytest.mark.parametrize("kind", ["share below", "scores", "embeddings"])
+def test_each_test_sees_what_the_others_do_not(folder, tmp_path, kind):
+    rng = np.random.default_rng(3)
+    scores, embeddings = images(rng, 400)
+    if kind == "share below":
+        scores[:45] -= 10  # the largest gap of both distribution functions stays small
+    elif kind == "scores":
+        scores = np.abs(scores)
+    else:
+        embeddings = images(rng, 400, 0.3)[1]
+    code, found = run(folder, tmp_path, write(tmp_path / "d.jsonl", folder, scores, embeddings))
+    assert code == 3
+    assert kind in found["windows"][0]["because"]
+    assert ("embeddings" in found["windows"][0]["because"]) == (kind == "embeddings")
+
+
+def test_rows_are_cut_into_windows_with_their_embeddings(folder, tmp_path):
+    rng = np.random.default_rng(5)
+    scores, embeddings = images(rng, 250)
+    code, found = run(
+        folder, tmp_path, write(tmp_path / "d.csv", folder, scores, embeddings, (0, 3, 200)), "--window", "100"
     )
-    x, y = generator.normal(size=(30, 3)), generator.normal(0.8, 1, (40, 3))
-    found, p_value = energy_test(x, y)
-    assert found == pytest.approx(2 * cdist(x, y).mean() - cdist(x, x).mean() - cdist(y, y).mean())
-    assert p_value == 1 / 200
-    assert energy_test(x[:, :1], x[:, :1].copy())[1] == 1.0
+    assert code == 0
+    windows = found["windows"]
+    assert [(w["images"], w["broken"]) for w in windows] == [(98, 2), (100, 0), (52, 1)]
+    assert windows[2]["window"].endswith("d.csv, rows 201 to 253")
+    # The same window as a file of its own: the same numbers, whatever stands beside it.
+    alone = write(tmp_path / "alone.jsonl", folder, scores[98:198], embeddings[98:198])
+    assert {**run(folder, tmp_path, alone)[1]["windows"][0], "window": ""} == {**windows[1], "window": ""}
 
 
-def test_the_command_has_a_table_a_file_a_picture_and_an_exit_code(saved, id_folder, toy_root, tmp_path, capsys):
-    decisions, noise = tmp_path / "d.csv", tmp_path / "noise.csv"
-    out = tmp_path / "m.json"
-    detect = ["detect", str(saved), "--embeddings", "--device", "cpu"]
-    assert main([*detect, str(id_folder), "--out", str(decisions)]) == 0
-    assert main(["monitor", str(saved), str(decisions), "--window", "48", "--out", str(out)]) == 0
-    document = json.loads(out.read_text())
-    assert [window["images"] for window in document["windows"]] == [48]
-    assert out.with_suffix(".svg").read_text().startswith("<svg")
-    assert "0 of 1 windows alarm" in capsys.readouterr().out
-    assert main([*detect, str(toy_root.parent / "images" / "toy-near"), "--out", str(noise)]) == 0
-    assert main(["monitor", str(saved), str(noise), "--window", "21"]) == 3
-    noise.with_name("noise.csv.embeddings.npy").unlink()
-    main(["monitor", str(saved), str(noise), "--window", "21"])
-    assert "Embeddings were not compared" in capsys.readouterr().out
+def test_formats_and_embeddings_left_out(folder, tmp_path, capsys):
+    pytest.importorskip("pyarrow")
+    scores, _ = images(np.random.default_rng(6), 50)
+    paths = [write(tmp_path / f"d{suffix}", folder, scores, broken=(1,)) for suffix in (".csv", ".jsonl", ".parquet")]
+    code, found = run(folder, tmp_path, *paths)
+    assert code == 0
+    first, second, third = ({**window, "window": ""} for window in found["windows"])
+    assert first == second == third
+    assert first["embeddings"] is None
+    assert set(first["adjusted"]) == {"share below", "scores"}
+    assert "3 windows have no embeddings beside them" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["none.csv"], "There are no decisions at none.csv"),
-        (["{d}", "--window", "5"], "--window is 5"),
-        (["{d}", "--false_alarms", "0"], "--false_alarms is 0.0"),
-        (["{d}", "--false_alarms", "0.001"], "no p-value below 0.005"),
-    ],
-)
-def test_what_cannot_be_monitored_is_said(saved, tmp_path, capsys, arguments, said):
-    write(tmp_path / "d.jsonl", *images(np.random.default_rng(0), 30))
-    assert main(["monitor", str(saved), *(argument.format(d=tmp_path / "d.jsonl") for argument in arguments)]) == 2
-    assert said in capsys.readouterr().err
+def test_a_window_of_broken_images_alone_is_an_alarm(folder, tmp_path):
+    nothing = write(tmp_path / "d.jsonl", folder, np.empty(0, np.float32), np.empty((0, WIDTH)), (0, 1, 2))
+    code, found = run(folder, tmp_path, nothing)
+    assert code == 3
+    assert (found["windows"][0]["broken"], found["windows"][0]["because"]) == (3, ["no readable image"])
 
 
-def test_embeddings_of_another_tower_are_refused(reference, tmp_path):
-    scores, rows = images(np.random.default_rng(0), 30)
-    write(tmp_path / "d.jsonl", scores, rows[:, :5])
-    with pytest.raises(MmoodError, match="the detector's embeddings have 8 columns"):
-        list(windows([tmp_path / "d.jsonl"], reference, 30))
+def test_decisions_of_the_detector_itself_are_taken(saved, mixed, tmp_path):
+    out = tmp_path / "d.csv"
+    (tmp_path / "list.txt").write_text("".join(f"{path}\n" for path in mixed))
+    assert (
+        main(["detect", str(saved), str(tmp_path / "list.txt"), "--out", str(out), "--embeddings", "--device", "cpu"])
+        == 0
+    )
+    code, found = run(saved, tmp_path, str(out))
+    assert code in (0, 3)
+    assert (found["windows"][0]["images"], found["windows"][0]["broken"]) == (22, 4)
+    assert found["windows"][0]["embeddings"] is not None
+
+
+def test_decisions_of_another_detector_are_refused(saved, folder, tmp_path, capsys):
+    scores, _ = images(np.random.default_rng(8), 20)
+    path = write(tmp_path / "d.jsonl", folder, scores)
+    assert main(["monitor", str(saved), path]) == 2
+    assert "holds decisions of another detector, or of another calibration: row 1 gives" in capsys.readouterr().err
+
+
+def test_what_cannot_be_is_said(folder, tmp_path, capsys):
+    scores, embeddings = images(np.random.default_rng(9), 20)
+    good = write(tmp_path / "d.csv", folder, scores, embeddings)
+    (tmp_path / "none.jsonl").write_text("")
+    row = dict.fromkeys(("input", *FIELDS)) | {"status": "ok", "score": "high", "p_value": 0.5}
+    (tmp_path / "text.jsonl").write_text(json.dumps(row))
+    other = write(tmp_path / "other.csv", folder, scores, embeddings[:10])
+    nan = write(tmp_path / "nan.csv", folder, scores, np.full_like(embeddings, np.nan))
+    pickled = write(tmp_path / "pickled.csv", folder, scores)
+    np.save(f"{pickled}.embeddings.npy", np.array([{}]), allow_pickle=True)
+    for arguments, said in (
+        ([str(tmp_path / "nowhere.csv")], "There are no decisions at"),
+        ([str(tmp_path / "none.jsonl")], "holds no decision"),
+        ([str(tmp_path / "text.jsonl")], "row 1, has score = 'high'"),
+        ([other], "does not hold the embeddings of the 20 images"),
+        ([nan], "are not all finite"),
+        ([pickled], "cannot be read as embeddings"),
+        ([good, "--window", "0"], "--window is 0"),
+        ([good, "--false_alarms", "0"], "--false_alarms is 0"),
+        ([good, "--out", "found.txt"], "it must end in .json"),
+    ):
+        assert main(["monitor", str(folder), *arguments]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["monitor", str(tmp_path), good]) == 2
+    assert "There is no detector at" in capsys.readouterr().err
+
+
+def test_a_damaged_reference_is_refused(folder, tmp_path, capsys):
+    copy = tmp_path / "det"
+    shutil.copytree(folder, copy)
+    (copy / "calibration.safetensors").write_bytes(b"nothing")
+    path = write(tmp_path / "d.csv", folder, images(np.random.default_rng(1), 20)[0])
+    assert main(["monitor", str(copy), path]) == 2
+    assert "is damaged: calibration.safetensors has 7 bytes" in capsys.readouterr().err
