@@ -23,7 +23,7 @@ examples:
 
 A window is a file, or --window rows of one. Three tests compare it with the calibration images: the share below the
 threshold (beta-binomial, one-sided), the scores (Kolmogorov-Smirnov), and the embeddings, where `mmood detect
---embeddings` kept them (energy distance, by permutation, of at most 500 images a side). There is an alarm where a
+--embeddings` kept them (energy distance, by permutation, of at most 500 images). There is an alarm where a
 p-value is at most --false_alarms after Holm's correction: of windows that are drawn as the calibration images were, at
 most that share raise one. PSI and cosine show the size of a change, beside what they usually are without any.
 Exit code 3: an alarm.

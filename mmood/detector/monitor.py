@@ -21,6 +21,8 @@ from mmood.files import write_atomically
 
 SCHEMA = 1
 SAMPLE = 500
+"""Images of a window that the energy test takes at most; of the calibration it takes all that the detector keeps."""
+
 _CHUNK = 2**14
 _LEAST_RATE = 0.001  # what a permutation test of some 10,000 permutations can still tell
 NO_IMAGE = "no readable image"
@@ -60,7 +62,7 @@ class EmbeddingShift:
         cosine_expected: about what it is without any change; it is lower for small windows.
         energy: energy distance of images of the window from images of the calibration.
         p_value: of the permutation test with it.
-        sample: images of each side that the test took.
+        sample: images of the window, and of the calibration, that the test took.
     """
 
     cosine: float
@@ -175,7 +177,7 @@ def _embedding_shift(
         raise MmoodError(f"The embeddings of {window.name} are not all finite.")
     # The same draw for a window whichever others stand beside it.
     generator = np.random.default_rng(rule.seed)
-    ours, theirs = _sample(rows, generator), _sample(calibration.sample, generator)
+    ours, theirs = _sample(rows, generator), calibration.sample
     cosine, expected = mean_cosine(total / len(rows), calibration.mean, len(rows))
     energy, p_value = energy_test(ours, theirs, rule.permutations, generator)
     return EmbeddingShift(cosine, expected, energy, p_value, (len(ours), len(theirs)))
