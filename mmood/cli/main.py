@@ -15,6 +15,7 @@ from mmood.cli.commands import GROUPS, run
 from mmood.errors import MmoodError
 from mmood.output.printing import complain, lasting_output
 from mmood.runs.launched import follow_parent, lost_peer
+from mmood.runs.open_files import advice, no_room
 from mmood.runs.requeue import listen
 from mmood.runs.signals import ends_at_signals
 
@@ -56,15 +57,11 @@ def _answered(arguments: list[str]) -> int:
     except MmoodError as error:
         complain(str(error))
         return 2
-    except OSError as error:
-        if error.errno not in _DISK:
+    except (OSError, RuntimeError) as error:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        complain(f"{error.filename or 'A file'} cannot be written: {error.strerror}.")
-        return 2
-    except RuntimeError as error:
-        if not lost_peer(error):
-            raise
-        complain("Another process of this run ended early; see its message above.")
+        complain(sentence)
         return 2
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
@@ -72,6 +69,15 @@ def _answered(arguments: list[str]) -> int:
             raise
         complain(f"The module '{missing}' is not installed; `mmood doctor` lists what is missing.")
         return 2
+
+
+def _sentence(error: OSError | RuntimeError) -> str | None:
+    """Return what the user should know of an error of the surroundings; None if it is another one."""
+    if no_room(error):
+        return advice()
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'} cannot be written: {error.strerror}." if error.errno in _DISK else None
+    return "Another process of this run ended early; see its message above." if lost_peer(error) else None
 
 
 def _dispatch(arguments: list[str]) -> int:

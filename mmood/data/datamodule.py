@@ -39,6 +39,7 @@ from mmood.loading.position import TrainState
 from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import TrainLoader
 from mmood.output.printing import complain
+from mmood.runs.open_files import make_room
 from mmood.settings import check_count, check_number
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.locations import is_local
@@ -145,6 +146,7 @@ class OoDDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Find every set that the stage (fit, validate, test, predict) reads, and check it; no image is read."""
+        make_room(self.loader.workers, self.loader.prefetch)
         notes = [str(self._predict_set().passed_over)] if stage == "predict" else self.check(stage)
         for note in notes:
             if note and note not in self._said:

@@ -19,6 +19,7 @@ from mmood.loading.buffers import Buffers, Failure, WorkerBatch
 from mmood.loading.decoding import SampleError, decode_image, decode_label
 from mmood.loading.plan import batches_in, slots
 from mmood.loading.settings import LoaderSettings
+from mmood.runs.open_files import make_room
 from mmood.runs.signals import starting_workers
 from mmood.shards.index import Keys
 from mmood.shards.reading import RawSample, Skipped
@@ -228,7 +229,8 @@ def worker_loader(
 
 
 def started(batches: DataLoader[WorkerBatch | Failure]) -> Iterator[WorkerBatch | Failure]:
-    """Return an iterator over a pass, its workers started."""
+    """Return an iterator over a pass, its workers started; MmoodError if too few files may be open."""
+    make_room(batches.num_workers, batches.prefetch_factor or 0)
     context = batches.multiprocessing_context
     with starting_workers(None if context is None else context.get_start_method()):
         return iter(batches)
