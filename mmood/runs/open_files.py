@@ -59,4 +59,4 @@ def no_room(error: OSError | RuntimeError) -> bool:
 def advice() -> str:
     """Return the sentence on a limit that was reached."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return f"The limit of open files ({limit}) is reached: raise it (`ulimit -n 1024`), or set fewer --data.loader.workers."
+    return f"The limit of open files ({limit}) is reached: raise it (`ulimit -n 1024`), or set fewer loader workers."
