@@ -43,8 +43,8 @@ def make_room(workers: int, prefetch: int) -> None:
         return
     if hard != resource.RLIM_INFINITY and needed > hard:
         raise MmoodError(
-            f"A process may open only {hard} files here, and reading with {workers} workers needs up to {needed}: raise "
-            f"the limit (`ulimit -n {max(1024, needed)}`), or set --data.loader.workers 0."
+            f"A process may open only {hard} files here, and reading with {workers} workers needs up to {needed}: "
+            f"raise the limit (`ulimit -n {max(1024, needed)}`), or set --data.loader.workers 0."
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
