@@ -36,7 +36,7 @@ class Table:
 
     def __post_init__(self) -> None:
         if self.path.suffix not in FORMATS:
-            raise MmoodError(f"--out is {self.path}; its extension must be one of {', '.join(FORMATS)}.")
+            raise MmoodError(f"{self.path} is no file of decisions: its extension must be one of {', '.join(FORMATS)}.")
         if self.path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
             raise MmoodError("A .parquet file needs pyarrow, which is not installed; pip install 'mmood[parquet]'.")
 

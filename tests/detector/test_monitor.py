@@ -161,6 +161,7 @@ def test_what_cannot_be_is_said(folder, tmp_path, capsys):
     np.save(f"{pickled}.embeddings.npy", np.array([{}]), allow_pickle=True)
     for arguments, said in (
         ([str(tmp_path / "nowhere.csv")], "There are no decisions at"),
+        ([str(folder / "detector.json")], "is no file of decisions: its extension must be one of"),
         ([str(tmp_path / "none.jsonl")], "holds no decision"),
         ([str(tmp_path / "text.jsonl")], "row 1, has score = 'high'"),
         ([other], "does not hold the embeddings of the 20 images"),
