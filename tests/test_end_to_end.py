@@ -141,7 +141,18 @@ def test_limited_runs_are_shown_but_are_no_results(toy_flags, tmp_path, capsys):
     arguments = ["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--run_dir", str(folder)]
     assert main([*arguments, "--data.batch_size", "8", "--trainer.limit_test_batches", "2"]) == 0
     assert "partial" in capsys.readouterr().out
+    assert main([*arguments, "--trainer.limit_test_batches", "0"]) == 2
+    assert "`trainer.limit_test_batches` is 0, so no image would be evaluated" in capsys.readouterr().err
     assert not (folder / "results.json").exists()
+
+
+def test_a_test_without_ood_sets_shows_the_accuracy(toy_flags, tmp_path, capsys):
+    found = run(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--data.ood", "{}"], tmp_path / "run")
+    shown = capsys.readouterr().out
+    assert found["rows"] == []
+    assert f"accuracy {100 * found['id'][0]['accuracy']:.2f} %" in shown
+    assert "No OoD set is named in the data, so there are no OoD metrics." in shown
+    assert "AUROC" not in shown
 
 
 def test_bf16_keeps_scores_in_float32(toy_flags, tmp_path):

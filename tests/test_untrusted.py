@@ -74,11 +74,13 @@ def test_a_checkpoint_chooses_no_code(settings, tmp_path):
 
 
 def test_a_checkpoint_of_a_trusted_package_is_read(tmp_path, monkeypatch):
+    (tmp_path / "ours.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv(TRUST, "mine, ours")
     settings = changed("model", "init_args", "scores", to={"a": {"class_path": "ours.scores.Mine"}})
     assert read_config(checkpoint(tmp_path, settings)) == settings
-    monkeypatch.setenv(TRUST, "")
-    with pytest.raises(MmoodError, match=TRUST):
+    monkeypatch.setenv(TRUST, "mine, yours")
+    with pytest.raises(MmoodError, match=f"trust the package 'ours', set {TRUST}=mine,yours,ours"):
         read_config(checkpoint(tmp_path, settings))
 
 

@@ -128,8 +128,13 @@ def _class_names(source: str | None) -> Sequence[str]:
     return () if source is None else load_class_names(source)
 
 
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
 def _report(index: SetIndex, folder: Path, passed_over: PassedOver) -> None:
-    labels = "no labels" if index.classes is None else f"{index.classes} classes"
-    say(f"{folder}: {index.count} samples in {len(index.shards)} shards, {labels}, index {index.hash[:16]}")
+    labels = "no labels" if index.classes is None else _counted(index.classes, "class", "classes")
+    samples, shards = _counted(index.count, "sample", "samples"), _counted(len(index.shards), "shard", "shards")
+    say(f"{folder}: {samples} in {shards}, {labels}, index {index.hash[:16]}")
     if passed_over:
         say(str(passed_over))

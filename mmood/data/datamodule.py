@@ -24,7 +24,7 @@ from mmood.data.catalog import (
     members,
 )
 from mmood.data.predict import PredictSet, find_predict_set
-from mmood.data.settings import DataPlan, ValSettings, check_distinct, resolve
+from mmood.data.settings import DataPlan, ValSettings, check_sets, resolve
 from mmood.encoders.base import ImageTransform
 from mmood.errors import MmoodError
 from mmood.features.loader import FeatureLoader, FeatureTrainLoader, TrainingRows
@@ -110,7 +110,7 @@ class OoDDataModule(LightningDataModule):
         check_count("`data.batch_size`", batch_size)
         if not isinstance(val.id, str):
             check_number("`data.val.id`", val.id, above=0, below=1, null="no ID validation")
-        check_distinct("data.val", val.id if isinstance(val.id, str) else None, val.ood or {})
+        check_sets("data.val", val.id if isinstance(val.id, str) else None, val.ood or {})
         self.root = str(user_path(root)) if is_local(root) else root
         self.train = train
         self.val = val

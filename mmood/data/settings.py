@@ -45,7 +45,7 @@ def resolve(
     """Return the plan: settings as they are, and what is unset from the benchmark.
 
     Raises:
-        MmoodError: the benchmark is unknown, or a set appears twice.
+        MmoodError: the benchmark is unknown, a group has no set, or a set appears twice.
     """
     if benchmark is not None:
         known = find_benchmark(benchmark)
@@ -53,14 +53,16 @@ def resolve(
         ood = {group: list(names) for group, names in known.ood.items()} if ood is None else ood
         class_names = known.class_names if class_names is None else class_names
     ood = ood or {}
-    check_distinct("data", id, ood)
+    check_sets("data", id, ood)
     return DataPlan(id, ood, class_names)
 
 
-def check_distinct(where: str, id: str | None, ood: dict[str, list[str]]) -> None:
-    """Raise MmoodError if a set stands in two groups, or is both ID and OoD."""
+def check_sets(where: str, id: str | None, ood: dict[str, list[str]]) -> None:
+    """Raise MmoodError if a group has no set, or a set stands in two groups or is both ID and OoD."""
     groups = {} if id is None else {id: "id"}
     for group, names in ood.items():
+        if not names:
+            raise MmoodError(f"`{where}.ood.{group}` is empty; name its sets, or leave the group out.")
         for name in names:
             if name in groups:
                 raise MmoodError(f"The set '{name}' is in `{where}` twice: as {groups[name]} and in ood.{group}.")

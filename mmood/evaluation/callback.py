@@ -85,8 +85,19 @@ class OoDCallback(Callback):
         self.predicted: Inputs | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse the precisions in which weights and scores would not be float32."""
+        """Refuse the precisions in which weights and scores would not be float32, and a test of no image.
+
+        Raises:
+            MmoodError: the precision is one of those, or a limit of the Trainer leaves all batches out.
+        """
         check_precision(trainer)
+        limits = {
+            "validate": ("limit_val_batches", trainer.limit_val_batches),
+            "test": ("limit_test_batches", trainer.limit_test_batches),
+        }
+        key, batches = limits.get(stage, ("", None))
+        if batches == 0:
+            raise MmoodError(f"`trainer.{key}` is 0, so no image would be evaluated; set it above 0.")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for every validation set."""
@@ -230,7 +241,7 @@ class OoDCallback(Callback):
         if written:
             self._write(_run_folder(trainer), joined, of_all)
         log_figures(trainer.loggers, results, found, trainer.global_step)
-        if self.show and joined.rows and self.variants.last:
+        if self.show and (joined.rows or stage != "fit") and self.variants.last:
             console().print(to_rich(joined))
         if written:
             say(f"Results: {_run_folder(trainer)}")

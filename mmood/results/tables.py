@@ -35,6 +35,7 @@ def to_rich(results: Results) -> Table:
         title=_title(results),
         caption=Text("\n".join(map(visible, _legend(results, with_protocol=True)))),
         caption_justify="left",
+        show_header=bool(results.rows),
         box=box.SIMPLE_HEAD,
     )
     table.add_column("Score", overflow="fold")
@@ -116,15 +117,20 @@ def _title(results: Results) -> str:
     return f"OoD detection, {results.stage}" + (" (partial: not a result)" if results.partial else "")
 
 
+_MEANINGS = (
+    MEANING[FPR95_ID_POS],
+    MEANING[FPR95_OOD_POS],
+    "Per cent; AUPR is average precision; means weight all sets equally.",
+)
+
+
 def _legend(results: Results, with_protocol: bool) -> list[str]:
     skipped = len(results.skipped)
     sentences = [
         id_sentence(results),
         f"Skipped because they could not be read: {skipped:,} image{'s' if skipped > 1 else ''}." if skipped else "",
         *overlap_sentences(results),
-        MEANING[FPR95_ID_POS],
-        MEANING[FPR95_OOD_POS],
-        "Per cent; AUPR is average precision; means weight all sets equally.",
+        *(_MEANINGS if results.rows else ("No OoD set is named in the data, so there are no OoD metrics.",)),
         *(protocol_sentences(results) if with_protocol else ()),
     ]
     return [sentence for sentence in sentences if sentence]

@@ -164,14 +164,15 @@ def _check_entry(path: Path, where: str, owner: str, name: Any, entry: Any) -> N
         entry, name = entry.partition("(")[0], "class_path"
     if name != "class_path":
         return
-    packages = (*_PACKAGES, *filter(None, (word.strip() for word in os.environ.get(TRUST, "").split(","))))
+    trusted = [*filter(None, (word.strip() for word in os.environ.get(TRUST, "").split(",")))]
     named = isinstance(entry, str) and _CLASS_PATH.fullmatch(entry)
-    if not named or ("." in entry and not entry.startswith(tuple(f"{package}." for package in packages))):
+    package = str(entry).partition(".")[0]
+    if not named or ("." in entry and not entry.startswith(tuple(f"{name}." for name in (*_PACKAGES, *trusted)))):
+        advice = f"; if you trust the package '{package}', set {TRUST}={','.join([*trusted, package])}" if named else ""
         raise MmoodError(
             f"--ckpt_path {path} names {entry!r:.80} at {where:.80}, which is not a class of mmood or torch.optim. A "
-            f"checkpoint must not choose which code runs; if you trust it, set {TRUST} to the name of the package."
+            f"checkpoint must not choose which code runs{advice}."
         )
-    package = entry.partition(".")[0]
     if "." in entry and importlib.util.find_spec(package) is None:
         raise MmoodError(
             f"--ckpt_path {path} needs the package '{package}' for {entry} at {where:.80}; it must be installed, or "

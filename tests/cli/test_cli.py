@@ -101,10 +101,11 @@ WRONG = {
     "a benchmark": (["--data.benchmark", "imagenet-mso"], "did you mean 'imagenet-mos'?"),
     "a set": (["--data.ood", "{near: [toy-naer]}"], "no set 'toy-naer'"),
     "a set twice": (["--data.ood", "{near: [toy-near], far: [toy-near]}"], "'toy-near' is in `data` twice"),
+    "a group without sets": (["--data.ood", "{near: [toy-near], far: []}"], "`data.ood.far` is empty; name its sets"),
     "a root": (["--data.root", "/nowhere"], "no sets 'toy-test', 'toy-near', 'toy-far' below /nowhere"),
     "class names": (["--data.class_names", "nofile.txt"], "no class-name file 'nofile.txt'"),
     "another number of classes": (["--data.class_names", "cifar10"], "class"),
-    "a batch size": (["--data.batch_size", "0"], "`data.batch_size` is 0; it must be at least 1"),
+    "a batch size": (["--data.batch_size", "0"], "`data.batch_size` is 0; it must be a whole number of at least 1"),
     "an accelerator": (["--trainer.accelerator", "gpv"], "trainer: You selected an invalid accelerator"),
     "a precision": (["--trainer.precision", "bf16-true"], "weights and scores must stay float32"),
     "a checkpoint": (["--ckpt_path", "nothere.ckpt"], "--ckpt_path nothere.ckpt does not exist"),
@@ -181,7 +182,7 @@ def test_every_config_says_what_it_is():
 
 
 def test_docs_name_only_configs_that_exist():
-    known = {"tuned.yaml", *(name for name, _ in available())}  # `mmood tune` writes the first
+    known = {"tuned.yaml", "msp.yaml", *(name for name, _ in available())}  # `mmood tune` writes the first two
     readme = Path(__file__).parents[2] / "README.md"
     words = readme.read_text().replace("`", " ").split()
     named = {words[index + 1] for index, word in enumerate(words) if word == "--config" and index + 1 < len(words)}

@@ -72,7 +72,7 @@ def test_a_module_of_ones_own_from_fit_to_test(in_examples, toy_flags, toy_model
     assert set(torch.load(checkpoint, weights_only=True)["state_dict"]) == {"vectors"}
     test = ["test", "--ckpt_path", str(checkpoint), "--run_dir", str(tmp_path / "test")]
     assert main(test) == 2
-    assert "set MMOOD_TRUST to the name of the package" in capsys.readouterr().err
+    assert "if you trust the package 'own_module', set MMOOD_TRUST=own_module." in capsys.readouterr().err
     monkeypatch.setenv("MMOOD_TRUST", "own_module")
     assert main(test) == 0
     found = results(tmp_path / "test")["provenance"]

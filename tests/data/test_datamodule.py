@@ -143,6 +143,8 @@ def test_all_missing_sets_in_one_sentence(root):
         ({"class_names": NAMES[:3]}, "has 5 classes, and `data.class_names` has 3 names"),
         ({"ood": {"far": ["far", "id"]}}, "'id' is in `data` twice"),
         ({"ood": {"far": ["far"], "near": ["far"]}}, "'far' is in `data` twice"),
+        ({"ood": {"far": ["far"], "near": []}}, "`data.ood.near` is empty"),
+        ({"val": ValSettings(ood={"val": []})}, "`data.val.ood.val` is empty"),
         ({"id": None}, "`data.id` is not set"),
         ({"batch_size": 0}, "`data.batch_size` is 0"),
         ({"val": ValSettings(id=1.5)}, "`data.val.id` is 1.5"),

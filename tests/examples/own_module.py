@@ -1,6 +1,9 @@
 """A training module of one's own: text prototypes that are trained with labels, the encoder frozen.
 
-mmood fit --config my.yaml --model own_module.PrototypeTuning --trainer.max_epochs 5 --data.train my-train
+mmood fit --config vitb16_zeroshot.yaml ... --model own_module.PrototypeTuning --data.train my-train --trainer.max_epochs 5
+MMOOD_TRUST=own_module mmood test --ckpt_path runs/prototypetuning/version_0/checkpoints/last.ckpt
+
+The config gives the encoder, the class names and the scores; what it sets besides these of its own model is left out.
 """
 
 from __future__ import annotations

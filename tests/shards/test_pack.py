@@ -55,6 +55,13 @@ def test_a_folder_becomes_a_set(tmp_path, images, capsys):
     assert (row.key, row.label, row.name, row.source, row.file) == (4, 1, "dog.s", "made", "dog.s/photo.0.png")
 
 
+def test_one_is_singular(tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/only.png").write_bytes(png(0))
+    assert run("--out", tmp_path / "sets/one", "--folder", tmp_path / "images") == 0
+    assert "1 sample in 1 shard, no labels" in capsys.readouterr().out
+
+
 def test_same_input_same_bytes(tmp_path, images):
     for out in ("a/pets", "b/pets"):
         run("--out", tmp_path / out, "--folder", images, "--shard-size", 3, "--shuffle", 7)
