@@ -96,7 +96,7 @@ def test_a_command_in_a_checkpoint_needs_consent(tmp_path):
     path = checkpoint(tmp_path, changed("data", "root", to=f"pipe:touch {marker}; cat /data/"))
     assert main(["test", "--ckpt_path", str(path)]) == 2
     assert not marker.exists()
-    with pytest.raises(MmoodError, match=f"by the command 'pipe:touch {marker}.*--data.root"):
+    with pytest.raises(MmoodError, match=f"with the command 'pipe:touch {marker}.*--data.root"):
         stored_config([f"--ckpt_path={path}"])
     # The user's own root is taken, and the stranger's is in no config.
     _, file = stored_config(["--ckpt_path", str(path), "--data.root", "/data"])
@@ -243,7 +243,7 @@ def header(name, size, kind=tarfile.REGTYPE):
     [
         (header("a.png", MAX_CONTENT_BYTES + 1), "over the limit"),
         (header("a.png", 2**40), "over the limit"),
-        (header("a.png", 1000), "cut off"),
+        (header("a.png", 1000), "truncated"),
         (header("a", 2**33, tarfile.GNUTYPE_LONGNAME), "a header of 8589934592 bytes is over the limit"),
         (header("a", 2**33, tarfile.XHDTYPE), "a header of 8589934592 bytes is over the limit"),
         (header("a", 10, tarfile.XHDTYPE) + b"99999 path=x".ljust(512, b"\0"), "a pax header is damaged"),
@@ -315,14 +315,14 @@ def test_an_image_has_a_limit_of_pixels():
 
 
 def test_an_index_has_a_limit_of_samples(tmp_path):
-    with pytest.raises(MmoodError, match=f"a set has {MAX_SAMPLES} at most"):
+    with pytest.raises(MmoodError, match=f"a set has at most {MAX_SAMPLES}"):
         parse_index(index_of("a.tar", 10**18), "index.json", "set", "/data")
 
 
 def test_json_is_not_nested_for_ever(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "index.json").write_text("[" * 100_000)
-    with pytest.raises(MmoodError, match=r"index\.json is not JSON that can be read: it is nested too deeply"):
+    with pytest.raises(MmoodError, match=r"index\.json cannot be read as JSON: it is nested too deeply"):
         load_index(str(tmp_path), "set")
 
 

@@ -31,10 +31,9 @@ examples:
   mmood pack --verify data/id-test                         compare the shards with their hashes
 
 Class folders named like their classes get the labels of the class names, in whatever order these are; folders
-that are numbers are sorted as numbers; others are sorted by name, and what does not match is shown. Links are followed;
-hidden and system files are skipped, and everything skipped is counted and reported.
-
-A killed run resumes when it is started again. The same input gives the same bytes.
+that are numbers are sorted as numbers; others are sorted by name, and mismatches are shown. Links are followed;
+hidden and system files are skipped, and everything skipped is counted and reported. A killed run resumes
+when it is started again. The same input gives the same bytes.
 """
 
 
@@ -71,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         examples=_EXAMPLES,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--folder", type=user_path, help="pack the images of a folder; its subfolders are the classes")
+    what.add_argument("--folder", type=user_path, help="pack a folder of images; its subfolders are classes")
     what.add_argument("--list", type=user_path, help="pack the images of a list with lines `path label` (OpenOOD's "
                       "form) or paths alone, or of a JSON file")  # fmt: skip
     what.add_argument("--torchvision", metavar="CLASS", help="pack a set of torchvision.datasets, stored as PNG")
@@ -83,22 +82,22 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=user_path,
         metavar="ROOT/NAME",
-        help="folder of the new set; its last component is the name of the set",
+        help="folder of the new set, called like the set",
     )
-    parser.add_argument("--images", type=user_path, default=Path(), help="folder that the paths of --list start from, "
-                        "or that holds torchvision's files (default: the working directory)")  # fmt: skip
+    parser.add_argument("--images", type=user_path, default=Path(), help="base folder of --list, or of "
+                        "torchvision's files (default: .)")  # fmt: skip
     parser.add_argument("--split", default="test", help="split of the torchvision set (default: %(default)s)")
     parser.add_argument("--download", action="store_true", help="let torchvision download its files first")
-    parser.add_argument("--classes", metavar="FILE", help="class names in the order of the labels: a file with one "
-                        "per line, or a list such as imagenet-openai")  # fmt: skip
-    parser.add_argument("--source", default="", help="a note on where the images come from; kept in the index")
+    parser.add_argument("--classes", metavar="FILE", help="class names by label: a file with one per line, "
+                        "or a list such as imagenet-openai")  # fmt: skip
+    parser.add_argument("--source", default="", help="where the images come from; kept in the index")
     parser.add_argument(
         "--shard_size", "--shard-size", type=int, default=5000, help="samples per shard (default: %(default)s)"
     )
-    parser.add_argument("--shuffle", type=int, metavar="SEED", help="pack in a random order fixed by this seed; a "
-                        "training set needs it, because training shuffles only within a buffer")  # fmt: skip
-    parser.add_argument("--no_check", action="store_true", help="read only the headers of the images: faster, but a "
-                        "truncated image is found only when it is loaded")  # fmt: skip
+    parser.add_argument("--shuffle", type=int, metavar="SEED", help="pack in a random order fixed by this seed, which "
+                        "a training set needs")  # fmt: skip
+    parser.add_argument("--no_check", action="store_true", help="read only the headers of the images: faster, but "
+                        "truncated images are not found")  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="show no progress bar")
     return parser
 

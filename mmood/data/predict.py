@@ -65,7 +65,7 @@ def find_predict_set(root: str, what: str | Sequence[str], pipes: bool = False) 
         files += part
     if not files:
         raise MmoodError(
-            f"`data.predict` names {_said(entries) or 'nothing'}, but there is no image in it. {passed_over}".rstrip()
+            f"There is no image in `data.predict` ({_said(entries) or 'it names nothing'}). {passed_over}".rstrip()
         )
     return PredictSet(_said(entries), FileSource(files), [file.name for file in files], passed_over)
 

@@ -114,7 +114,7 @@ def _in_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "F":
-        raise ImageError("the image has floating-point values, whose range is unknown")
+        raise ImageError("the image has floating-point values of unknown range")
     if image.mode.startswith("I"):
         return Image.fromarray(_eight_bits(np.asarray(image), image.mode == "I"), mode=None).convert("RGB")
     with warnings.catch_warnings():

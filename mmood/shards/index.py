@@ -162,7 +162,7 @@ def parse_index(document: Any, location: str, name: str, root: str) -> SetIndex:
         raise MmoodError(f"In the index {location}, `classes` is {classes}; it must be at least 1, or null.")
     entries = tuple(_shard(entry, f"{location}, shards[{number}]") for number, entry in enumerate(shards))
     if (total := sum(entry.nsamples for entry in entries)) > MAX_SAMPLES:
-        raise MmoodError(f"The index {location} counts {total} samples; the limit is {MAX_SAMPLES} at most.")
+        raise MmoodError(f"The index {location} counts {total} samples; a set has at most {MAX_SAMPLES}.")
     names = {key: _names(document, key, location) for key in ("class_names", "class_folders", "seen_names")}
     for key, found in names.items():
         if found and len(found) != classes:

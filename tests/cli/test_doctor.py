@@ -102,7 +102,7 @@ def test_what_scores_need_is_found(toy_flags, tmp_path, capsys):
     assert main([*CONFIG, *toy_flags, "--data.train", "toy-train", "--model.scores", scores]) == 0
     shown = "".join(capsys.readouterr().out.replace("│", "").split())
     assert "knn:trainingimagesok'toy-train'" in shown.replace("┃", "")
-    assert "12wordsin" in shown
+    assert "12negativelabelsin" in shown
 
 
 def test_a_missing_library_is_a_shortfall_and_nothing_else_is_tried(toy_flags, monkeypatch, capsys):
@@ -118,7 +118,7 @@ def test_a_missing_library_is_a_shortfall_and_nothing_else_is_tried(toy_flags, m
     assert main([*CONFIG, *toy_flags]) == 1
     shown = capsys.readouterr().out
     assert "fail  lightning: not installed; pip install 'lightning" in shown
-    assert "fail  config: not looked at" in shown
+    assert "fail  config: not checked" in shown
 
 
 def test_commands_name_what_is_missing(monkeypatch, capsys):

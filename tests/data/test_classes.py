@@ -40,7 +40,7 @@ def test_the_same_names_in_another_order_are_refused_naming_the_first_pair(root)
 )
 def test_names_that_samples_give_are_compared_too(root, names):
     named(root, **names)
-    with pytest.raises(MmoodError, match="the same names in another order"):
+    with pytest.raises(MmoodError, match="the same names in different orders"):
         module(root, NAMES[::-1]).check()
 
 

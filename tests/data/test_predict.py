@@ -51,8 +51,8 @@ def test_a_folder_with_everything_in_it(photos, tmp_path):
     said = str(find_predict_set(".", str(photos)).passed_over)
     for part in (
         "hidden or system files and folders (2,",
-        "no images ('notes.txt')",
-        "nowhere ('gone.png')",
+        "not images ('notes.txt')",
+        "broken links ('gone.png')",
         "above (2,",
     ):
         assert part in said
@@ -89,11 +89,11 @@ def test_a_set_or_nothing(tmp_path):
         found("no/thing", root=tmp_path)
     (tmp_path / "nothing").mkdir()
     (tmp_path / "nothing/x.txt").write_text("x")
-    with pytest.raises(MmoodError, match=r"no image in it. Skipped: files that are not images \('x.txt'\)"):
+    with pytest.raises(MmoodError, match=r"no image in .*Skipped: files that are not images \('x.txt'\)"):
         found(str(tmp_path / "nothing"))
     with pytest.raises(MmoodError, match=r"cannot be read: .*too long"):
         found("x" * 300, root=tmp_path)
-    with pytest.raises(MmoodError, match="names nothing, and"):
+    with pytest.raises(MmoodError, match=r"it names nothing\)"):
         find_predict_set(str(tmp_path), [])
     with pytest.raises(MmoodError, match=r"`data\.predict` is not set"):
         OoDDataModule(str(tmp_path)).predict_names()

@@ -93,7 +93,7 @@ def test_a_set_too_large_to_read_for_it_is_said_and_tested(flags, tmp_path, monk
     results = results_of(flags, tmp_path / "run")
     assert all(one["copies"] is None and "GiB" in one["reason"] for one in results["overlap"])
     assert results["rows"]
-    assert "hold images of toy-test is not known" in " ".join(capsys.readouterr().out.split())
+    assert "contain images of toy-test" in " ".join(capsys.readouterr().out.split())
 
 
 def test_sets_on_other_machines_are_not_read(root):
@@ -109,7 +109,7 @@ def test_sets_on_other_machines_are_not_read(root):
 def test_the_sentences_name_each_reason_once():
     one = {"id_set": "train", "n": 5, "copies": None, "reason": "It lies far away."}
     results = type("R", (), {"overlap": (Overlap(set="a", **one), Overlap(set="b", **one))})
-    assert overlap_sentences(results) == ["Whether a, b hold images of train is not known: It lies far away."]
+    assert overlap_sentences(results) == ["It is unknown whether a, b contain images of train: It lies far away."]
 
 
 def test_a_sample_without_an_image_is_a_copy_of_nothing():

@@ -87,7 +87,7 @@ def test_values_without_a_range_are_refused():
     for values in ([0, 65536], [-1, 5]):
         with pytest.raises(ImageError, match="32-bit grey values"):
             rgb_image(encoded(Image.fromarray(np.array([values], dtype=np.int32)), "TIFF"), "ignore")
-    with pytest.raises(ImageError, match="no stated range"):
+    with pytest.raises(ImageError, match="of unknown range"):
         to_rgb(Image.new("F", (2, 2)), "ignore")
 
 

@@ -193,7 +193,8 @@ def test_the_probe_is_as_accurate_as_logistic_regression(tmp_path):
         {"msp": MCM()},
         optimizer=lambda p: torch.optim.Adam(p, lr=0.1, weight_decay=1e-2),
     )
-    rows = training_rows(probe.probe, {"features": features}, torch.arange(500), labels, ProbeSettings(batch_size=500))
+    settings = ProbeSettings(batch_size=500)
+    rows = training_rows(probe.probe, {"features": features}, torch.arange(500), labels, settings, CLASSES)
     trainer(-1, max_epochs=500).fit(probe, FeatureTrainLoader(rows, seed=0))
     scaler = StandardScaler().fit(features.numpy())
     regression = LogisticRegression(C=1 / (1e-2 * 500), max_iter=2000).fit(

@@ -98,7 +98,7 @@ def drop_the_settings(checkpoint):
     ("change", "expected"),
     [
         (drop_a_tensor, "lacks ['encoder.model.logit_scale']"),
-        (add_a_tensor, "['encoder.surplus'] besides"),
+        (add_a_tensor, "has the unexpected ['encoder.surplus']"),
         (drop_the_settings, "was not written by mmood"),
     ],
 )

@@ -59,7 +59,7 @@ def test_files_that_belong_together_are_written_first(tmp_path, capsys):
             leaves("test", "The results are written.")
         pytest.fail("the signal was forgotten")
     assert (tmp_path / "both").exists()
-    assert "ended by SIGTERM. The results are written." in capsys.readouterr().err
+    assert "stopped by SIGTERM. The results are written." in capsys.readouterr().err
 
 
 def test_a_command_in_a_command_is_ended_as_the_outer_one(capsys):

@@ -164,7 +164,7 @@ def test_sentences(score):
         score().fit(replace(reference, features=torch.ones(90, 6)))
     with pytest.raises(MmoodError, match=r"label in the ID training set 'tiny' is 2; with 2 classes"):
         score().fit(replace(reference, class_names=["a", "b"]))
-    with pytest.raises(MmoodError, match="no image in the ID training set 'tiny'"):
+    with pytest.raises(MmoodError, match="no images in the ID training set 'tiny'"):
         score().fit(replace(reference, features=torch.zeros(0, 6), labels=torch.zeros(0, dtype=torch.int64)))
     reference.features[5] = torch.nan
     with pytest.raises(MmoodError, match="features of key 1005 in the ID training set 'tiny'"):

@@ -106,7 +106,7 @@ def test_edges(score):
         score()(queries(reference))
     with pytest.raises(MmoodError, match=r"dimension of the principal subspace is 6; it must be in \[1, 5\]"):
         score(dimension=6).fit(reference)
-    with pytest.raises(MmoodError, match="no linear head"):
+    with pytest.raises(MmoodError, match="needs a linear head"):
         score().fit(with_prototypes())
     reference.features[3, 3] = torch.nan
     with pytest.raises(MmoodError, match="key 1003"):

@@ -32,9 +32,9 @@ def test_hash_follows_content(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda d: d.update(schema=2), "has schema 2, and this mmood reads schema 1"),
+        (lambda d: d.update(schema=2), "has schema 2, but this version of mmood reads schema 1"),
         (lambda d: d.update(shards={}), "`shards` must be of type list"),
-        (lambda d: d["shards"][0].pop("nsamples"), r"shards\[0\], `nsamples` must be of type int, and is None"),
+        (lambda d: d["shards"][0].pop("nsamples"), r"shards\[0\], `nsamples` must be of type int, but is None"),
         (lambda d: d["shards"][0].update(nsamples=True), "`nsamples` must be of type int"),
         (lambda d: d["shards"][0].update(nsamples=-1), "must not be negative"),
         (lambda d: d["shards"][0].update(sha256="xyz"), "64 hexadecimal digits"),

@@ -281,7 +281,7 @@ def test_a_test_is_held_to_what_was_tuned(flags, capsys, toy_model, tmp_path):
     assert main([*test, "--model.scores.knn.k", "3"]) == 2
     assert "`tuned.scores` says that knn.k was tuned to" in capsys.readouterr().err
     assert main([*test, "--data.ood", "{far: [val-ood]}"]) == 2
-    assert "The test set 'val-ood' is what knn was tuned on (as 'val-ood')" in capsys.readouterr().err
+    assert "The test set 'val-ood' was used to tune knn (as 'val-ood')" in capsys.readouterr().err
     assert main([*test, "--model.scores.knn.k", "3", "--tuned.scores", "null"]) == 0
     assert json.loads((tmp_path / "run/results.json").read_text())["provenance"]["tuned"] is None
     other = tmp_path / "other"

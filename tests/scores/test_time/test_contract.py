@@ -122,7 +122,7 @@ def test_torn_states_are_refused_and_change_nothing(method, fitted):
         ("CoEvo", "place", 44, "image 44 of a stream of 44"),
         ("InterNeg", "deviation", -9, "not in descending order"),
         ("InterNeg", "place", 44, "image 44 of a stream of 44"),
-        ("InterNeg", "generator", 255, "'generator' is none"),
+        ("InterNeg", "generator", 255, "'generator' is not a generator state"),
     ],
 )
 def test_values_that_no_stream_leaves_are_refused(method, name, value, said, fitted):
