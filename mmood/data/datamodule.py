@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 
+from mmood.classes.counts import lacking
 from mmood.classes.matching import Classes
 from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import check_sample_count
@@ -44,6 +46,7 @@ from mmood.settings import check_count, check_number
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.locations import is_local
 from mmood.shards.sources import SampleSource, ShardSource
+from mmood.shards.table import load_table
 
 __all__ = ["Consumer", "EvaluationSet", "EvaluationStage", "OoDDataModule"]
 
@@ -148,10 +151,7 @@ class OoDDataModule(LightningDataModule):
         """Find every set that the stage (fit, validate, test, predict) reads, and check it; no image is read."""
         make_room(self.loader.workers, self.loader.prefetch)
         notes = [str(self._predict_set().passed_over)] if stage == "predict" else self.check(stage)
-        for note in notes:
-            if note and note not in self._said:
-                self._said.add(note)
-                rank_zero_only(complain)(note)
+        self._say(notes)
 
     def check(self, stage: str | None = None) -> list[str]:
         """Check the sets of a stage (fit, validate, test; all that are set by default) without reading an image.
@@ -222,6 +222,7 @@ class OoDDataModule(LightningDataModule):
         if rows is not None:
             return FeatureTrainLoader(rows, self.loader.seed or 0, *self._rank_and_world())
         index = self.catalog.index(self.train_name())
+        self._say(self._lacking(index))
         decoder = self._decoder(self._transform(train=True), self._classes(index))
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
 
@@ -318,6 +319,23 @@ class OoDDataModule(LightningDataModule):
         if self._found is None or self._found[0] != self.predict:
             self._found = (self.predict, find_predict_set(self.root, self.predict, self.loader.pipes))
         return self._found[1]
+
+    def _say(self, notes: Iterable[str]) -> None:
+        """Print each note once in a run."""
+        for note in notes:
+            if note and note not in self._said:
+                self._said.add(note)
+                rank_zero_only(complain)(note)
+
+    def _lacking(self, train: SetIndex) -> list[str]:
+        """Return what the user should know of classes without an image to train on."""
+        class_names = self._class_names()
+        try:
+            labels = [row.label for row in load_table(train)]
+        except MmoodError:  # a set that mmood did not pack may have no table, but its shards have the labels
+            return []
+        counts = Counter(labels[key] for key in self.train_keys())
+        return lacking([counts[label] for label in range(len(class_names or ()))], class_names or ())
 
     def _class_names(self) -> tuple[str, ...] | None:
         return None if self.plan.class_names is None else load_class_names(self.plan.class_names)

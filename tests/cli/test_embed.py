@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from mmood.cli.main import main
 from mmood.features.chunks import ChunkFolder
+from mmood.runs import locks
 
 CONFIG = ("--config", "vitb16_zeroshot.yaml")
 SETS = {"toy-test": 37, "toy-near": 21, "toy-far": 2}
@@ -126,6 +127,42 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(flags, tmp_path, forked
     assert forked.call(embed_and_die_after_3_chunks, few).code == -signal.SIGKILL
     (store,) = (tmp_path / "stores").glob("[!.]*")
     assert len(list((store / "parts").glob("*.safetensors"))) == 3
+    assert not (store / "manifest.json").exists()
+    embed(flags, "--chunk", "8", "--sets", "toy-test")
+    assert files(tmp_path / "stores") == files(tmp_path / "whole")
+
+
+def test_the_second_of_two_at_once_waits_and_encodes_nothing_again(flags, tmp_path, forked, monkeypatch):
+    embed([*flags, "--data.features", str(tmp_path / "whole")], "--sets", "toy-test")
+    few = ["embed", *CONFIG, *flags, "--sets", "toy-test"]
+    first = forked.paused("mmood.features.chunks:ChunkFolder.write", tmp_path, few)
+    said = []
+
+    def complain(sentence):
+        said.append(sentence)
+        (tmp_path / "release").touch()
+
+    monkeypatch.setattr(locks, "complain", complain)
+    # Other chunks: the store of the first is whole by then, and stays as it is.
+    embed(flags, "--chunk", "8", "--sets", "toy-test")
+    assert first.wait() == 0
+    assert len(said) == 1
+    assert said[0].startswith(f"Waiting for process {first.pid} on ")
+    assert files(tmp_path / "stores") == files(tmp_path / "whole")
+
+
+def test_a_chunk_with_too_few_rows_is_no_part_of_a_store(flags, tmp_path, forked, capsys):
+    whole = [*flags, "--data.features", str(tmp_path / "whole")]
+    embed(whole, "--chunk", "8", "--sets", "toy-test")
+    few = ["embed", *CONFIG, *flags, "--chunk", "8", "--sets", "toy-test"]
+    assert forked.call(embed_and_die_after_3_chunks, few).code == -signal.SIGKILL
+    (store,) = (tmp_path / "stores").glob("[!.]*")
+    chunk = store / "parts" / "000001.safetensors"
+    save_file({name: tensor[:5] for name, tensor in load_file(chunk).items()}, chunk)
+    capsys.readouterr()
+    assert main([*few, "--quiet"]) == 2
+    assert "Chunk 1 of the feature store" in (said := capsys.readouterr().err)
+    assert "has [5] rows for 8 images" in said
     assert not (store / "manifest.json").exists()
     embed(flags, "--chunk", "8", "--sets", "toy-test")
     assert files(tmp_path / "stores") == files(tmp_path / "whole")

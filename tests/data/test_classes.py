@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from data_world import write_set
+from data_world import to_tensor, write_set
 
 from mmood.data.catalog import joined_classes
 from mmood.data.datamodule import OoDDataModule
+from mmood.data.settings import ValSettings
 from mmood.errors import MmoodError
 from mmood.shards.index import load_index, save_index
+from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows
 
 NAMES = ("tench", "cock", "great_dane", "fox", "owl")
 
@@ -92,3 +94,28 @@ def test_only_id_sets_are_joined_with_the_class_names(root):
     data = module(root, NAMES, ood={"far": ["own"]})
     data.check()
     assert [*data.id_classes()] == ["id"]
+
+
+class Towers:
+    """What the data module asks of a model that is trained on images."""
+
+    def image_transform(self, train):
+        return to_tensor
+
+    def training_rows(self):
+        return None
+
+
+def test_classes_without_an_image_to_train_on_are_said_once(root, capsys):
+    data = module(root, [*NAMES, "newt"], train="id", batch_size=2)
+    save_index(replace(load_index(str(root), "id"), classes=6), root / "id")
+    rows = [SampleRow(key, f"{key}", label=key % 5) for key in range(6)]
+    (root / "id" / TABLE_FILE).write_bytes(dump_rows(rows))
+    data.connect(Towers())
+    for _ in range(2):
+        data.train_dataloader()
+    assert capsys.readouterr().err == "mmood: 1 of 6 classes has no image to train on, such as newt.\n"
+    data = module(root, [*NAMES, "newt"], train="id", val=ValSettings(id=0.5), batch_size=2)
+    data.connect(Towers())
+    data.train_dataloader()
+    assert "of 6 classes have no image to train on" in capsys.readouterr().err

@@ -1,9 +1,14 @@
 """A loss that is no number ends the training, and the checkpoint of before stays."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+from mmood.cli.main import main
 from mmood.errors import MmoodError
+from mmood.modules.fine_tuning.cross_entropy import CrossEntropyFineTune
 from mmood.runs.finite_loss import FiniteLoss
 
 
@@ -36,3 +41,27 @@ def test_a_loss_that_stays_no_number_ends_the_training(bad):
 def test_it_is_seen_within_an_epoch():
     with pytest.raises(MmoodError, match="since step 7"):
         losses([1.0] * 6 + [float("nan")] * 100)
+
+
+def test_fit_ends_with_a_sentence_and_keeps_the_last_good_checkpoint(toy_flags, tmp_path, monkeypatch, capsys):
+    step, checkpoints = CrossEntropyFineTune.training_step, tmp_path / "run/checkpoints"
+    before: dict[str, bytes] = {}
+
+    def overflowing(self, batch, batch_idx):
+        loss = step(self, batch, batch_idx)
+        if self.current_epoch == 0:
+            return loss
+        before.update({path.name: path.read_bytes() for path in checkpoints.iterdir()} if not before else {})
+        return loss * float("nan")
+
+    monkeypatch.setattr(CrossEntropyFineTune, "training_step", overflowing)
+    flags = ["--data.train", "toy-train", "--data.val.id", "0.25", "--data.ood", "null", "--data.batch_size", "8"]
+    trainer = ["--trainer.max_epochs", "3", "--trainer.precision", "32-true", "--run_dir", str(tmp_path / "run")]
+    assert main(["fit", "--config", "vitb16_fft.yaml", *toy_flags, *flags, *trainer]) == 2
+    error = capsys.readouterr().err
+    named = re.search(r"has not been finite since step (\d+), .*last good checkpoint is (\S+\.ckpt)", error)
+    assert named, error
+    first, path = int(named[1]), Path(named[2])
+    assert torch.load(path, weights_only=True)["global_step"] == first - 1
+    assert path.parent == checkpoints
+    assert {path.name: path.read_bytes() for path in checkpoints.iterdir()} == before

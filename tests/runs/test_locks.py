@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mmood.cli.main import main
 from mmood.errors import MmoodError
 from mmood.files import UNFINISHED, whole_file, write_atomically, writing
 from mmood.runs.locks import lock_or_refuse, wait_for_lock
@@ -49,6 +50,17 @@ def test_a_killed_holder_blocks_nobody(other, tmp_path, capsys):
     with lock_or_refuse(tmp_path / ".lock", "", ""):
         assert (tmp_path / ".lock").read_text().startswith(f"{os.getpid()}\n")
     assert not capsys.readouterr().err
+
+
+def test_two_runs_do_not_write_into_one_folder(toy_flags, forked, tmp_path, capsys):
+    flags = ["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--run_dir", str(tmp_path / "run")]
+    first = forked.paused("mmood.evaluation.callback:write_scores", tmp_path, flags)
+    assert main(flags) == 2
+    assert f"Process {first.pid} on {socket.gethostname()} writes into {tmp_path / 'run'}" in capsys.readouterr().err
+    (tmp_path / "release").touch()
+    assert first.wait() == 0, first.err
+    assert (tmp_path / "run/results.json").exists()
+    assert not (tmp_path / "run/.lock").exists()
 
 
 def left(folder):

@@ -70,6 +70,17 @@ def test_same_input_same_bytes(tmp_path, images):
     assert content(tmp_path / "a/pets") != content(tmp_path / "c/pets")
 
 
+def test_the_second_of_two_at_once_is_told_who_packs_there(tmp_path, images, forked, capsys):
+    arguments = ["--out", tmp_path / "a/pets", "--folder", images, "--shard-size", 3]
+    first = forked.paused("mmood.shards.packing:_write_shard", tmp_path, ["pack", *map(str, arguments), "--quiet"])
+    with pytest.raises(MmoodError, match=f"Process {first.pid} on .* is packing into .*wait for it"):
+        run(*arguments)
+    (tmp_path / "release").touch()
+    assert first.wait() == 0, first.err
+    run("--out", tmp_path / "b/pets", "--folder", images, "--shard-size", 3)
+    assert content(tmp_path / "a/pets") == content(tmp_path / "b/pets")
+
+
 class Killed(Exception):
     pass
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -137,6 +138,14 @@ class ForkServer:
         """Run `mmood` with these arguments; see `start`."""
         return self.call(mmood, arguments, environment=environment)
 
+    def paused(self, place: str, folder: Path, arguments: list[str]) -> Forked:
+        """Start `mmood` with these arguments and return once it stands still; see `mmood_paused`."""
+        process = self.start(mmood_paused, place, folder, arguments)
+        while not (folder / "there").exists():
+            assert process.poll() is None, process.err
+            time.sleep(0.02)
+        return process
+
     def start_ranks(
         self,
         function: Callable[..., int | None],
@@ -177,6 +186,28 @@ def mmood(arguments: list[str]) -> int:
 
     sys.argv = ["mmood", *arguments]
     return main()
+
+
+def mmood_paused(place: str, folder: Path, arguments: list[str]) -> int:
+    """Run the command line; before the first call of `place` (`module:function`) wait until `folder/release` is there.
+
+    `folder/there` says that it waits.
+    """
+    module_name, _, path = place.partition(":")
+    owner: object = importlib.import_module(module_name)
+    *outer, last = path.split(".")
+    for name in outer:
+        owner = getattr(owner, name)
+    function = getattr(owner, last)
+
+    def paused(*given: object, **named: object) -> object:
+        (folder / "there").touch()
+        while not (folder / "release").exists():
+            time.sleep(0.02)
+        return function(*given, **named)
+
+    setattr(owner, last, paused)
+    return mmood(arguments)
 
 
 def free_port() -> int:

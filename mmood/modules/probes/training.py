@@ -12,6 +12,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from mmood.classes.counts import lacking
 from mmood.errors import MmoodError
 from mmood.features.loader import TrainingRows, few_shot
 from mmood.modules.optimisation import ScheduleCallable, total_steps
@@ -57,7 +58,8 @@ def training_rows(
         MmoodError: no image is left.
     """
     if is_first_rank():
-        for sentence in lacking(targets, class_names, settings.shots):
+        counts = torch.bincount(targets, minlength=len(class_names)).tolist()
+        for sentence in lacking(counts, class_names, settings.shots):
             complain(sentence)
     if settings.shots is not None:
         drawn = few_shot(targets, settings.shots, settings.seed or 0)
@@ -66,25 +68,6 @@ def training_rows(
         raise MmoodError("There is no image to train the probe on; lower `model.confidence`, or check `data.train`.")
     probe.learn_statistics(outputs, keys)
     return TrainingRows(outputs.get("features"), keys, targets, settings.batch_size, outputs.get("embedding"))
-
-
-def lacking(targets: Int[Tensor, " rows"], class_names: Sequence[str], shots: int | None) -> list[str]:
-    """Return sentences on the classes that have no image to train on, and those with fewer than `shots`.
-
-    >>> for sentence in lacking(torch.tensor([0, 0, 1]), ["cat", "dog", "owl"], 2):
-    ...     print(sentence)
-    1 of 3 classes has no image to train on, such as owl.
-    1 of 3 classes has fewer than 2 images, such as dog (1).
-    """
-    counts = torch.bincount(targets, minlength=len(class_names)).tolist()
-    empty = [name for name, count in zip(class_names, counts, strict=True) if count == 0]
-    few = [f"{name} ({count})" for name, count in zip(class_names, counts, strict=True) if 0 < count < (shots or 0)]
-    said = {"no image to train on": empty, f"fewer than {shots} images": few}
-    return [
-        f"{len(names)} of {len(class_names)} classes {'has' if len(names) == 1 else 'have'} {what}, such as {names[0]}."
-        for what, names in said.items()
-        if names
-    ]
 
 
 def optimisation(
