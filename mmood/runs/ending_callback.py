@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import final
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -44,9 +45,14 @@ class EndAtSignals(Callback):
 
 
 def last_checkpoint(trainer: Trainer) -> str | None:
-    """Return the path of the last checkpoint that a training has written, None before the first."""
+    """Return the path of the last checkpoint that a training has written, None before the first.
+
+    Where one callback keeps the best epoch and another the last one, it is the newest file of both.
+    """
     callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    return next((path for one in callbacks if (path := one.last_model_path or one.best_model_path)), None)
+    named = [path for one in callbacks for path in (one.best_model_path, one.last_model_path) if path]
+    written = [path for path in named if Path(path).exists()]
+    return max(written, key=lambda path: Path(path).stat().st_mtime_ns, default=None)
 
 
 def _outcome(trainer: Trainer) -> str:

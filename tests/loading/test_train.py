@@ -89,7 +89,7 @@ def test_resume_continues_with_the_same_batches(index, workers):
 def test_an_unfinished_epoch_needs_the_same_settings(index):
     loader = train_loader(index)
     next(iter(loader))
-    with pytest.raises(MmoodError, match="batch_size = 4, and now it is 5"):
+    with pytest.raises(MmoodError, match="batch_size = 4, but now it is 5"):
         train_loader(index, batch_size=5).load_state_dict(loader.state_dict())
     list(loader)
     other = train_loader(index, batch_size=5)

@@ -1,14 +1,17 @@
 """A loss that is no number ends the training, and the checkpoint of before stays."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mmood.cli.main import main
 from mmood.errors import MmoodError
 from mmood.modules.fine_tuning.cross_entropy import CrossEntropyFineTune
+from mmood.runs.ending_callback import last_checkpoint
 from mmood.runs.finite_loss import FiniteLoss
 
 
@@ -63,5 +66,17 @@ def test_fit_ends_with_a_sentence_and_keeps_the_last_good_checkpoint(toy_flags, 
     assert named, error
     first, path = int(named[1]), Path(named[2])
     assert torch.load(path, weights_only=True)["global_step"] == first - 1
-    assert path.parent == checkpoints
+    assert path == checkpoints / "last.ckpt"
     assert {path.name: path.read_bytes() for path in checkpoints.iterdir()} == before
+
+
+def test_the_last_checkpoint_is_the_newest_and_not_the_best(tmp_path):
+    best, last = ModelCheckpoint(tmp_path, monitor="id/accuracy"), ModelCheckpoint(tmp_path)
+    best.best_model_path, last.best_model_path = str(tmp_path / "epoch=0.ckpt"), str(tmp_path / "last.ckpt")
+    run = Run()
+    run.checkpoint_callbacks = [best, last]
+    assert last_checkpoint(run) is None
+    for seconds, path in ((1, best.best_model_path), (2, last.best_model_path)):
+        Path(path).touch()
+        os.utime(path, (seconds, seconds))
+        assert last_checkpoint(run) == path
