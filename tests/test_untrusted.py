@@ -77,6 +77,8 @@ def test_a_checkpoint_of_a_trusted_package_is_read(tmp_path, monkeypatch):
     (tmp_path / "ours.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv(TRUST, "mine, ours")
+    (tmp_path / "ours.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     settings = changed("model", "init_args", "scores", to={"a": {"class_path": "ours.scores.Mine"}})
     assert read_config(checkpoint(tmp_path, settings)) == settings
     monkeypatch.setenv(TRUST, "mine, yours")

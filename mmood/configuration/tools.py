@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from typing import NoReturn
 
 from mmood.errors import MmoodError
+
+WIDTH = 120
+"""Columns of a help, at most."""
 
 
 class ToolParser(argparse.ArgumentParser):
@@ -24,10 +28,15 @@ class ToolParser(argparse.ArgumentParser):
             usage=None if usage is None else f"mmood {command} {usage}",
             description=description,
             epilog=examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_formatter,
             allow_abbrev=False,
         )
 
     def error(self, message: str) -> NoReturn:
         """Raise the message as MmoodError."""
         raise MmoodError(f"`{self.prog}`: {message}; `{self.prog} --help` lists the arguments.")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """Return the formatter of the help: as wide as the terminal, but no wider than lines of text should be."""
+    return argparse.RawDescriptionHelpFormatter(prog, width=min(WIDTH, shutil.get_terminal_size((WIDTH, 0)).columns))

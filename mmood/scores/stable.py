@@ -1,7 +1,8 @@
 """Logarithms of sums and of sigmoids that keep their digits in an exported graph, too.
 
 What onnxruntime makes of logsumexp overflows, and what it makes of logsigmoid is the logarithm of a sigmoid that has
-underflowed. While a graph is exported, both are therefore spelt out as torch computes them.
+underflowed; its log1p is the logarithm of 1 + x, which rounds a small x away. While a graph is exported, they are therefore
+spelt out as torch computes them.
 """
 
 from __future__ import annotations
@@ -32,4 +33,11 @@ def log_sigmoid(values: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
     """
     if not torch.compiler.is_exporting():
         return functional.logsigmoid(values)
-    return values.clamp_max(0) - torch.log1p(torch.exp(-values.abs()))
+    return values.clamp_max(0) - _log1p(torch.exp(-values.abs()))
+
+
+def _log1p(values: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
+    """Return log(1 + x) with the digits of a small x: the rounding of 1 + x cancels in log(1 + x) / ((1 + x) - 1)."""
+    above = 1 + values
+    lost = above == 1
+    return torch.where(lost, values, above.log() * values / torch.where(lost, torch.ones_like(above), above - 1))

@@ -123,7 +123,8 @@ def test_a_missing_library_is_a_shortfall_and_nothing_else_is_tried(toy_flags, m
 
 def test_commands_name_what_is_missing(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "yaml", None)
-    monkeypatch.delitem(sys.modules, "mmood.files", raising=False)
+    for name in [name for name in sys.modules if name.partition("mmood.files")[:2] == ("", "mmood.files")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "mmood.configuration.config_files", raising=False)
     monkeypatch.delitem(sys.modules, "mmood.cli.configs", raising=False)
     assert main(["configs"]) == 2

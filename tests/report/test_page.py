@@ -204,7 +204,7 @@ def test_thumbnails_are_of_the_keys_asked_for(toy_runs):
         (["nowhere"], "There are no results"),
         (["{run}", "{run}"], "named twice"),
         (["{run}", "--out", "page.txt"], "must end in .html"),
-        (["{run}", "--resamples", "-1"], "must be 0 or more"),
+        (["{run}", "--resamples", "-1"], "at least 0"),
     ],
 )
 def test_bad_input_ends_in_a_sentence(arguments, message, toy_runs, capsys):
