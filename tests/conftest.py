@@ -70,11 +70,14 @@ def toy_root(tmp_path_factory) -> Path:
     """A root with packed sets and the file of class names."""
     base = tmp_path_factory.mktemp("toy")
     root = base / "shards"
-    for number, (name, size) in enumerate(SIZES.items()):
-        _images(base / "images" / name, size, seed=number, labelled=name in ("toy-train", "toy-test"))
-        arguments = ["--out", str(root / name), "--folder", str(base / "images" / name), "--shard-size", "15"]
-        assert main(["pack", *arguments, "--quiet"]) == 0
+    root.mkdir()
     (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    for number, (name, size) in enumerate(SIZES.items()):
+        labelled = name in ("toy-train", "toy-test")
+        _images(base / "images" / name, size, seed=number, labelled=labelled)
+        arguments = ["--out", str(root / name), "--folder", str(base / "images" / name), "--shard_size", "15"]
+        names = ["--classes", str(root / "classes.txt")] if labelled else []
+        assert main(["pack", *arguments, *names, "--quiet"]) == 0
     return root
 
 
@@ -85,7 +88,7 @@ def _images(folder: Path, size: int, seed: int, labelled: bool) -> None:
         pixels = generator.integers(0, 120, (36, 40, 3), dtype=np.uint8)
         if labelled:
             pixels[..., label] += 120
-        path = folder / (f"{label}-{CLASSES[label]}" if labelled else ".") / f"{index:03}.png"
+        path = folder / (CLASSES[label] if labelled else ".") / f"{index:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
 

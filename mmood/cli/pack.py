@@ -67,6 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
         "pack",
         "Make sets of shards (tar files with an index.json), index existing shards, or verify them.",
+        usage="--out ROOT/NAME (--folder DIR | --list FILE | --torchvision CLASS) [flags]\n"
+        "       mmood pack (--index | --verify) DIR [DIR ...]",
         examples=_EXAMPLES,
     )
     what = parser.add_mutually_exclusive_group(required=True)

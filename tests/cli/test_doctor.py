@@ -32,7 +32,7 @@ def test_a_config_that_would_run(toy_flags, capsys):
     assert "37 samples in 3 shards" in shown
     assert "The config would run." in shown
     assert "classes of toy-test" in shown
-    assert "2 2-blue square blue square" in shown
+    assert "2 blue square blue square" in shown
 
 
 def test_a_missing_set_is_a_shortfall(copied, capsys):
