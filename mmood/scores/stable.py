@@ -1,8 +1,8 @@
 """Logarithms of sums and of sigmoids that keep their digits in an exported graph, too.
 
 In onnxruntime logsumexp overflows, logsigmoid is the logarithm of a sigmoid that has underflowed, and log1p is the
-logarithm of 1 + x, which rounds a small x away. While a graph is exported, all are therefore spelt out as torch computes
-them.
+logarithm of 1 + x, which rounds a small x away. While a graph is exported, each is therefore spelt out as torch
+computes it.
 """
 
 from __future__ import annotations
