@@ -1,4 +1,4 @@
-"""Files of strangers: they run no code, leave their folder by no name, and fill no memory."""
+"""Untrusted files run no code, name nothing outside their folder, and do not fill the memory."""
 
 import bz2
 import contextlib
@@ -100,7 +100,7 @@ def test_a_command_in_a_checkpoint_needs_consent(tmp_path):
     assert not marker.exists()
     with pytest.raises(MmoodError, match=f"with the command 'pipe:touch {marker}.*--data.root"):
         stored_config([f"--ckpt_path={path}"])
-    # The user's own root is taken, and the stranger's is in no config.
+    # The user's own root is used, and the one in the checkpoint is not.
     _, file = stored_config(["--ckpt_path", str(path), "--data.root", "/data"])
     assert "pipe:" not in Path(file).read_text()
 
@@ -357,7 +357,7 @@ def test_scores_are_plain_numbers_stored_as_they_are(tmp_path):
 SCRIPT = "<script>alert(1)</script>"
 
 
-def test_a_page_runs_nothing_that_a_stranger_wrote(tmp_path):
+def test_a_page_runs_no_untrusted_code(tmp_path):
     run = tmp_path / 'a"><img src=x onerror=alert(1)>'
     (run / "scores").mkdir(parents=True)
     metrics = {"auroc": 0.9, "aupr_id": 0.8, "aupr_ood": 0.7, "fpr95_id_pos": 0.4, "fpr95_ood_pos": 0.3}

@@ -279,7 +279,7 @@ def _trainer(make: Callable[[], Trainer]) -> Trainer:
 
 
 def _refuse_endless(trainer: Namespace, checkpoint: str) -> None:
-    """Refuse to go on training where nothing says until when: Lightning's 1,000 epochs would be another schedule."""
+    """Refuse to resume training without an end: Lightning's 1,000 epochs would be another schedule."""
     if trainer.max_epochs is None and trainer.max_steps == -1 and trainer.max_time is None:
         raise MmoodError(
             f"--ckpt_path {checkpoint} does not say how long to train; set --trainer.max_epochs as the run was started."

@@ -160,7 +160,7 @@ def _compared(index: SetIndex, class_names: Sequence[str]) -> str:
             f"The set '{index.name}' and `data.class_names` have the same names in different orders: label {label} is "
             f"'{known[label]}' in the set and '{class_names[label]}' in `data.class_names`, where "
             f"'{class_names[other]}' is label {other}; give the names in the order of the set's labels, or pack the "
-            "set anew with `mmood pack --classes` and these names."
+            "set again with `mmood pack --classes` and these names."
         )
     if not comparison.odd:
         return ""

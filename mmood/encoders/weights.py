@@ -44,7 +44,7 @@ def seeded() -> Iterator[None]:
 def weights_hash(model: nn.Module) -> str:
     """Return the sha256 (hex) over (name, type, shape, bytes) of a model's state dict, sorted by name.
 
-    It does not depend on the device. It is computed anew at every call (about a second per gigabyte): a remembered
+    It does not depend on the device. It is computed again at every call (about a second per gigabyte): a remembered
     hash would outlive a training step.
 
     >>> a, b = nn.Linear(2, 2), nn.Linear(2, 2)

@@ -15,7 +15,7 @@ def evaluate(
 ) -> None:
     """Evaluate the sets of a stage: once, or once for each of several values of `model.weight_interpolation`.
 
-    Every pass loads the checkpoint anew, so banks, stores and mined lists always belong to the weights of that moment.
+    Every pass loads the checkpoint again, so banks, stores and mined lists always belong to the weights of that moment.
     `OoDCallback` writes what has come so far after every pass, rows and arrays named by their variant.
 
     Args:

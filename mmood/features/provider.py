@@ -31,7 +31,7 @@ Labeller = Callable[[StoredFeatures, Tensor], Int[Tensor, " rows"]]
 
 @dataclass(frozen=True)
 class Encoding:
-    """What encodes images in a run, with whom, and where features lie that nothing is to keep.
+    """The encoder of a run, its ranks, and the folder of its temporary features.
 
     Attributes:
         encoder: in eval mode and on its device by the time that features are asked for.

@@ -50,7 +50,7 @@ def stored_config(arguments: list[str], resume: bool = False) -> list[str]:
 
     Args:
         arguments: the command line.
-        resume: the run goes on training, so the trainer's `TRAINING` settings count too.
+        resume: the run resumes training, so the trainer's `TRAINING` settings count too.
 
     Raises:
         MmoodError: the checkpoint does not exist, cannot be read, was not written by mmood, or names code to run.
@@ -67,7 +67,7 @@ def stored_config(arguments: list[str], resume: bool = False) -> list[str]:
 
 
 def _is_word(path: str) -> bool:
-    """Return whether a checkpoint is named by a word of Lightning's; a file of that name wins."""
+    """Return whether `ckpt_path` is one of Lightning's keywords; a file of that name takes precedence."""
     return (path in _WORDS or path.startswith(_REGISTRY)) and not Path(path).is_file()
 
 
@@ -93,7 +93,7 @@ def readable(path: str | None) -> str | None:
     """Return what Lightning is to load for a `ckpt_path`: a file by its absolute path, so that its name is no word.
 
     Raises:
-        MmoodError: the file is no checkpoint; a word of Lightning's or a URL may pass.
+        MmoodError: the file is not a checkpoint; Lightning's keywords and URLs are not checked.
     """
     if path is None or "://" in path or _is_word(path):
         return path
@@ -181,7 +181,7 @@ def _check_entry(path: Path, where: str, owner: str, name: Any, entry: Any) -> N
 
 
 def _drop_commands(data: dict[str, Any], path: str, arguments: list[str]) -> None:
-    """Take the consent to run commands out of a checkpoint's settings: the user gives it anew, on the command line."""
+    """Take the consent to run commands out of a checkpoint's settings: the user gives it again, on the command line."""
     loader = data.get("loader")
     if isinstance(loader, dict):
         loader.pop("pipes", None)

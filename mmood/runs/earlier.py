@@ -31,7 +31,7 @@ def refuse_earlier(folder: Path, stage: str, checkpoint: str | None) -> None:
     Args:
         folder: of the run; it need not exist.
         stage: fit, validate, test or predict. Each may follow another one in the same folder.
-        checkpoint: what a training goes on from. One that lies in the folder makes this the same training.
+        checkpoint: the checkpoint to resume from. If it is in the folder, this is the same training.
     """
     if goes_on(folder, stage, checkpoint):
         return
@@ -44,7 +44,7 @@ def refuse_earlier(folder: Path, stage: str, checkpoint: str | None) -> None:
 
 
 def goes_on(folder: Path, stage: str, checkpoint: str | None) -> bool:
-    """Return whether a run goes on with an earlier one in the folder: its job was restarted, or it resumes training."""
+    """Return whether a run continues an earlier one in the folder: its job was restarted, or it resumes training."""
     if turns() > 0 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0:
         return True
     return stage == "fit" and checkpoint is not None and Path(checkpoint).absolute().is_relative_to(folder.absolute())

@@ -106,6 +106,6 @@ def _held(lock: BaseFileLock, path: Path) -> Iterator[None]:
         path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
         yield
     finally:
-        # While it is held: who waits for it then looks for the file anew.
+        # While it is held: who waits for it then looks for the file again.
         path.unlink(missing_ok=True)
         lock.release()

@@ -1,4 +1,4 @@
-"""Saving a run whose job is about to end, at a place where every process can, so that it goes on as if nothing was."""
+"""Saving a run whose job is about to end, at a position from which all its processes can resume."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Requeue(Callback):
         self._validating = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember where training goes on; MmoodError if a process does not see the checkpoint that the others see."""
+        """Record the step at which training resumes; MmoodError if a process does not see the checkpoint that the others see."""
         self._steps = trainer.global_step
         steps = trainer.strategy.all_gather(torch.tensor(self._steps, device=trainer.strategy.root_device))
         if (steps != self._steps).any():

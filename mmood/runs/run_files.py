@@ -43,7 +43,7 @@ class RunFiles(SaveConfigCallback):
             write_atomically(Path(trainer.default_root_dir) / f"config.{name}.yaml", text.encode())
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the settings as plain data, so that the checkpoint alone is enough to test it, or to go on training."""
+        """Keep the settings as plain data, so that the checkpoint alone is enough to test it, or to resume training."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         # The class names by content: the file that they came from may be gone.
         config["data"]["class_names"] = list(pl_module.class_names)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def begin_run(trainer: Trainer, stage: str, checkpoint: str | None = None) -> st
     Args:
         trainer: of the run.
         stage: fit, validate, test or predict.
-        checkpoint: what a training goes on from.
+        checkpoint: the checkpoint to resume from.
     """
     if trainer.is_global_zero:
         put_aside(Path(trainer.default_root_dir), stage, checkpoint)

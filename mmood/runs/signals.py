@@ -185,7 +185,7 @@ def asked() -> bool:
 
 
 def take_back(pass_on: Callable[[int], object] | None = None) -> None:
-    """Set the handlers anew where a library has set its own; `pass_on` sends a signal to the other ranks."""
+    """Set the handlers again where a library has set its own; `pass_on` sends a signal to the other ranks."""
     if _current is not None:
         if pass_on is not None:
             _current.pass_on = pass_on

@@ -61,7 +61,7 @@ class Bank:
         labels: (N,) int64 class of each image.
         keys: (N,) int64, the sample's key in its set.
         embedding: (N, D) of unit norm, or None for an image-only encoder.
-        identity: what names the bank for good: set, store and hash.
+        identity: the fingerprint of the bank: set, store and hash.
     """
 
     features: Float[Tensor, "images features"]

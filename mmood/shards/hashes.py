@@ -33,7 +33,7 @@ def image_hashes(
 ) -> Hashes:
     """Return the first 64 bits of the sha256 of each image's encoded bytes, in the order of the keys.
 
-    Equal files have equal hashes; the same picture encoded anew has another. Two different files among a million and a
+    Equal files have equal hashes; the same picture encoded again has another. Two different files among a million and a
     hundred thousand are taken for equal with a probability of 1 in 100 million. The hashes are kept in `folder`.
 
     Args:

@@ -15,7 +15,7 @@ TIMEOUT = 30.0
 PAUSES = (1.0, 2.0, 4.0)
 """Seconds before the second try and those after it; one try more than pauses, then it is an error."""
 PROGRESS = 2**20
-"""Bytes after which the tries are counted anew: a long transfer may break off often, one without progress may not."""
+"""Bytes after which the tries are counted again: a long transfer may break off often, one without progress may not."""
 
 # What a server means to be over soon: time-outs, too many requests, overload, a gateway without its server.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -102,7 +102,7 @@ class HttpStream(io.RawIOBase):
         return 0
 
     def _skip(self, count: int) -> None:
-        """Pass over what came before: a server without ranges sends everything anew."""
+        """Pass over what came before: a server without ranges sends everything again."""
         assert self._response is not None
         while count:
             passed = len(self._response.read(min(count, 2**20)))

@@ -62,7 +62,7 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
 
 
 def verify_folder(folder: Path, progress: Progress) -> SetIndex:
-    """Hash every local shard of a set anew and return its index; MmoodError names the first shard that differs."""
+    """Hash every local shard of a set again and return its index; MmoodError names the first shard that differs."""
     index = load_index(str(folder.parent), folder.name, pipes=True)
     for entry in index.shards:
         if not is_local(entry.url):

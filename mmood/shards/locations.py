@@ -17,7 +17,7 @@ from mmood.files import user_path
 from mmood.shards.http import HttpStream
 
 MAX_SMALL_BYTES = 2**26
-"""The largest file that `read_bytes` reads unless told otherwise: what a stranger sends must not fill the memory."""
+"""The default limit of `read_bytes` in bytes: an untrusted file must not fill the memory."""
 
 _REMOTE = ("http://", "https://")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -1,4 +1,4 @@
-"""Writing shards: the same input gives the same bytes, and a killed run goes on where it was.
+"""Writing shards: the same input gives the same bytes, and a killed run can be resumed.
 
 While a set is being written, a journal beside the shards keeps each finished shard's hash and rows; `index.json` comes
 last, so a set with an index is complete.
@@ -227,7 +227,7 @@ def _still_valid(folder: Path, lines: list[Any]) -> list[_Done]:
             if not path.exists() or sha256_of(path) != done.entry.sha256:
                 break
         except (KeyError, TypeError, AttributeError, OSError):
-            # What the journal does not say plainly is packed anew.
+            # What the journal does not say plainly is packed again.
             break
         kept.append(done)
     return kept

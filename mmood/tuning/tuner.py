@@ -45,7 +45,7 @@ class Tuner:
     Args:
         grids: what to try.
         criterion: what to compare.
-        learned: what scores of a checkpoint have learned, by their names; they do not learn it anew.
+        learned: what scores of a checkpoint have learned, by their names; they do not learn it again.
     """
 
     def __init__(self, grids: list[ScoreGrid], criterion: str, learned: Mapping[str, Any]) -> None:

@@ -129,7 +129,7 @@ class NegativeList:
         return loaded
 
     def save(self, path: str | Path) -> None:
-        """Write the list as readable JSON, at once or not at all."""
+        """Write the list as readable JSON, atomically."""
         text = json.dumps(self.to_document(), indent=1, ensure_ascii=False)
         write_atomically(Path(path), (text + "\n").encode())
 

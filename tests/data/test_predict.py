@@ -53,7 +53,7 @@ def test_a_folder_with_everything_in_it(photos, tmp_path):
         "hidden or system files and folders (2,",
         "not images ('notes.txt')",
         "broken links ('gone.png')",
-        "above (2,",
+        "links to a parent folder (2,",
     ):
         assert part in said
 

@@ -1,4 +1,4 @@
-"""Damage: what a bad disk, a broken transfer or a stranger makes of a valid file."""
+"""Damage: what a bad disk, a broken transfer or an attacker does to a valid file."""
 
 import copy
 import json

@@ -143,7 +143,7 @@ def test_runs_on_other_images_are_not_compared(toy_runs):
     assert {each.run for each in compare(runs, Uncertainty(runs, 2))} == {"photo"}
 
 
-def test_names_from_strangers_stay_text(toy_runs, tmp_path):
+def test_untrusted_names_stay_text(toy_runs, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(toy_runs[0], folder)
     results = json.loads((folder / "results.json").read_text())

@@ -109,7 +109,7 @@ def test_counts_and_purity_are_means_over_seeds():
 @pytest.mark.parametrize(
     "section", [None, 3, [], {"protocol": 1}, {"protocol": {"seeds": 3}, "runs": [1, {"counts": []}]}]
 )
-def test_provenance_of_strangers_is_read_with_care(section):
+def test_untrusted_provenance_is_read_with_care(section):
     found = results(streams=section)
     assert len(protocol_sentences(found)) == 1
     assert all(line.counts == {} for line in stream_lines(found))

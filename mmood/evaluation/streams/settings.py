@@ -22,7 +22,7 @@ class StreamSettings:
         ratio: parts of ID and of OoD, such as `[1, 100]`: both are subsampled by seed, as little as possible, so that
             it holds exactly; null for all images of both.
         carry: keep what a score learned from one OoD set to the next, in the order of the settings; by default every
-            set begins anew.
+            set begins again.
         seeds: of the order, the subsample and the scores' own generators; every stream runs once for each. None for
             three that follow from the run's (`--seed_everything`): 0, 1, 2 for 0, then 3, 4, 5 for 1.
 

@@ -47,7 +47,7 @@ class AlignmentMonitor(Callback):
         pl_module.log("train/logit_scale", _module(pl_module).logit_scale.detach())
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin anew."""
+        """Begin again."""
         self._embeddings, self._labels = [], []
 
     def on_validation_batch_end(

@@ -125,7 +125,7 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
 
     @final
     def state(self) -> dict[str, Tensor]:
-        """Return the memory, generators included, as tensors: what another process needs to go on with the stream."""
+        """Return the memory, generators included, as tensors: which another process needs to continue the stream."""
         return saved_tensors(self._memory())
 
     @final

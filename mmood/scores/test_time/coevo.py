@@ -133,7 +133,7 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
     `fit` encodes the whole corpus each time, also where the list is at hand: any of its words may become a negative.
 
     Args:
-        groups: G; negatives are grouped anew, by a permutation that their number fixes, when words come in.
+        groups: G; negative labels are regrouped when words are added, by a permutation that their number determines.
         temperature: T, divides the cosine.
         negatives: file with the initial negatives (see `load_negatives`); None to mine them.
         mining: how to mine them, and the corpus that words are brought from.

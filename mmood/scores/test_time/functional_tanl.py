@@ -84,7 +84,7 @@ def tanl_log_odds(
     Args:
         positive: (B, C) logits of the ID names.
         ranked: (B, m) logits of the leading words in their order.
-        step: between one m and the next; 0 for all leading words at once, NegLabel's score on them.
+        step: difference between consecutive m; 0 for all leading words together, which is NegLabel's score on them.
 
     >>> tanl_log_odds(torch.zeros(1, 1), torch.zeros(1, 1))
     tensor([0.])

@@ -81,7 +81,7 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
     template is a draw, of which we take the mean) and `rescore`. The released code runs in float16; this does not.
 
     Args:
-        groups: G; the paper uses 5 on far and 1 on near sets. M + K negatives are grouped anew when the bank grows.
+        groups: G; the paper uses 5 on far and 1 on near sets. M + K negative labels are regrouped when the bank grows.
         temperature: T, divides the cosine.
         negatives: file with the list to use (see `load_negatives`); None to mine one.
         mining: how to mine.

@@ -116,7 +116,7 @@ def invert(
     """Return the unit-norm text embeddings of pseudo-words that mean what images show (InterNeg, arXiv 2603.02618).
 
     Each image has a pseudo-token u ~ N(0, 0.02^2). All are optimised together: AdamW on mean_i (1 - cos(e_i, v_i)),
-    e_i the text embedding of u_i in a template that is drawn anew for each image and step. The gradient of one image is
+    e_i the text embedding of u_i in a template drawn again for each image and step. The gradient of one image is
     free of the others but for the factor of the mean, so passes over chunks of images give the joint optimum's path.
 
     Args:

@@ -27,7 +27,7 @@ Field = TypeVar("Field")
 ROUNDING = 1e-3
 _DERIVED = "derived"
 Derived = Annotated[Field, _DERIVED]
-"""A field of a memory that follows from the others: it is not saved but made anew."""
+"""A field of a memory that follows from the others: it is not saved, but computed again."""
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         mining: how to mine.
         activation: how words are activated and chosen.
         gate: which images are confident.
-        step: m goes in steps of this; 0 for all chosen words at once.
+        step: step size of m; 0 for all chosen words together.
         update: learn from a batch before or after it is scored.
         reference_behaviour: as the released code and script, whatever the settings say: gate.gap 0.5, and alpha 0 (the
             batch alone); the whole corpus is ranked; Otsu's history starts with ID names and noise, on a grid of 0.01;
@@ -225,7 +225,7 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         return replace(fitted, noise=self._activations(fitted, logits), noise_score=_plain(fitted, logits))
 
     def start(self, fitted: Fitted, seed: int) -> Memory:
-        """Return queues that hold noise and, drawn anew, as many ID names as there is room for."""
+        """Return queues that hold noise and, drawn again, as many ID names as there is room for."""
         drawn = torch.randperm(fitted.classes, generator=torch.Generator().manual_seed(seed))
         names = fitted.texts[: fitted.classes][drawn[: self.activation.length].to(fitted.texts.device)]
         logits = self._logits(fitted, names)
@@ -354,7 +354,7 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
 
 
 def _plain(fitted: Fitted, logits: Float[Tensor, "rows texts"]) -> Float[Tensor, " rows"]:
-    """Return S against all mined words at once."""
+    """Return S against all mined words together."""
     names, words = logits[:, : fitted.classes], logits[:, fitted.classes : fitted.classes + fitted.mined]
     return functional.tanl_log_odds(names, words, step=0).sigmoid()
 
