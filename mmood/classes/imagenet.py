@@ -1,4 +1,4 @@
-"""ImageNet-1k: its synsets in the order of the labels, and what each is called."""
+"""ImageNet-1k: its synsets in the order of the labels, and their names."""
 
 from __future__ import annotations
 

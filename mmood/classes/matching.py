@@ -1,4 +1,4 @@
-"""Which class belongs to which label: folders, synsets and names joined by what they are called.
+"""The mapping from classes to labels: folders, synsets and names are matched by name.
 
 The order of the labels is that of the class names where there are any. Two names are the same if they differ only in
 case, underscores and blanks, or if both name one synset of ImageNet (`n01440764` and `tench`, `cock` and `rooster`).
@@ -34,7 +34,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the names that a set knows stand to the class names that are asked for.
+    """A comparison of the names in a set with the requested class names.
 
     Attributes:
         moved: the first label whose name stands at another label among the class names, and that label; None if none.
@@ -118,7 +118,7 @@ def join(folders: Iterable[str], names: Sequence[str], where: str) -> Classes:
 
 
 def compare(known: Sequence[str], wanted: Sequence[str]) -> Comparison:
-    """Return how the names of a set (by label) stand to other class names (by label); "" is an unknown name."""
+    """Return a comparison of the names of a set (by label) with other class names (by label); "" is an unknown name."""
     candidates = _candidates(known, wanted, by_meaning=True)
     pairs = list(enumerate(candidates))
     moved = next(((label, min(found)) for label, found in pairs if found and label not in found), None)
@@ -161,7 +161,7 @@ def _candidates(these: Sequence[str], others: Sequence[str], by_meaning: bool) -
 
 
 def _places(names: Iterable[Iterable[str]]) -> dict[str, list[int]]:
-    """Return at which places each spelling stands."""
+    """Return the positions of each spelling."""
     places: dict[str, list[int]] = {}
     for place, spellings in enumerate(names):
         for spelling in spellings:

@@ -1,4 +1,4 @@
-"""The commands of `mmood`: what each is for, and where it is; a command is imported when it is run."""
+"""The commands of `mmood`: their purposes and modules; a command is imported when it is run."""
 
 from __future__ import annotations
 

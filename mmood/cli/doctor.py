@@ -1,4 +1,4 @@
-"""`mmood doctor`: what works here, whether a config would run, and what to do about each shortfall."""
+"""`mmood doctor`: checks of the installation, whether a config would run, and how to fix each failure."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def _trainer(trainer: Trainer) -> str:
 
 
 def _run_folder(given: str | None) -> str:
-    """Return where results would lie; nothing is made."""
+    """Return whether the run folder could be created, without creating it."""
     folder = Path(given or "runs").absolute()
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     if not existing.is_dir():

@@ -134,7 +134,7 @@ def _without_scores(cli: DetectorCLI, grids: list[ScoreGrid]) -> AbstractDetecto
 
 
 def _learned(checkpoint: str | None) -> dict[str, Any]:
-    """Return what the scores of a fine-tuned model had learned with the weights that it started from."""
+    """Return the state that the scores of a fine-tuned model learned with its initial weights."""
     if checkpoint is None:
         return {}
     return dict(read_checkpoint(Path(checkpoint), "--ckpt_path").get("mmood_scores", {}))

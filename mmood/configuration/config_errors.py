@@ -22,7 +22,7 @@ _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 
 
 def sentence(error: BaseException, known_keys: Iterable[str] = ()) -> str:
-    """Return the sentence for an error of parsing: where it is, what was wrong, what was probably meant."""
+    """Return the sentence for a parsing error: its location, the cause, and the probable correction."""
     text = _sentence(error, known_keys)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
@@ -59,7 +59,7 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
 
 
 def building_error(error: BaseException) -> MmoodError | None:
-    """Return what kept jsonargparse from building an object, as a sentence; None if it was building none."""
+    """Return a sentence on why jsonargparse could not build an object; None if it was not building one."""
     messages = [str(link) for link in _chain(error)]
     if (own := own_error(error)) is not None:
         return own

@@ -1,4 +1,4 @@
-"""Flags that are wrong whatever the config says, found before anything is parsed."""
+"""Flags that are wrong with any config, found before anything is parsed."""
 
 from __future__ import annotations
 

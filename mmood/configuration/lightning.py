@@ -271,7 +271,7 @@ def _with_progress(settings: Namespace) -> list[Callback]:
 
 
 def _trainer(make: Callable[[], Trainer]) -> Trainer:
-    """Return the trainer that is made, or raise what Lightning has against its settings as MmoodError."""
+    """Return the trainer, or raise Lightning's objection to its settings as MmoodError."""
     try:
         return make()
     except (TypeError, ValueError, MisconfigurationException) as error:
@@ -287,14 +287,7 @@ def _refuse_endless(trainer: Namespace, checkpoint: str) -> None:
 
 
 def _with_checkpoints(settings: Namespace, callbacks: list[Callback], folder: Path, validated: bool) -> list[Callback]:
-    """Return the callbacks of a training; its checkpoints lie in the run folder, also if the user asked for none.
-
-    Args:
-        settings: the trainer's.
-        callbacks: those of every stage.
-        folder: the run folder.
-        validated: there is an ID validation set; without one no checkpoint can be chosen by it.
-    """
+    """Return the callbacks of a training; its checkpoints are always saved in the run folder."""
     if not validated:
         callbacks = [callback for callback in callbacks if not _chosen_by_validation(callback)]
     checkpoints = [callback for callback in callbacks if isinstance(callback, ModelCheckpoint)]

@@ -51,7 +51,7 @@ class EvaluationSet:
 
 
 def members(id: str | float | None, ood: dict[str, list[str]], train: str | None) -> list[Member]:
-    """Return what a stage evaluates, ID first; a fraction as `id` means that part of `train`."""
+    """Return the sets that a stage evaluates, ID first; a fraction as `id` means that share of `train`."""
     found = []
     if isinstance(id, str):
         found.append(Member(id, ID_GROUP, id))

@@ -135,7 +135,7 @@ class OoDDataModule(LightningDataModule):
         self._consumer = consumer
 
     def provider(self, encoding: Encoding) -> FeatureProvider:
-        """Return what gives the features of these sets to a run; sets are found and checked when they are asked for."""
+        """Return the provider of the features of these sets; sets are found and checked on first use."""
         stores = FeatureStores(self.features)
         return FeatureProvider(
             encoding,
@@ -227,7 +227,7 @@ class OoDDataModule(LightningDataModule):
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
 
     def state_dict(self) -> dict[str, TrainState]:
-        """Return where the training loader stands.
+        """Return the position of the training loader.
 
         Lightning keeps it too, but gives it back only to loaders that it makes after it has read the checkpoint. Where
         a schedule asks for the number of steps, it makes them before, and the epoch would begin again.
@@ -235,7 +235,7 @@ class OoDDataModule(LightningDataModule):
         return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, TrainState]) -> None:
-        """Let the training loader go on where a checkpoint stands; it need not be made yet."""
+        """Set the position from which the training loader resumes; the loader need not exist yet."""
         if self._train_loader is None:
             self._resume_at = state_dict.get("train")
         elif "train" in state_dict:
@@ -260,7 +260,7 @@ class OoDDataModule(LightningDataModule):
         return np.setdiff1d(keys, held_out(keys, self.val.id), assume_unique=True)
 
     def predict_dataloader(self) -> EvalLoader:
-        """Return the loader over what `predict` names; labels are -1.
+        """Return the loader over the images of `predict`; labels are -1.
 
         An image that cannot be read is left out with its reason, whatever `loader.on_error` says: it must not cost the
         others.

@@ -1,4 +1,4 @@
-"""Which sets are read, and how a benchmark fills what the settings leave open."""
+"""The sets to read; a benchmark fills in the unset ones."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def resolve(
 
 
 def check_sets(where: str, id: str | None, ood: dict[str, list[str]]) -> None:
-    """Raise MmoodError if a group has no set, or a set stands in two groups or is both ID and OoD."""
+    """Raise MmoodError if a group has no set, or a set is in two groups or is both ID and OoD."""
     groups = {} if id is None else {id: "id"}
     for group, names in ood.items():
         if not names:

@@ -1,4 +1,4 @@
-"""Outlines and colours: what the things of the demo world are made of."""
+"""Outlines and colours of the objects in the demo world."""
 
 from __future__ import annotations
 

@@ -124,4 +124,4 @@ class AbstractEncoder(nn.Module, ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, str | int | None]:
-        """Return what a reader needs to rebuild the encoder and check it: names, weights hash, transform, widths."""
+        """Return the data to rebuild the encoder and check it: names, weights hash, transform, widths."""

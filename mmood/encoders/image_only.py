@@ -1,4 +1,4 @@
-"""Image-only encoders of timm, for what needs no text: probes and detectors on features."""
+"""Image-only encoders of timm, for methods that need no text: probes and detectors on features."""
 
 from __future__ import annotations
 

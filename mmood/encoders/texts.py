@@ -132,7 +132,7 @@ def _looks_no_further_than_the_end(part: Any) -> bool:
 
 
 def _part(model: VisionLanguageModel) -> tuple[Any, str]:
-    """Return what holds positions and mask of the text tower, and how its parameters' names begin.
+    """Return the module with positions and mask of the text tower, and the prefix of its parameter names.
 
     None for a tower that is not open_clip's own.
     """

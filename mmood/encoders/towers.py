@@ -1,4 +1,4 @@
-"""Image towers of open_clip, each split into a part that gives features and a projection into the joint space.
+"""Image towers of open_clip, each split into a feature extractor and a projection into the joint space.
 
 The towers differ in where the projection sits; an adapter per family knows that. Adapters hold a tower without owning
 it: they are no modules, so no weight is registered twice.
@@ -23,7 +23,7 @@ VisionLanguageModel: TypeAlias = Any
 
 @dataclass(frozen=True)
 class ImageTower(ABC):
-    """An image tower in two parts: `project(features(images))` is what open_clip's `encode_image` returns.
+    """An image tower in two stages: `project(features(images))` equals open_clip's `encode_image`.
 
     Attributes:
         feature_dim: F, width of the features.

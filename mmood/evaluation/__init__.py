@@ -1,1 +1,1 @@
-"""The exact evaluation: what the steps return, gathered once, measured, written."""
+"""The exact evaluation: outputs of the steps are gathered once, measured and written."""

@@ -111,7 +111,7 @@ def _prototypes(module: AbstractDetector) -> Float[Tensor, "classes dim"] | None
 
 
 def audit(ood: Sequence[AuditSide], known: IdSide, cosine: float = COSINE) -> Audit:
-    """Return what looks like ID images in OoD sets.
+    """Return the OoD images that look like ID images.
 
     Args:
         ood: the OoD sets.

@@ -41,7 +41,7 @@ from mmood.shards.reading import Skipped
 
 
 class OoDCallback(Callback):
-    """Evaluates what the detector's steps return, exactly on any number of ranks.
+    """Evaluates the outputs of the detector's steps, exactly on any number of ranks.
 
     Every image is counted once: a key that comes twice or not at all ends the run. Sanity checks, `fast_dev_run` and
     `limit_*_batches` give partial numbers that are shown and logged, but not written as results.

@@ -1,4 +1,4 @@
-"""The progress bar of a run: it says which set is evaluated."""
+"""The progress bar of a run, which names the current set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class SetProgressBar(RichProgressBar):
 
     @property
     def test_description(self) -> str:
-        """What stands before the bar in a test."""
+        """The title of the bar in a test."""
         return _named("Testing", self.trainer.test_dataloaders, self._current_eval_dataloader_idx)
 
     @property
     def validation_description(self) -> str:
-        """What stands before the bar in a validation."""
+        """The title of the bar in a validation."""
         return _named("Validation", self.trainer.val_dataloaders, self._current_eval_dataloader_idx)
 
 

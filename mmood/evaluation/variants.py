@@ -31,11 +31,11 @@ class Variants:
 
     @property
     def last(self) -> bool:
-        """Whether no other pass comes after this one."""
+        """Whether this is the last pass."""
         return not self.names or self.current == self.names[-1]
 
     def joined(self, results: Results, found: dict[str, SetScores]) -> tuple[Results, dict[str, SetScores]]:
-        """Return what came of this pass together with the ones before it."""
+        """Return the results of this pass together with those of the earlier ones."""
         if self.current is None:
             return results, found
         name = self.current

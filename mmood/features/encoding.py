@@ -154,7 +154,7 @@ class SetEncoder:
         return open_set(folder, index)
 
     def _sole_writer(self, index: SetIndex, folder: Path) -> AbstractContextManager[None]:
-        """Return what keeps other processes out of an unfinished store: a lock of the first rank."""
+        """Return the lock of the first rank that keeps other processes out of an unfinished store."""
         if self.ranks.rank > 0 or is_complete(folder):
             return contextlib.nullcontext()
         path, what = folder.with_name(f".{folder.name}.lock"), f"encodes {index.name} into {folder}"
@@ -251,7 +251,7 @@ def _sorted(pieces: list[Batch]) -> Batch:
 def _by_chunk(
     batches: Iterator[tuple[int, dict[str, Tensor]]], plan: ChunkPlan
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Yield every chunk when its last batch has come; several are open, for the workers take turns."""
+    """Yield every chunk when its last batch arrives; several are open, because the workers alternate."""
     open_chunks: dict[int, list[dict[str, Tensor]]] = {}
     for first, tensors in batches:
         chunk = first // plan.size

@@ -125,7 +125,7 @@ class FeatureProvider:
         transform: Literal["eval", "train"] = "eval",
         labels: Labeller | None = None,
     ) -> Bank:
-        """Return the ID training images, without what `data.val.id` holds out.
+        """Return the ID training images, without those that `data.val.id` holds out.
 
         All of a set come memory-mapped, a part of it in memory.
 
@@ -187,7 +187,7 @@ class FeatureProvider:
         return found
 
     def discard(self) -> None:
-        """Delete what `on_disk` left in the folder of the run."""
+        """Delete the files of `on_disk` in the folder of the run."""
         self.encoding.ranks.barrier()
         if self.stores.setting == OFF and self.encoding.ranks.rank == 0:
             shutil.rmtree(self.encoding.folder, ignore_errors=True)
@@ -214,7 +214,7 @@ class FeatureProvider:
         return self._held[key][1]
 
     def _encoder(self, augment_seed: int | None = None) -> SetEncoder:
-        """Return what makes stores with the weights of this moment."""
+        """Return the encoder of stores with the current weights."""
         run, size = self.encoding, self.batch_size
         return SetEncoder(run.encoder, run.ranks, size, self.loader, augment_seed, run.quiet, self.exif)
 

@@ -46,7 +46,7 @@ _KINDS = {"identity": dict, "dtype": str, "count": int, "batch_size": int, "enco
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store says of itself.
+    """The manifest of a store.
 
     Attributes:
         identity: everything that decides the numbers (`store_identity`), but for the type on disk.
@@ -90,7 +90,7 @@ def store_identity(
     crop: tuple[float, float] | None = None,
     exif: Exif = "ignore",
 ) -> dict[str, object]:
-    """Return what decides the numbers of a store.
+    """Return the fingerprint of a store.
 
     Args:
         index: the set; its content counts, not its name.

@@ -1,4 +1,4 @@
-"""Image formats: which are read, how each begins, and what its files are called."""
+"""Image formats: the supported ones, their first bytes, and their file extensions."""
 
 from __future__ import annotations
 

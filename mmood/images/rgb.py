@@ -1,4 +1,4 @@
-"""From the bytes of an image file to an image in RGB: the one way for every door.
+"""From the bytes of an image file to an RGB image, shared by all entry points.
 
 Images become RGB as the reference pipelines do it: palettes are expanded, alpha is dropped (not blended), CMYK is
 converted without a colour profile. EXIF orientation is applied or ignored as the caller says: neither torchvision's

@@ -23,7 +23,7 @@ def bounds(count: int, parts: int) -> list[int]:
 
 
 def slots(keys: Keys, rank: int, world: int, workers: int) -> tuple[Keys, ...]:
-    """Return what each worker of this rank reads: contiguous runs of `keys`.
+    """Return the contiguous run of `keys` that each worker of this rank reads.
 
     Over all ranks and workers every key comes exactly once; sizes differ by at most one, over workers and over ranks.
 

@@ -1,4 +1,4 @@
-"""Where a training loader stands, so that a run that ends in the middle of an epoch goes on there."""
+"""The position of a training loader, so that a run can resume in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mmood.errors import MmoodError
 
 
 class TrainState(TypedDict):
-    """Where training stands: `batch` of the `steps` batches of `epoch` were consumed, in the order made by `order`."""
+    """The position in training: `batch` of the `steps` batches of `epoch` were consumed, in the order of `order`."""
 
     epoch: int
     batch: int

@@ -1,4 +1,4 @@
-"""How image and text embeddings lie on the unit sphere: alignment, uniformity, modality gap."""
+"""Geometry of image and text embeddings on the unit sphere: alignment, uniformity, modality gap."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
 
     @abstractmethod
     def reference(self) -> Reference:
-        """Return what the scores may know of the ID side, made with the current weights."""
+        """Return the reference of the scores, made with the current weights."""
 
     @abstractmethod
     def trained_state(self) -> dict[str, Tensor]:
@@ -140,7 +140,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         data.connect(self)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return what joins detector and data, and the monitors."""
+        """Return the callback that joins detector and data, and the monitors."""
         return [JoinData(self.join), *self.monitors()]
 
     def monitors(self) -> list[Callback]:
@@ -148,7 +148,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         return []
 
     def id_features(self) -> FeatureProvider:
-        """Return what gives the features of the ID images.
+        """Return the provider of the features of the ID images.
 
         Raises:
             MmoodError: the detector does not run over an OoDDataModule.
@@ -184,7 +184,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         return self.encoder.transform(train)
 
     def fit_scores(self) -> None:
-        """Let every score learn what it needs of the ID side.
+        """Fit every score to the ID data.
 
         While a run trains, a stream score is not evaluated; it learns once what a checkpoint keeps, such as words mined
         with the weights before training.
@@ -269,7 +269,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         return self.evaluate(batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only what was trained: frozen towers are named, not stored."""
+        """Keep only the trained tensors: frozen towers are named, not stored."""
         checkpoint["state_dict"] = self.trained_state()
         checkpoint["mmood_encoder"] = self.encoder.identity()
         checkpoint["mmood_training"] = training_record(self)

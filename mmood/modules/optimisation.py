@@ -1,4 +1,4 @@
-"""The learning rate over a run, and what else makes a training step."""
+"""The learning rate over a run, and the execution of a training step."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Execution:
 
 
 def prepare(encoder: AbstractEncoder, execution: Execution) -> None:
-    """Switch on in an encoder what `execution` asks for; to be called before the model is wrapped for DDP."""
+    """Apply the settings of `execution` to an encoder; to be called before the model is wrapped for DDP."""
     assert isinstance(encoder, VisionLanguageEncoder | ImageEncoder)
     if execution.channels_last:
         # Convolutions follow the format of their weights.

@@ -53,7 +53,7 @@ class ZeroShot(AbstractDetector):
         return {}
 
     def details(self) -> dict[str, object]:
-        """Return the prompt templates, whatever name stands for them."""
+        """Return the prompt templates, with named sets resolved."""
         return {"prompts": list(self.templates)}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

@@ -29,7 +29,7 @@ class Bar:
     task: TaskID
 
     def advance(self, amount: int, title: str | None = None) -> None:
-        """Go on by an amount; with a title, say what is worked on now."""
+        """Advance by an amount; a title names the current item."""
         self.progress.update(self.task, advance=amount, description=None if title is None else visible(title))
 
 

@@ -35,7 +35,7 @@ class Requeue(Callback):
         self._validating = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the step at which training resumes; MmoodError if a process does not see the checkpoint that the others see."""
+        """Record the step to resume from; MmoodError if a process does not see the same checkpoint as the others."""
         self._steps = trainer.global_step
         steps = trainer.strategy.all_gather(torch.tensor(self._steps, device=trainer.strategy.root_device))
         if (steps != self._steps).any():

@@ -1,1 +1,1 @@
-"""Test-time streams: in which order a score that learns from the test images meets them, and what came of it."""
+"""Test-time streams: their order, and the results of the scores that learn from the test images."""

@@ -85,7 +85,7 @@ class StreamRuns:
     keep: Callable[[StreamScores, StreamSet], object]
 
     def evaluate(self, rank: int, world: int, quiet: bool) -> list[StreamResult]:
-        """Return what came of every stream, in the order score, set, seed; every rank must call this.
+        """Return the results of every stream, in the order score, set, seed; every rank must call this.
 
         Raises:
             MmoodError: a stream fails, on whichever rank.

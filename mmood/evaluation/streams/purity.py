@@ -1,4 +1,4 @@
-"""How far the memory of a stream score is what it takes itself for; only who knows the labels can say."""
+"""Purity of the memory of a stream score, which needs the labels."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def run_stream(
     batch_size: int,
     advance: Callable[[int], object],
 ) -> StreamScores:
-    """Return the scores of a stream; what the score learned stays in it.
+    """Return the scores of a stream; the score keeps its memory.
 
     Steps run in float32, outside autocast and inference mode: a score may differentiate.
 

@@ -170,7 +170,7 @@ class AlignmentFineTune(AbstractDetector):
         return interpolate(self._pretrained, stored, self._alpha)
 
     def details(self) -> dict[str, object]:
-        """Return the prompt templates, whatever name stands for them."""
+        """Return the prompt templates, with named sets resolved."""
         return {"prompts": list(self.templates)}
 
     def setup(self, stage: str) -> None:

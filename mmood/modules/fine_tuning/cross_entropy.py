@@ -108,7 +108,7 @@ class CrossEntropyFineTune(AbstractDetector):
         return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(kept)}
 
     def details(self) -> dict[str, object]:
-        """Return the prompt templates, whatever name stands for them."""
+        """Return the prompt templates, with named sets resolved."""
         return {"prompts": list(self.templates)}
 
     def setup(self, stage: str) -> None:

@@ -89,7 +89,7 @@ class LinearProbe(AbstractDetector):
         return probe_state(self.probe)
 
     def details(self) -> dict[str, object]:
-        """Return the prompt templates, whatever name stands for them, and the chosen head."""
+        """Return the prompt templates, with named sets resolved, and the chosen head."""
         return {"prompts": list(self.templates), "chosen": chosen(self.probe, self.grid)}
 
     def training_rows(self) -> TrainingRows:
