@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import open_clip
 import pytest
 import torch
 import webdataset
+from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from mmood.cli.main import main
@@ -242,3 +244,19 @@ def test_tensorboard_gets_numbers_table_and_histograms(toy_flags, tmp_path):
     assert {f"scores/mcm/{name}" for name in ("toy-test", "toy-near", "toy-far")} <= set(board.Tags()["histograms"])
     assert board.Histograms("scores/mcm/toy-test")[0].histogram_value.num == 37
     assert any("results/test" in tag for tag in board.Tags()["tensors"])
+
+
+def test_scores_that_one_id_class_makes_constant_are_named(toy_flags, tmp_path, capsys):
+    for number in range(6):
+        path = tmp_path / f"images/cat/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (40 * number, 90, 120)).save(path)
+    packing = ["--out", str(tmp_path / "root/one"), "--folder", str(tmp_path / "images"), "--quiet"]
+    assert main(["pack", *packing]) == 0
+    shutil.copytree(toy_flags[toy_flags.index("--data.root") + 1] + "/toy-near", tmp_path / "root/toy-near")
+    flags = ["--data.root", str(tmp_path / "root"), "--data.id", "one", "--data.class_names", "[cat]"]
+    scores = "{mcm: {class_path: MCM}, energy: {class_path: Energy, init_args: {temperature: 1.0}}}"
+    more = ["--data.ood", "{near: [toy-near]}", "--model.scores", scores]
+    run(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, *flags, *more], tmp_path / "run")
+    error = capsys.readouterr().err
+    assert "their numbers mean nothing: mcm; they compare classes, but there is only one ID class" in error

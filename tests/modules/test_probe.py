@@ -242,7 +242,7 @@ def test_training_goes_on_in_the_middle_of_an_epoch():
     again.load_state_dict(loader.state_dict())
     rest = epoch(again, 2)
     assert [keys.tolist() for keys in seen + rest] == [keys.tolist() for keys in whole]
-    with pytest.raises(MmoodError, match="with seed = 3, and now it is 4"):
+    with pytest.raises(MmoodError, match="with seed = 3, but now it is 4"):
         FeatureTrainLoader(numbered(50, 10), seed=4).load_state_dict(loader.state_dict())
 
 
