@@ -116,7 +116,7 @@ def with_root(flags, root, toy_root):
     ("rank", "word"),
     [
         (1, "ended early|Child process with PID"),
-        (0, "mmood: The main process of this run ended early, so rank 1 ends too"),
+        (0, "mmood: The main process of this run ended early, so rank 1 stops too"),
     ],
 )
 def test_test_without_a_rank(gated, toy_root, toy_flags, tmp_path, rank, word):

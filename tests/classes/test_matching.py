@@ -16,7 +16,7 @@ LISTS = [load_class_names(name) for name in ("imagenet-openai", "imagenet-first-
 def test_integers_sort_as_numbers():
     assert sorted_folders(map(str, range(12))) == [str(number) for number in range(12)]
     assert sorted_folders(["10", "9", "x"]) == ["10", "9", "x"]
-    with pytest.raises(MmoodError, match="'01' and '1' are the same number"):
+    with pytest.raises(MmoodError, match="'01' and '1' stand for the same number"):
         sorted_folders(["1", "2", "01"])
 
 
@@ -47,7 +47,7 @@ def test_other_names_keep_the_order_and_are_listed():
         "0      c0      dog",
         "1      c1      cat",
         "2      fox     fox",
-        "2 of 3 folders are not called like their classes.",
+        "2 of 3 folders do not have the names of their classes.",
     ]
 
 

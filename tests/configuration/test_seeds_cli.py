@@ -82,7 +82,7 @@ def test_one_seed_rules_training_test_and_report(world, capsys):
     assert "same to the last bit" not in capsys.readouterr().err
     same = world("test1as9", "test", "--ckpt_path", str(again / "checkpoints/last.ckpt"), "--seed_everything", "9")
     assert main(["report", str(tests[0]), str(same), "--resamples", "0"]) == 0
-    assert "say that their seeds are 1 and 9, and their numbers are the same to the last bit" in capsys.readouterr().err
+    assert "state the seeds 1 and 9, and their numbers are the same to the last bit" in capsys.readouterr().err
     assert "same to the last bit" in (tests[0] / "report.md").read_text()
 
 

@@ -140,7 +140,7 @@ def test_all_missing_sets_in_one_sentence(root):
     ("settings", "sentence"),
     [
         ({"id": "near", "ood": {}}, "'near' is used as ID, but its samples have no labels"),
-        ({"class_names": NAMES[:3]}, "has 5 classes, and `data.class_names` has 3 names"),
+        ({"class_names": NAMES[:3]}, "has 5 classes, but `data.class_names` has 3 names"),
         ({"ood": {"far": ["far", "id"]}}, "'id' is in `data` twice"),
         ({"ood": {"far": ["far"], "near": ["far"]}}, "'far' is in `data` twice"),
         ({"ood": {"far": ["far"], "near": []}}, "`data.ood.near` is empty"),
@@ -176,7 +176,7 @@ def test_a_known_set_of_another_size_is_named(root, monkeypatch):
     monkeypatch.setattr(benchmarks, "BENCHMARKS", {"own": own})
     monkeypatch.setattr(benchmarks, "KNOWN_SETS", {"far": KnownSet("far", 7, "somewhere.", variant="far_6")})
     data = OoDDataModule(str(root), benchmark="own", class_names=NAMES)
-    with pytest.raises(MmoodError, match=r"'far' holds 6 samples, and the protocol has 7; .* variant 'far_6'"):
+    with pytest.raises(MmoodError, match=r"'far' holds 6 samples, but the protocol has 7; .* variant 'far_6'"):
         data.setup("test")
 
 

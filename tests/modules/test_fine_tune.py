@@ -103,7 +103,7 @@ def test_a_probe_on_other_rows_is_no_start(vit, tmp_path):
     torch.save(
         {"state_dict": {f"probe.{name}": value for name, value in probe.state_dict().items()}}, tmp_path / "p.ckpt"
     )
-    with pytest.raises(MmoodError, match=r"reads embedding, and `model\.head\.reads` is features"):
+    with pytest.raises(MmoodError, match=r"reads embedding, but `model\.head\.reads` is features"):
         module(vit, head=HeadSettings(str(tmp_path / "p.ckpt"))).setup("fit")
 
 
@@ -122,8 +122,8 @@ def test_image_only_encoders_are_fine_tuned(tmp_path):
     ("more", "words"),
     [
         ({"trained": TrainedTowers()}, "trains no text tower"),
-        ({"head": HeadSettings("zero-shot")}, "reads: embedding"),
-        ({"head": HeadSettings("none.ckpt")}, "no file"),
+        ({"head": HeadSettings("zero-shot")}, "set `model.head.reads` to embedding"),
+        ({"head": HeadSettings("none.ckpt")}, "is not a file"),
     ],
 )
 def test_what_cannot_be_is_refused(vit, more, words):

@@ -110,5 +110,5 @@ def test_a_full_disk_behind_the_output_is_said_once_and_python_adds_nothing():
         ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr == (
-        "mmood: The output cannot be written: No space left on device. Files of the run are not affected.\n"
+        "mmood: The output cannot be written: No space left on device. The files of the run are not affected.\n"
     )

@@ -153,7 +153,7 @@ def change(raw: dict[str, Any], *path: str | int, to: object) -> None:
         (["rows"], {}, "has rows = {}; it must be a list"),
         (["rows", 3], 5, r"rows\[3\] is 5; it must be an object"),
         (["rows", 3, "auroc"], 93.1, r"rows\[3\] has auroc = 93.1; it must be a number from 0 to 1"),
-        (["rows", 0, "auroc"], math.nan, r"NaN is no number of JSON"),
+        (["rows", 0, "auroc"], math.nan, r"NaN is not a JSON number"),
         (["rows", 0, "seed"], "0", r"has seed = '0'; it must be a whole number"),
         (["rows", 0, "protocol"], "adaptive", "it must be 'static' or 'test_time'"),
         (["means", 1, "group"], None, r"means\[1\] has group = None; it must be a text"),

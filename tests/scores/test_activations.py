@@ -95,7 +95,7 @@ def test_without_a_head_there_is_a_sentence(score):
 
 
 def test_sentences():
-    with pytest.raises(MmoodError, match="ASH has learned nothing yet"):
+    with pytest.raises(MmoodError, match="ASH is not fitted yet"):
         ASH()(queries(with_head()))
     with pytest.raises(MmoodError, match=r"SCALE\.percentile is 100.0"):
         SCALE(percentile=100.0)

@@ -123,7 +123,7 @@ def test_group_order_drops_the_last_and_leaves_the_global_generator():
 
 
 def test_impossible_groups_are_refused():
-    with pytest.raises(ValueError, match="3 negatives cannot be split into 4 groups"):
+    with pytest.raises(ValueError, match="3 negative labels cannot be split into 4 groups"):
         functional.group_order(3, 4)
     with pytest.raises(ValueError, match="same size"):
         functional.group_logsumexp(unit(0, 2, 4), unit(1, 5, 4), groups=2)

@@ -118,7 +118,7 @@ def test_a_value_that_is_not_finite_is_named(score, value):
 
 def test_sentences():
     reference = with_head()
-    with pytest.raises(MmoodError, match=r"KNN has learned nothing yet; call KNN.fit"):
+    with pytest.raises(MmoodError, match=r"KNN is not fitted yet; call KNN.fit"):
         KNN()(queries(reference))
     with pytest.raises(MmoodError, match="no joint embedding"):
         KNN(reads="embedding").fit(reference)

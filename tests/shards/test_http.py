@@ -89,14 +89,14 @@ def test_a_busy_server_is_asked_again_after_growing_pauses(server, monkeypatch):
 
 def test_a_server_that_stays_busy_is_given_up(server):
     server.faults = [503] * 9
-    with pytest.raises(OSError, match="the server answers 503 Service Unavailable, tried 4 times"):
+    with pytest.raises(OSError, match="the server answered 503 Service Unavailable, tried 4 times"):
         read_bytes(f"{server.url}/file")
     assert len(server.seen) == 4
 
 
 def test_what_will_not_pass_is_not_tried_again(server):
     server.faults = [403]
-    with pytest.raises(OSError, match=r"the server answers 403 Forbidden$"):
+    with pytest.raises(OSError, match=r"the server answered 403 Forbidden$"):
         read_bytes(f"{server.url}/file")
     assert len(server.seen) == 1
 

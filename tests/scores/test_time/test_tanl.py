@@ -456,7 +456,7 @@ def test_wrong_states_lists_and_early_calls_are_named(setup, tmp_path):
     reference, path, _, _ = setup()
     with pytest.raises(MmoodError, match=r"call TANL\.fit"):
         TANL().reset()
-    with pytest.raises(MmoodError, match="step is 20, but the list has only 13 words"):
+    with pytest.raises(MmoodError, match="step is 20, but the list has only 13 negative labels"):
         build(reference, path, step=20, activation={"words": 30})
     score = build(reference, path)
     with pytest.raises(MmoodError, match="vision-language model"):
