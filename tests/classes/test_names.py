@@ -60,7 +60,7 @@ def test_home_folder(tmp_path, monkeypatch):
     assert load_class_names("~/names.txt") == ("cat",)
     with pytest.raises(MmoodError, match="home folder that cannot be found"):
         load_class_names("~nobody-of-this-name/names.txt")
-    with pytest.raises(MmoodError, match="holds a NUL"):
+    with pytest.raises(MmoodError, match="contains a NUL"):
         load_class_names("names\0.txt")
 
 

@@ -90,7 +90,7 @@ def test_signed_zero_and_empty_features_give_numbers(score):
 
 @ALL
 def test_without_a_head_there_is_a_sentence(score):
-    with pytest.raises(MmoodError, match="no linear head"):
+    with pytest.raises(MmoodError, match="needs a linear head"):
         score.fit(with_prototypes())
 
 

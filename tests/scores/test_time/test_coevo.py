@@ -288,7 +288,7 @@ def test_wrong_calls_are_named(reference, files):
         score.step(Embedded(torch.empty(2, 3), torch.empty(2, 3)))
     with pytest.raises(MmoodError, match="A state of CoEvo holds"):
         score.load_state({})
-    with pytest.raises(MmoodError, match=f"holds 1 words, and by its counts there are {INITIAL}"):
+    with pytest.raises(MmoodError, match=f"holds 1 words, but by its counts there should be {INITIAL}"):
         score.load_state({**score.state(), "words": torch.tensor([1])})
     with pytest.raises(MmoodError, match="image 1, text 0, entropy 0, place 0"):
         score.load_state({**score.state(), "image": torch.zeros(1, 16)})
