@@ -19,11 +19,13 @@ class Command:
         purpose: what it does, in a line.
         module: the module whose `main` takes the arguments behind the name and returns the exit code; that of the
             stages takes their name too.
+        ends_by_itself: SIGTERM and Ctrl-C are its own affair: it finishes what it took, and returns.
     """
 
     arguments: str
     purpose: str
     module: str = _STAGES
+    ends_by_itself: bool = False
 
 
 GROUPS: dict[str, dict[str, Command]] = {
@@ -48,7 +50,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "export": Command(
             "DETECTOR --out FOLDER", "write the detector as ONNX, for use without torch", "mmood.cli.export"
         ),
-        "serve": Command("DETECTOR", "answer over HTTP, with a page to try it", "mmood.cli.serve"),
+        "serve": Command("DETECTOR", "answer over HTTP, with a page to try it", "mmood.cli.serve", ends_by_itself=True),
         "detect": Command("DETECTOR INPUT ... --out FILE", "decide on images, folders, shards", "mmood.cli.detect"),
         "monitor": Command(
             "DETECTOR DECISIONS ...", "check for drift since calibration; exit code 3", "mmood.cli.monitor"

@@ -5,13 +5,14 @@ Nothing heavy is imported before a command that needs it is known, so that `mmoo
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmood import __version__
-from mmood.cli.commands import GROUPS, run
+from mmood.cli.commands import COMMANDS, GROUPS, run
 from mmood.errors import MmoodError
 from mmood.output.printing import complain, lasting_output
 from mmood.runs.launched import follow_parent, lost_peer
@@ -92,7 +93,8 @@ def _dispatch(arguments: list[str]) -> int:
     if str(Path.cwd()) not in sys.path:
         # Classes of a user's own are named in a config; behind all others, so that no file here hides a package.
         sys.path.append(str(Path.cwd()))
-    with ends_at_signals(command):
+    by_itself = command in COMMANDS and COMMANDS[command].ends_by_itself
+    with contextlib.nullcontext() if by_itself else ends_at_signals(command):
         follow_parent()
         return run(arguments)
 

@@ -1,9 +1,12 @@
 """The service: the detector's decisions, and a status for whatever a client may do wrong."""
 
+import contextlib
 import io
 import json
 import re
+import signal
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("fastapi")
+from forked import free_port, mmood
 from starlette.testclient import TestClient
 
 from mmood.cli.main import main
@@ -185,3 +189,16 @@ def test_what_cannot_be_served_is_said(saved, tmp_path, capsys, arguments, said)
 def test_scores_do_not_depend_on_who_shares_the_batch(client, detector, mixed):
     alone = post(client, Path(mixed[2]).read_bytes()).json()["results"][0]["score"]
     assert np.float32(alone) == pytest.approx(detector([mixed[2]] * 4)[3].score, abs=1e-5)
+
+
+def test_a_signal_ends_the_service_with_code_0(saved, forked):
+    port = free_port()
+    process = forked.start(mmood, ["serve", str(saved), "--port", str(port), "--device", "cpu"])
+    for _ in range(600):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+            assert json.load(answer) == {"status": "ready"}
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert "Nothing was written" not in process.err
