@@ -143,17 +143,20 @@ def _write_shard(
     path = folder / shard_name(folder.name, number)
     temporary = path.with_name(f".{path.name}.part")
     rows = []
-    with _said(path), temporary.open("wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-            for key, position in enumerate(part, first_key):
-                sample = samples[position]
-                extension = _extension(sample, position, settings.check)
-                rows.append(SampleRow(key, f"{key:09d}", sample.label, sample.name, settings.source, sample.file))
-                _add_sample(tar, rows[-1], sample.image, extension)
-                progress(1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with _said(path), temporary.open("wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+                for key, position in enumerate(part, first_key):
+                    sample = samples[position]
+                    extension = _extension(sample, position, settings.check)
+                    rows.append(SampleRow(key, f"{key:09d}", sample.label, sample.name, settings.source, sample.file))
+                    _add_sample(tar, rows[-1], sample.image, extension)
+                    progress(1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)  # of a shard that was given up
     return _Done(ShardEntry(path.name, len(part), sha256_of(path)), rows)
 
 

@@ -100,6 +100,7 @@ def test_a_killed_run_goes_on_and_ends_equal(tmp_path, images, after):
         pack(from_folder(images), tmp_path / "a/pets", settings, kill)
     assert not (tmp_path / "a/pets/index.json").exists()
     finished = len(list((tmp_path / "a/pets").glob("pets-*.tar")))
+    assert len(content(tmp_path / "a/pets")) == finished + 1  # and the journal
     written = []
     original = packing._write_shard
     packing._write_shard = lambda *a: written.append(a[4]) or original(*a)
