@@ -99,7 +99,9 @@ def main() -> int:
         with safe_open(folder / "features.safetensors", framework="pt") as file:
             mapped = file.get_tensor("features")
         probe = probe_of(folder, classes)
-        rows = training_rows(probe.probe, {"features": mapped}, torch.arange(images), targets, ProbeSettings(BATCH))
+        names = [f"class {number}" for number in range(classes)]
+        keys = torch.arange(images)
+        rows = training_rows(probe.probe, {"features": mapped}, keys, targets, ProbeSettings(BATCH), names)
         ratios = []
         for number in range(ROUNDS):
             bare, probed = bare_epoch(ram, targets, classes, device), probe_epoch(probe, rows, device)
