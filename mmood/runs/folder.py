@@ -43,6 +43,8 @@ def known_folder(given: str | None, name: str) -> Path | None:
             raise MmoodError(f"{setting} is {text!r:.80}; the name of a folder cannot contain a NUL character.")
     if given:
         return Path(given).expanduser()
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise MmoodError(f"--name is {name!r:.80}, which leaves the folder runs/; set --run_dir to write elsewhere.")
     parent, environment = Path("runs") / name, os.environ
     if _INHERITED in environment and int(environment.get("LOCAL_RANK", 0)) > 0:
         return Path(environment[_INHERITED])

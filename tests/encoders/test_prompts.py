@@ -5,8 +5,9 @@ import doctest
 import pytest
 
 import mmood.encoders.prompts
-import mmood.encoders.transforms
 import mmood.encoders.weights
+import mmood.images.formats
+import mmood.images.preprocessing
 from mmood.encoders import load_templates
 from mmood.errors import MmoodError
 
@@ -35,7 +36,9 @@ def test_wrong_templates(source, sentence):
         load_templates(source)
 
 
-@pytest.mark.parametrize("module", [mmood.encoders.prompts, mmood.encoders.transforms, mmood.encoders.weights])
+@pytest.mark.parametrize(
+    "module", [mmood.encoders.prompts, mmood.images.formats, mmood.images.preprocessing, mmood.encoders.weights]
+)
 def test_examples_of_the_docstrings(module):
     result = doctest.testmod(module)
     assert result.attempted > 0

@@ -17,7 +17,7 @@ def transform(mode):
 def test_what_would_be_huge_or_nothing_when_resized():
     assert transform("shortest")(Image.new("RGB", (1000, 1))).shape == (3, 8, 8)
     with pytest.raises(
-        ImageError, match=f"3000000 x 1 pixels and would be resized to 24000000 x 8; 1 to {MAX_RESIZED} pixels"
+        ImageError, match=f"3000000 x 1 pixels and would be resized to 24000000 x 8; only 1 to {MAX_RESIZED} pixels"
     ):
         transform("shortest")(Image.new("RGB", (3_000_000, 1)))
     with pytest.raises(ImageError, match="would be resized to 8 x 24000000"):

@@ -76,5 +76,5 @@ def test_a_set_without_classes_keeps_what_is_stored(toy_root, tmp_path):
 def test_a_label_beyond_the_classes_is_refused(toy_root, tmp_path):
     index = load_index(str(toy_root), "toy-test")
     folder = stored(tmp_path / "store", [key % 3 for key in range(index.count)])
-    with pytest.raises(MmoodError, match="says 2 classes, and key 2 has the label 2"):
+    with pytest.raises(MmoodError, match="has 2 classes, but key 2 has the label 2"):
         open_set(folder, replace(index, classes=2))

@@ -175,7 +175,7 @@ def test_skip_lists_the_rest_of_a_truncated_shard(tmp_path):
 def test_a_count_that_differs_from_the_index_is_an_error(tmp_path, size, world):
     index = write_set(tmp_path, "id", [6, 3])
     rewrite_shard(index, 0, members_of(range(size), labelled=True))
-    with pytest.raises(MmoodError, match=rf"id-0\.tar holds {size} samples, and its index says 6"):
+    with pytest.raises(MmoodError, match=rf"id-0\.tar holds {size} samples, but its index says 6"):
         read_all(index, world)
 
 

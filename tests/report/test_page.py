@@ -194,7 +194,7 @@ def test_other_shards_under_the_same_name_are_not_shown(toy_runs):
 def test_thumbnails_are_of_the_keys_asked_for(toy_runs):
     images = open_set(load_runs([toy_runs[0]])[0], "toy-test")
     assert set(thumbnails(images, [3, 20, 36])) == {3, 20, 36}
-    assert images.original(0) == "red square"
+    assert images.original(0) == "blue square"
     assert hardest(np.array([1.0, 3.0, 2.0]), 2, highest=True).tolist() == [1, 2]
 
 

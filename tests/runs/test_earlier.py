@@ -118,3 +118,11 @@ def test_a_nul_character_is_refused_in_a_sentence(flag, toy_flags, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     assert main(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, flag, "a\0b"]) == 2
     assert f"{flag} is 'a\\x00b'; the name of a folder cannot contain a NUL character." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../../up", "/up", "a/../../b"])
+def test_a_name_that_leaves_the_folder_of_runs_is_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MmoodError, match="leaves the folder runs/; set --run_dir"):
+        run_folder(None, name)
+    assert list(tmp_path.iterdir()) == []

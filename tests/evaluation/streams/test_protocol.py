@@ -250,4 +250,4 @@ def test_predicting_a_stream_needs_one_process(flags, toy_root, tmp_path, forked
     images = toy_root.parent / "images" / "toy-near"
     finished = forked.ranks(["predict", *flags, "--data.predict", str(images), "--run_dir", str(tmp_path)])
     assert finished.code == 2
-    assert "running, late, to which all images are one stream" in finished.err
+    assert "running, late, which learns from all images as one stream" in finished.err

@@ -348,7 +348,7 @@ def test_wrong_states_and_early_calls_are_named(setup):
     with pytest.raises(MmoodError, match="A state of AdaNeg holds"):
         score.load_state({"bank": torch.zeros(1)})
     short = AdaNeg(groups=3, temperature=0.05, negatives=path, proxies=Proxies(length=1)).fit(reference)
-    with pytest.raises(MmoodError, match="length allows 1"):
+    with pytest.raises(MmoodError, match="`length` allows only 1"):
         short.load_state(score.state())
     state = score.state()
     state["text"][0] = 99
