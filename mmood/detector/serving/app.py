@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from fastapi import Depends, FastAPI, Request
@@ -96,8 +96,15 @@ _BODY = {
 }
 
 
-def build_app(detector: Detector, limits: Limits, batching: Batching, token: str | None = None) -> FastAPI:
-    """Return the service of a detector.
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src 'self' blob:; connect-src 'self'"
+)
+
+
+@final
+class Service:
+    """What the routes share: the batcher, the gate, the counters and the token.
 
     Args:
         detector: the detector.
@@ -105,57 +112,50 @@ def build_app(detector: Detector, limits: Limits, batching: Batching, token: str
         batching: how batches are made.
         token: what clients must send as `Authorization: Bearer TOKEN`; None for anybody.
     """
-    metrics, gate = Metrics(), Gate(limits.requests)
-    batcher = Batcher(detector, batching, limits.pixels, metrics.batch.observe)
-    description = describe(detector)
+
+    def __init__(self, detector: Detector, limits: Limits, batching: Batching, token: str | None) -> None:
+        self.limits = limits
+        self.token = token
+        self.metrics, self.gate = Metrics(), Gate(limits.requests)
+        self.batcher = Batcher(detector, batching, limits.pixels, self.metrics.batch.observe)
+        self.description = describe(detector)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await batcher.start()
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Run the batcher while the service runs; then finish what was taken."""
+        await self.batcher.start()
         yield
-        gate.open = False
-        await batcher.stop()
+        self.gate.open = False
+        await self.batcher.stop()
 
-    def authorised(request: Request) -> None:
+    def authorise(self, request: Request) -> None:
+        """Raise RefusedError for a request without the token."""
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+        if self.token is not None and not hmac.compare_digest(given.encode(), self.token.encode()):
             raise RefusedError(401, "The token is missing or wrong; send 'Authorization: Bearer TOKEN'.")
 
-    async def answer(request: Request) -> Answer:
-        with gate:
-            metrics.in_flight.set(gate.inside)
+    async def answer(self, request: Request) -> Answer:
+        """Return the decisions on the images of a request; RefusedError for what is beyond a limit."""
+        with self.gate:
+            self.metrics.in_flight.set(self.gate.inside)
             try:
-                async with asyncio.timeout(limits.seconds):
-                    uploads = await read_uploads(request, limits)
-                    decisions = await asyncio.gather(*(batcher.decide(upload.content) for upload in uploads))
+                async with asyncio.timeout(self.limits.seconds):
+                    uploads = await read_uploads(request, self.limits)
+                    decisions = await asyncio.gather(*(self.batcher.decide(upload.content) for upload in uploads))
             except TimeoutError:
-                raise RefusedError(503, f"No answer within {limits.seconds:g} s.", retry_after=2) from None
-        metrics.in_flight.set(gate.inside)
+                raise RefusedError(503, f"No answer within {self.limits.seconds:g} s.", retry_after=2) from None
+        self.metrics.in_flight.set(self.gate.inside)
         for decision in decisions:
-            metrics.decided(decision)
+            self.metrics.decided(decision)
         if len(decisions) == 1 and decisions[0].status != "ok":
             raise RefusedError(422, f"The single image of the request is broken: {decisions[0].reason}.")
         return Answer(results=[_result(upload.name, d) for upload, d in zip(uploads, decisions, strict=True)])
 
-    app = FastAPI(title="mmood", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-
-    @app.exception_handler(RefusedError)
-    async def refused(_: Request, error: RefusedError) -> JSONResponse:
-        headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-        return JSONResponse({"detail": error.detail}, error.status, headers)
-
-    @app.post(
-        "/v1/detect",
-        dependencies=[Depends(authorised)],
-        responses=_DOCUMENTED,
-        openapi_extra=_BODY,
-        response_model=Answer,
-        summary="Decide on the images of a request",
-    )
-    async def detect(request: Request) -> Answer | Response:
+    async def counted(self, request: Request) -> Answer | Response:
+        """Return what `answer` does, and count it by its status."""
         start, status = time.perf_counter(), 500
         try:
-            found = await answer(request)
+            found = await self.answer(request)
             status = 200
             return found
         except RefusedError as error:
@@ -165,16 +165,55 @@ def build_app(detector: Detector, limits: Limits, batching: Batching, token: str
             status = 499  # nobody is there to read an answer
             return Response(status_code=400)
         finally:
-            metrics.requests.labels(str(status)).inc()
-            metrics.seconds.observe(time.perf_counter() - start)
+            self.metrics.requests.labels(str(status)).inc()
+            self.metrics.seconds.observe(time.perf_counter() - start)
 
-    @app.get("/v1/detector", dependencies=[Depends(authorised)], summary="What decides, and by which threshold")
-    async def detector_() -> Description:
-        return description
 
-    @app.get("/metrics", dependencies=[Depends(authorised)], summary="Counters for Prometheus")
-    async def metrics_() -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+def build_app(detector: Detector, limits: Limits, batching: Batching, token: str | None = None) -> FastAPI:
+    """Return the service of a detector; see `Service` for the arguments."""
+    service = Service(detector, limits, batching, token)
+    app = FastAPI(title="mmood", version=__version__, lifespan=service.lifespan, docs_url=None, redoc_url=None)
+
+    @app.exception_handler(RefusedError)
+    async def refused(_: Request, error: RefusedError) -> JSONResponse:
+        headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+        return JSONResponse({"detail": error.detail}, error.status, headers)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(_page(), headers={"Content-Security-Policy": _PAGE_POLICY})
+
+    _add_detection(app, service)
+    _add_probes(app, service)
+    return app
+
+
+def _add_detection(app: FastAPI, service: Service) -> None:
+    """Add the routes that need the token."""
+    authorised = [Depends(service.authorise)]
+
+    @app.post(
+        "/v1/detect",
+        dependencies=authorised,
+        responses=_DOCUMENTED,
+        openapi_extra=_BODY,
+        response_model=Answer,
+        summary="Decide on the images of a request",
+    )
+    async def detect(request: Request) -> Answer | Response:
+        return await service.counted(request)
+
+    @app.get("/v1/detector", dependencies=authorised, summary="What decides, and by which threshold")
+    async def described() -> Description:
+        return service.description
+
+    @app.get("/metrics", dependencies=authorised, summary="Counters for Prometheus")
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_probes(app: FastAPI, service: Service) -> None:
+    """Add the routes that say how the service is."""
 
     @app.get("/healthz", summary="The process lives")
     async def healthz() -> dict[str, str]:
@@ -182,21 +221,9 @@ def build_app(detector: Detector, limits: Limits, batching: Batching, token: str
 
     @app.get("/readyz", responses={503: _DOCUMENTED[503]}, summary="Requests are answered")
     async def readyz() -> dict[str, str]:
-        if not gate.open:
+        if not service.gate.open:
             raise RefusedError(503, "The service is ending.", retry_after=5)
         return {"status": "ready"}
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> HTMLResponse:
-        return HTMLResponse(
-            _page(),
-            headers={
-                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-                "img-src 'self' blob:; connect-src 'self'"
-            },
-        )
-
-    return app
 
 
 def describe(detector: Detector) -> Description:
