@@ -9,6 +9,7 @@ from open_clip import CLIP
 from safetensors.torch import save_model
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from conftest import CLASSES, MODEL, SIZES, _images
 
 from mmood.cli.main import main
@@ -49,12 +50,15 @@ trainer:
 
 def make(world: Path) -> None:
     """Write shards/, clip/ and align.yaml below `world`."""
+    (world / "shards").mkdir()
+    (world / "shards" / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     # The last set is for `embed`, which is done with the others before anyone could interrupt it.
     for number, (name, size) in enumerate({**SIZES, "many": 400}.items()):
-        _images(world / "images" / name, size, seed=number, labelled=name in ("toy-train", "toy-test"))
+        labelled = name in ("toy-train", "toy-test")
+        _images(world / "images" / name, size, seed=number, labelled=labelled)
         packed = ["--out", str(world / "shards" / name), "--folder", str(world / "images" / name)]
-        assert main(["pack", *packed, "--shard-size", str(max(15, size // 4)), "--quiet"]) == 0
-    (world / "shards" / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+        packed += ["--classes", str(world / "shards" / "classes.txt")] if labelled else []
+        assert main(["pack", *packed, "--shard_size", str(max(15, size // 4)), "--quiet"]) == 0
     (world / "clip").mkdir()
     (world / "clip" / "open_clip_config.json").write_text(json.dumps({"model_cfg": MODEL, "preprocess_cfg": {}}))
     torch.manual_seed(0)
