@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from mmood.errors import MmoodError
+from mmood.files import user_path
 
 _INHERITED = "MMOOD_RUN_DIR"
 
@@ -42,7 +43,7 @@ def known_folder(given: str | None, name: str) -> Path | None:
         if text is not None and "\0" in text:
             raise MmoodError(f"{setting} is {text!r:.80}; the name of a folder cannot contain a NUL character.")
     if given:
-        return Path(given).expanduser()
+        return user_path(given)
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise MmoodError(f"--name is {name!r:.80}, which leaves the folder runs/; set --run_dir to write elsewhere.")
     parent, environment = Path("runs") / name, os.environ
