@@ -15,7 +15,7 @@ endif
 WORKERS ?= 2
 PYTEST  := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-all seconds lint fuzz audit bench picture clean
+.PHONY: install demo docs test test-all seconds lint fuzz audit bench picture clean
 
 install: $(STAMP)
 
@@ -49,6 +49,10 @@ lint: $(STAMP)
 # As many damaged files as `make test-all` tries, but other ones each time.
 fuzz: $(STAMP)
 	MMOOD_FUZZ_ANEW=1 MMOOD_FUZZ=1200 $(BIN)/python -m pytest tests/fuzz --quiet --capture=no
+
+# The documentation site, in site/; a warning or a dead link between pages is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 # Known vulnerabilities of the versions that the tests pass on; asks PyPI.
 audit: $(STAMP)

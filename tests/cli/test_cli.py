@@ -38,6 +38,7 @@ def test_help_and_version_answer_without_torch():
 
 
 SCREEN = 50
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -181,10 +182,12 @@ def test_every_config_says_what_it_is():
         assert path.read_text().startswith("# "), path
 
 
-def test_docs_name_only_configs_that_exist():
+@pytest.mark.parametrize(
+    "page", sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda page: page.name
+)
+def test_docs_name_only_configs_that_exist(page):
     known = {"tuned.yaml", "msp.yaml", *(name for name, _ in available())}  # `mmood tune` writes the first two
-    readme = Path(__file__).parents[2] / "README.md"
-    words = readme.read_text().replace("`", " ").split()
+    words = page.read_text().replace("`", " ").split()
     named = {words[index + 1] for index, word in enumerate(words) if word == "--config" and index + 1 < len(words)}
     assert {name for name in named if name.endswith(".yaml") and "/" not in name} <= known
 
