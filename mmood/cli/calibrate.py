@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
         MmoodError: settings are wrong, the score cannot be shipped, or the ID images give no threshold.
     """
     options, rest = _parser().parse_known_args(argv)
-    from mmood.detector.calibrate import Request, calibrate_detector
+    from mmood.detector.building.calibrate import Request, calibrate_detector
 
     request = Request(options.out, options.score, options.id_recall, options.fraction, options.weights == "copy")
     for line in calibrate_detector(rest, request, options.ckpt_path):

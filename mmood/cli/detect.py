@@ -30,11 +30,9 @@ def main(argv: list[str]) -> int:
         MmoodError: the detector or an input is not there, or the file cannot be written.
     """
     options = _parser().parse_args(argv)
+    from mmood.detector.detection import Job, Ranks, Table, counts, find_images_of, run_job
     from mmood.detector.detector import Detector
-    from mmood.detector.job import Job, Ranks, run_job
     from mmood.detector.manifest import manifest_hash
-    from mmood.detector.sources import find_images_of
-    from mmood.detector.tables import Table, counts
 
     table = Table(options.out)
     images, passed_over = find_images_of(options.inputs, sys.stdin)

@@ -29,9 +29,9 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     from dataclasses import replace
 
+    from mmood.detector.building.export import TOLERANCES, export_detector
+    from mmood.detector.detection import images_to_check
     from mmood.detector.detector import Detector
-    from mmood.detector.export import TOLERANCES, export_detector
-    from mmood.detector.sources import images_to_check
 
     tolerance = TOLERANCES[options.quantise]
     if options.tolerance is not None:

@@ -11,7 +11,7 @@ from mmood.errors import MmoodError
 from mmood.output.printing import say
 
 if TYPE_CHECKING:
-    from mmood.detector.monitor import Finding
+    from mmood.detector.monitoring import Finding
 
 ALARM = 3
 
@@ -37,8 +37,7 @@ def main(argv: list[str]) -> int:
         MmoodError: the detector or a file is not there, or the decisions are those of another detector.
     """
     options = _parser().parse_args(argv)
-    from mmood.detector.monitor import Reference, Rule, monitor, write_findings
-    from mmood.detector.monitor_picture import write_picture
+    from mmood.detector.monitoring import Reference, Rule, monitor, write_findings, write_picture
 
     rule = Rule(options.false_alarms, options.seed)
     if options.out is not None and options.out.suffix != ".json":
@@ -58,7 +57,7 @@ def main(argv: list[str]) -> int:
 
 
 def _show(findings: list[Finding]) -> None:
-    from mmood.detector.monitor_table import conclusion, to_rich
+    from mmood.detector.monitoring import conclusion, to_rich
     from mmood.output.console import console
 
     console().print(to_rich(findings))

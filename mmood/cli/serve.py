@@ -43,8 +43,7 @@ def main(argv: list[str]) -> int:
     import uvicorn
 
     from mmood.detector.detector import Detector
-    from mmood.detector.serving.app import build_app
-    from mmood.detector.serving.limits import Batching, Limits
+    from mmood.detector.serving import Batching, Limits, build_app
 
     limits = Limits(
         bytes=options.max_bytes,

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Self, TypeAlias, final, overload
 import numpy as np
 from jaxtyping import Float32
 
-from mmood.detector.calibration import calibration_scores
-from mmood.detector.conformal import Calibration, calibrate
+from mmood.detector.calibration import (
+    Calibration,
+    CalibrationEmbeddings,
+    calibrate,
+    calibration_scores,
+    read_embeddings,
+)
 from mmood.detector.decisions import Decision
-from mmood.detector.embeddings import CalibrationEmbeddings, read_embeddings
 from mmood.detector.manifest import Manifest, check_files, read_manifest, shortest
 from mmood.detector.pictures import Picture
 from mmood.detector.scorer import Prepared, Scored, Scorer, batched, prepared
@@ -65,10 +69,10 @@ class Detector:
         manifest = read_manifest(folder)
         check_files(folder, manifest)
         if manifest.backend == "onnx":
-            from mmood.detector.onnx_scorer import load_onnx_scorer
+            from mmood.detector.backends.onnx_scorer import load_onnx_scorer
 
             return cls(manifest, load_onnx_scorer(folder, manifest), read_embeddings(folder))
-        from mmood.detector.torch_folder import load_torch_scorer
+        from mmood.detector.backends.torch_folder import load_torch_scorer
 
         return cls(manifest, load_torch_scorer(folder, manifest, device), read_embeddings(folder))
 
@@ -93,7 +97,7 @@ class Detector:
         Raises:
             MmoodError: there is no such model or score, or the score is the same for every image with these classes.
         """
-        from mmood.detector.from_module import detector_from_names
+        from mmood.detector.backends.from_module import detector_from_names
 
         return cls(*detector_from_names(class_names, model, score, prompts, device))
 
@@ -192,8 +196,8 @@ class Detector:
             MmoodError: the folder holds other files, the score cannot be written as tensors, or a tower that was
                 trained would be named.
         """
-        from mmood.detector.torch_folder import save_detector
-        from mmood.detector.torch_scorer import TorchScorer
+        from mmood.detector.backends.torch_folder import save_detector
+        from mmood.detector.backends.torch_scorer import TorchScorer
 
         if not isinstance(self.scorer, TorchScorer):
             raise MmoodError("A detector of `mmood export` is not written again; copy its folder.")

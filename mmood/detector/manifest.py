@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from mmood.detector.conformal import Calibration, rank_of
+from mmood.detector.calibration import Calibration, rank_of
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.files.fields import Fields

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmood.classes.names import class_names_hash
-from mmood.detector.from_settings import module_from_settings
+from mmood.detector.building.from_settings import module_from_settings
 from mmood.detector.state_file import read_state, write_state
 from mmood.errors import MmoodError
 from mmood.images.rgb import Exif, to_rgb

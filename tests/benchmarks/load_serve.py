@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmood.detector.detection import find_images_of
 from mmood.detector.detector import Detector
-from mmood.detector.sources import find_images_of
 
 BROKEN = b"\xff\xd8 no JPEG"
 

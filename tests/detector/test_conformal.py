@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmood.detector.conformal import (
+from mmood.detector.calibration import (
     benjamini_hochberg,
     calibrate,
     coverage_band,

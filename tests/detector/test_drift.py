@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom, entropy
 
-from mmood.detector.conformal import calibrate
-from mmood.detector.drift import (
+from mmood.detector.calibration import calibrate
+from mmood.detector.monitoring.drift import (
     energy_test,
     holm,
     mean_cosine,

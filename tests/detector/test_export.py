@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mmood.cli.main import main
+from mmood.detector.building.export import TOLERANCES, Tolerance, export_detector
 from mmood.detector.detector import Detector
-from mmood.detector.export import TOLERANCES, Tolerance, export_detector
 from mmood.errors import MmoodError
 
 pytest.importorskip("onnxruntime")

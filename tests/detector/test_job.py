@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from mmood.cli.main import main
-from mmood.detector import job as jobs
-from mmood.detector.conformal import benjamini_hochberg
+from mmood.detector.calibration import benjamini_hochberg
 from mmood.detector.decisions import FIELDS
-from mmood.detector.tables import Table, read_rows
+from mmood.detector.detection import Table, read_rows
+from mmood.detector.detection import job as jobs
 from mmood.errors import MmoodError
 
 

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from mmood.cli.main import main
-from mmood.detector.conformal import calibrate
+from mmood.detector.calibration import CalibrationEmbeddings, calibrate, write_embeddings
 from mmood.detector.decisions import FIELDS, Decision
-from mmood.detector.embeddings import CalibrationEmbeddings, write_embeddings
+from mmood.detector.detection import Table
 from mmood.detector.manifest import read_manifest, write_manifest
-from mmood.detector.tables import Table
 
 WIDTH = 16
 

@@ -21,8 +21,7 @@ from starlette.testclient import TestClient
 
 from mmood.cli.main import main
 from mmood.detector.detector import Detector
-from mmood.detector.serving.app import build_app
-from mmood.detector.serving.limits import Batching, Limits
+from mmood.detector.serving import Batching, Limits, build_app
 
 LIMITS = Limits(bytes=100_000, pixels=60 * 60, images=3, seconds=20, requests=8)
 PNG = {"Content-Type": "image/png"}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Float32
 
-from mmood.detector.embeddings import CalibrationEmbeddings, summarised
+from mmood.detector.calibration.embeddings import CalibrationEmbeddings, summarised
 from mmood.detector.pictures import Picture
 from mmood.detector.scorer import Scorer, batched, prepared
 from mmood.errors import ImageError, MmoodError

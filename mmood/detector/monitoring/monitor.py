@@ -11,11 +11,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mmood.detector.conformal import Calibration
-from mmood.detector.drift import ScoreShift, ShareBelow, energy_test, holm, mean_cosine, score_shift, share_below
-from mmood.detector.embeddings import FILE, CalibrationEmbeddings, read_embeddings
+from mmood.detector.calibration import EMBEDDINGS_FILE, Calibration, CalibrationEmbeddings, read_embeddings
 from mmood.detector.manifest import check_file, manifest_hash, read_manifest
-from mmood.detector.windows import Window, read_windows
+from mmood.detector.monitoring.drift import (
+    ScoreShift,
+    ShareBelow,
+    energy_test,
+    holm,
+    mean_cosine,
+    score_shift,
+    share_below,
+)
+from mmood.detector.monitoring.windows import Window, read_windows
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
 
@@ -124,7 +131,7 @@ class Reference:
         """Return that of a detector folder; MmoodError if it is none, or damaged."""
         manifest = read_manifest(folder)
         assert manifest.calibration is not None, "what is written is calibrated"
-        check_file(folder, manifest, FILE)
+        check_file(folder, manifest, EMBEDDINGS_FILE)
         return cls(folder, manifest.score.name, manifest_hash(folder), manifest.calibration, read_embeddings(folder))
 
 

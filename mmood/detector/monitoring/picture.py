@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmood.detector.monitor import Finding, Reference, Rule
+from mmood.detector.monitoring.monitor import Finding, Reference, Rule
 from mmood.files import write_atomically
 from mmood.report.page.html import Html, element
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mmood.detector.monitor import Finding
+from mmood.detector.monitoring.monitor import Finding
 from mmood.output.escaping import visible
 
 _NOTHING = "\u2013"

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import mmood.scores  # noqa: F401  (the scores that a folder may name)
-from mmood.detector.embeddings import CalibrationEmbeddings, write_embeddings
+from mmood.detector.backends.torch_scorer import TorchScorer, best_device, torch_scorer
+from mmood.detector.calibration import CalibrationEmbeddings, write_embeddings
 from mmood.detector.manifest import EncoderRecord, Manifest, write_manifest
-from mmood.detector.torch_scorer import TorchScorer, best_device, torch_scorer
 from mmood.encoders import AbstractEncoder, EncoderSettings, build_encoder
 from mmood.errors import MmoodError
 from mmood.scores.base import LinearHead

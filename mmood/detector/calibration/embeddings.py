@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 from mmood.errors import MmoodError
 from mmood.files import read_limited, write_atomically
 
-FILE = "calibration.safetensors"
+EMBEDDINGS_FILE = "calibration.safetensors"
 KEPT = 1000
 _LIMIT = 2**28
 
@@ -44,12 +44,13 @@ def summarised(chunks: Sequence[Float32[np.ndarray, "images dim"]]) -> Calibrati
 
 def write_embeddings(folder: Path, embeddings: CalibrationEmbeddings) -> None:
     """Write mean and sample into a detector folder."""
-    write_atomically(folder / FILE, save({"mean": embeddings.mean, "sample": embeddings.sample.astype(np.float16)}))
+    tensors = {"mean": embeddings.mean, "sample": embeddings.sample.astype(np.float16)}
+    write_atomically(folder / EMBEDDINGS_FILE, save(tensors))
 
 
 def read_embeddings(folder: Path) -> CalibrationEmbeddings:
     """Return mean and sample; MmoodError if the file is none of a detector."""
-    path = folder / FILE
+    path = folder / EMBEDDINGS_FILE
     try:
         found = load(read_limited(path, str(path), _LIMIT))
         mean, sample = found["mean"].astype(np.float32), found["sample"].astype(np.float32)

@@ -9,8 +9,8 @@ import torch
 import mmood.scores
 from mmood import __version__
 from mmood.classes.names import class_names_hash
+from mmood.detector.backends.torch_scorer import TorchScorer, best_device, torch_scorer
 from mmood.detector.manifest import ClassProbability, EncoderRecord, Manifest, ScoreRecord
-from mmood.detector.torch_scorer import TorchScorer, best_device, torch_scorer
 from mmood.encoders import EncodedImages, EncoderSettings
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError, unknown

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 
-from mmood.detector.conformal import Calibration
-from mmood.detector.tables import Table, read_rows
+from mmood.detector.calibration import Calibration
+from mmood.detector.detection import Table, read_rows
 from mmood.errors import MmoodError
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mmood.detector.calibration_set import CalibrationSet, calibration_set
-from mmood.detector.conformal import Calibration, coverage_band, least_images
+from mmood.detector.backends.from_module import chosen_score, from_module
+from mmood.detector.backends.torch_folder import check_new
+from mmood.detector.building.calibration_set import CalibrationSet, calibration_set
+from mmood.detector.building.from_settings import module_from_settings
+from mmood.detector.calibration import Calibration, coverage_band, least_images
 from mmood.detector.detector import Detector
-from mmood.detector.from_module import chosen_score, from_module
-from mmood.detector.from_settings import module_from_settings
-from mmood.detector.torch_folder import check_new
 from mmood.errors import MmoodError
 
 _NEW_IMAGES = 1000

@@ -18,12 +18,12 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Float16
 
-from mmood.detector.conformal import benjamini_hochberg, check_rate
+from mmood.detector.calibration import benjamini_hochberg, check_rate
 from mmood.detector.decisions import Decision
+from mmood.detector.detection.sources import Input, Sequenced
+from mmood.detector.detection.tables import Table
 from mmood.detector.detector import Detector
 from mmood.detector.scorer import Prepared, batched
-from mmood.detector.sources import Input, Sequenced
-from mmood.detector.tables import Table
 from mmood.errors import ImageError, MmoodError
 from mmood.files import parse_json, read_limited, whole_file, write_atomically
 

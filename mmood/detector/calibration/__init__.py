@@ -1,0 +1,37 @@
+"""From the scores of ID images to a threshold and p-values, and what else is kept of these images."""
+
+from mmood.detector.calibration.conformal import (
+    Band,
+    Calibration,
+    benjamini_hochberg,
+    calibrate,
+    check_rate,
+    coverage_band,
+    least_images,
+    rank_of,
+)
+from mmood.detector.calibration.embeddings import (
+    EMBEDDINGS_FILE,
+    CalibrationEmbeddings,
+    read_embeddings,
+    summarised,
+    write_embeddings,
+)
+from mmood.detector.calibration.scores import calibration_scores
+
+__all__ = [
+    "EMBEDDINGS_FILE",
+    "Band",
+    "Calibration",
+    "CalibrationEmbeddings",
+    "benjamini_hochberg",
+    "calibrate",
+    "calibration_scores",
+    "check_rate",
+    "coverage_band",
+    "least_images",
+    "rank_of",
+    "read_embeddings",
+    "summarised",
+    "write_embeddings",
+]
