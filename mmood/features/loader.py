@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,9 +14,9 @@ from torch import Tensor
 from mmood.errors import MmoodError
 from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
+from mmood.loading.few_shot import epoch_order
 from mmood.loading.plan import bounds
 from mmood.loading.position import Position, TrainState
-from mmood.shards.hashes import digest
 from mmood.shards.index import Keys
 
 LEAST_ROWS = 1024
@@ -136,8 +135,7 @@ class FeatureTrainLoader:
 
     def _order(self) -> list[Tensor]:
         """Return the positions in `rows.keys` of each batch of this epoch and rank."""
-        generator = torch.Generator().manual_seed(digest(self.seed, self.sampler.epoch) % 2**63)
-        order = torch.randperm(len(self.rows.keys), generator=generator)
+        order = epoch_order(len(self.rows.keys), self.seed, self.sampler.epoch)
         whole = order[: len(order) // self.world * self.world]
         batches = torch.split(whole, self.batch_size * self.world)
         return [batch.reshape(self.world, -1)[self.rank] for batch in batches]
@@ -162,16 +160,3 @@ def _ahead(make: Callable[[Tensor], Batch], wanted: Iterable[Tensor]) -> Iterato
             if pending is not None:
                 yield pending.result()
             pending = future
-
-
-def few_shot(labels: Int[Tensor, " rows"], shots: int, seed: int) -> Int[Tensor, " chosen"]:
-    """Return the ascending positions of `shots` rows of each class, or of all rows of a class with fewer.
-
-    A pure function of its arguments: each class is drawn by a generator of its own.
-    """
-    chosen = []
-    for label in np.unique(labels.numpy()).tolist():
-        rows = (labels == label).nonzero().flatten()
-        generator = torch.Generator().manual_seed(digest(seed, label) % 2**63)
-        chosen.append(rows[torch.randperm(len(rows), generator=generator)[:shots]])
-    return torch.cat(chosen).sort().values if chosen else labels.new_empty(0)

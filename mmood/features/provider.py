@@ -14,10 +14,10 @@ from torch import Tensor
 
 from mmood.encoders.base import AbstractEncoder
 from mmood.features.encoding import Ranks, SetEncoder
-from mmood.features.loader import few_shot
 from mmood.features.store import StoredFeatures, store_name
 from mmood.features.stores import OFF, FeatureStores
 from mmood.images.rgb import Exif
+from mmood.loading.few_shot import few_shot
 from mmood.loading.settings import LoaderSettings
 from mmood.scores.base import Bank
 from mmood.shards.index import Keys, SetIndex

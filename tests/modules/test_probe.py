@@ -13,8 +13,9 @@ from tiny import CLASSES, save_tiny, trainer
 from mmood.cli.main import main
 from mmood.encoders import EncodedImages, EncoderSettings, build_encoder
 from mmood.errors import MmoodError
-from mmood.features.loader import FeatureTrainLoader, TrainingRows, few_shot
+from mmood.features.loader import FeatureTrainLoader, TrainingRows
 from mmood.features.store import open_store
+from mmood.loading.few_shot import few_shot
 from mmood.modules import LinearProbe
 from mmood.modules.optimisation import ShareWarmupCosine
 from mmood.modules.probes.head import GridSettings, ProbeHead

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mmood.classes.counts import lacking
 from mmood.errors import MmoodError
-from mmood.features.loader import TrainingRows, few_shot
+from mmood.features.loader import TrainingRows
+from mmood.loading.few_shot import few_shot
 from mmood.modules.optimisation import ScheduleCallable, total_steps
 from mmood.modules.probes.head import GridSettings
 from mmood.modules.probes.probe import Probe, StoredOutputs
