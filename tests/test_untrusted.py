@@ -27,9 +27,10 @@ from mmood.images.rgb import MAX_PIXELS
 from mmood.loading.decoding import SampleError, decode_image
 from mmood.results.arrays import read_arrays
 from mmood.runs.checkpoints import KEY, TRUST, read_config, stored_config
-from mmood.shards.index import MAX_SAMPLES, load_index, parse_index
+from mmood.shards.index import MAX_SAMPLES
 from mmood.shards.inputs import from_list
 from mmood.shards.reading import UNREADABLE, RawSample, tar_samples
+from mmood.shards.shard_index import load_index, parse_index
 from mmood.shards.tar import MAX_CONTENT_BYTES
 
 SETTINGS = {

@@ -13,12 +13,12 @@ from mmood.errors import MmoodError
 from mmood.files import is_folder, user_path
 from mmood.output.console import progress_bar
 from mmood.output.printing import say
-from mmood.shards.index import SetIndex, shard_files
 from mmood.shards.indexing import index_folder, verify_folder
 from mmood.shards.inputs import FileInput, PackInput, from_folder, from_list
 from mmood.shards.locations import check_set_name
 from mmood.shards.packing import PackSettings, pack
 from mmood.shards.passed_over import PassedOver
+from mmood.shards.shard_index import ShardIndex, shard_files
 from mmood.shards.torchvision_input import from_torchvision
 
 _EXAMPLES = """\
@@ -133,7 +133,7 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def _report(index: SetIndex, folder: Path, passed_over: PassedOver) -> None:
+def _report(index: ShardIndex, folder: Path, passed_over: PassedOver) -> None:
     labels = "no labels" if index.classes is None else _counted(index.classes, "class", "classes")
     samples, shards = _counted(index.count, "sample", "samples"), _counted(len(index.shards), "shard", "shards")
     say(f"{folder}: {samples} in {shards}, {labels}, index {index.hash[:16]}")

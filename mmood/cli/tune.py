@@ -21,7 +21,8 @@ from mmood.output.console import progress_bar
 from mmood.output.printing import say
 from mmood.runs.checkpoints import read_checkpoint, stored_config
 from mmood.runs.ending_callback import EndAtSignals
-from mmood.shards.hashes import Hashes, image_hashes
+from mmood.shards.hashes import image_hashes
+from mmood.shards.index import Hashes
 from mmood.tuning.criteria import CRITERIA, HELD_OUT_CLASSES
 from mmood.tuning.grid import ScoreGrid, parse_grid
 from mmood.tuning.leaks import TuningSets, refuse_shared_classes, refuse_shared_images, refuse_test_sets, tuning_sets

@@ -9,7 +9,8 @@ from mmood.classes.matching import Classes, compare
 from mmood.data.benchmarks import where_to_get
 from mmood.errors import MmoodError
 from mmood.loading.plan import held_out
-from mmood.shards.index import Keys, MissingSetError, SetIndex, load_index
+from mmood.shards.index import Keys, MissingSetError, SetIndex
+from mmood.shards.shard_index import load_index
 
 ID_GROUP = "id"
 

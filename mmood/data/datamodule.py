@@ -45,8 +45,7 @@ from mmood.runs.open_files import make_room
 from mmood.settings import check_count, check_number
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.locations import is_local
-from mmood.shards.sources import SampleSource, ShardSource
-from mmood.shards.table import load_table
+from mmood.shards.sources import SampleSource
 
 __all__ = ["Consumer", "EvaluationSet", "EvaluationStage", "OoDDataModule"]
 
@@ -250,7 +249,7 @@ class OoDDataModule(LightningDataModule):
         """
         index = self.catalog.index(self.train_name())
         decoder = self._decoder(self._transform(train=augment), self._classes(index))
-        return self._loader(ShardSource(index), self.train_keys() if keys is None else keys, decoder)
+        return self._loader(index, self.train_keys() if keys is None else keys, decoder)
 
     def train_keys(self) -> Keys:
         """Return the keys of `train` that training may use, ascending: all but those that `val.id` holds out."""
@@ -287,7 +286,7 @@ class OoDDataModule(LightningDataModule):
                 loaders[name] = FeatureLoader(stores[name], entry.keys, labelled, self.batch_size, *split)
                 continue
             decoder = self._decoder(transform, classes)
-            loaders[name] = self._loader(ShardSource(entry.index), entry.keys, decoder, persistent)
+            loaders[name] = self._loader(entry.index, entry.keys, decoder, persistent)
         return loaders
 
     def _loader(self, source: SampleSource, keys: Keys, decoder: Decoder, persistent: bool = False) -> EvalLoader:
@@ -331,7 +330,7 @@ class OoDDataModule(LightningDataModule):
         """Return what the user should know of classes without an image to train on."""
         class_names = self._class_names()
         try:
-            labels = [row.label for row in load_table(train)]
+            labels = [row.label for row in train.rows()]
         except MmoodError:  # a set that mmood did not pack may have no table, but its shards have the labels
             return []
         counts = Counter(labels[key] for key in self.train_keys())

@@ -11,11 +11,11 @@ import numpy as np
 
 from mmood.errors import MmoodError
 from mmood.files import is_file, is_folder, user_path, utf8_name
-from mmood.shards.index import Keys, load_index
+from mmood.shards.index import Keys
 from mmood.shards.lists import read_image_list
 from mmood.shards.passed_over import PassedOver
-from mmood.shards.sources import FileSource, InputFile, SampleSource, ShardSource
-from mmood.shards.table import load_table
+from mmood.shards.shard_index import load_index
+from mmood.shards.sources import FileSource, InputFile, SampleSource
 from mmood.shards.walk import find_images, is_image
 
 _LISTS = frozenset({".txt", ".lst", ".list", ".tsv", ".json"})
@@ -74,7 +74,7 @@ def _set(root: str, name: str, pipes: bool) -> PredictSet:
     if "/" in name:
         raise MmoodError(f"`data.predict` names '{name}', which is neither a file nor a folder nor the name of a set.")
     index = load_index(root, name, pipes)
-    return PredictSet(name, ShardSource(index), [row.sample for row in load_table(index)], PassedOver())
+    return PredictSet(name, index, [row.sample for row in index.rows()], PassedOver())
 
 
 def input_files(entry: str, passed_over: PassedOver) -> list[InputFile] | None:

@@ -23,9 +23,10 @@ from mmood.demo.patterns import PATTERNS
 from mmood.demo.scenes import draw_scene, paint_scene
 from mmood.demo.shapes import COLOURS, SHAPES
 from mmood.errors import MmoodError
-from mmood.shards.index import MissingSetError, load_index
+from mmood.shards.index import MissingSetError
 from mmood.shards.inputs import InputSample
 from mmood.shards.packing import PackSettings, pack
+from mmood.shards.shard_index import load_index
 
 VERSION = 1
 """Raised whenever a picture changes, so that no old world is taken for a new one."""

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mmood.data.catalog import ID_GROUP, EvaluationSet
 from mmood.errors import MmoodError
 from mmood.features.stores import hashes_folder
 from mmood.output.console import progress_bar
 from mmood.results.model import Overlap
-from mmood.shards import locations
-from mmood.shards.hashes import Hashes, are_copies, image_hashes, kept_hashes
-from mmood.shards.index import Keys, SetIndex
+from mmood.shards.hashes import are_copies, image_hashes, kept_hashes
+from mmood.shards.index import Hashes, Keys, SetIndex
 
 MOST_BYTES = 2**34
 """Bytes of a set whose hashes are not known, at most: larger ones, such as ImageNet's training set, are not read."""
@@ -90,16 +88,12 @@ class _Known:
         kept = kept_hashes(index, keys, hashes_folder())
         if kept is not None:
             return kept
-        _refuse_far_or_large(index)
+        _refuse_large(index)
         with progress_bar(f"hashing {index.name}", len(keys), self.quiet, transient=True) as bar:
             return image_hashes(index, keys, hashes_folder(), self.skip, bar.advance)
 
 
-def _refuse_far_or_large(index: SetIndex) -> None:
-    places = [index.location(shard) for shard in range(len(index.shards))]
-    far = next((place for place in places if not locations.is_local(place)), None)
-    if far is not None:
-        raise MmoodError(f"'{index.name}' is not on this machine ({far}).")
-    size = sum(Path(place).stat().st_size for place in places if Path(place).exists())
+def _refuse_large(index: SetIndex) -> None:
+    size = index.bytes_here()
     if size > MOST_BYTES:
         raise MmoodError(f"'{index.name}' has {size / 2**30:,.0f} GiB, which a test does not read for a comparison.")

@@ -40,7 +40,6 @@ from mmood.output.console import Bar, progress_bar
 from mmood.runs.locks import lock_or_refuse, wait_for_lock
 from mmood.runs.signals import take_back
 from mmood.shards.index import Keys, SetIndex
-from mmood.shards.sources import ShardSource
 
 CHUNK = 1024
 """Images per chunk, about: what a worker of a killed run loses at most."""
@@ -189,7 +188,7 @@ class SetEncoder:
         if self.augment_seed is not None:
             transform = SeededByImage(transform, self.augment_seed)
         settings, decoder = replace(self.loader, on_error="raise"), Decoder(transform, index.classes, self.exif)
-        loader = EvalLoader(ShardSource(index), _keys(plan, own), decoder, plan.batch_size, settings)
+        loader = EvalLoader(index, _keys(plan, own), decoder, plan.batch_size, settings)
         for batch in _aligned(loader, plan):
             yield int(batch["key"][0]), self._tensors(batch)
 

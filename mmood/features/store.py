@@ -26,7 +26,6 @@ from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.images.rgb import Exif
 from mmood.shards.index import SetIndex
-from mmood.shards.table import load_table
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -185,7 +184,7 @@ def open_set(folder: Path, index: SetIndex) -> StoredFeatures:
     if index.classes is None:
         return store
     if bool((store.label < 0).any()):
-        labels = [-1 if row.label is None else row.label for row in load_table(index)]
+        labels = [-1 if row.label is None else row.label for row in index.rows()]
         store = replace(store, label=torch.tensor(labels, dtype=torch.int64))
     outside = ((store.label < 0) | (store.label >= index.classes)).nonzero().flatten()
     if len(outside):

@@ -54,6 +54,11 @@ def held_out(keys: Keys, fraction: float) -> Keys:
 
 
 def epoch_keys(index: SetIndex, keys: Keys, seed: int, epoch: int) -> Keys:
-    """Return the ascending `keys` with their shards in the order of this epoch; within a shard they keep theirs."""
-    runs = sorted(index.by_shard(keys), key=lambda run: digest(seed, epoch, run[0]))
-    return np.concatenate([index.offsets[shard] + positions for shard, positions in runs]) if runs else keys[:0]
+    """Return the ascending `keys` with their runs (shards, or single files) in the order of this epoch.
+
+    Within a run they keep theirs.
+    """
+    runs, member = np.unique(index.runs(keys), return_inverse=True)
+    order = np.array([digest(seed, epoch, run) for run in runs.tolist()], dtype=np.uint64)
+    chosen: Keys = keys[np.argsort(order[member], kind="stable")]
+    return chosen

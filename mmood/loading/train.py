@@ -22,7 +22,6 @@ from mmood.loading.settings import LoaderSettings
 from mmood.shards.hashes import digest
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.reading import RawSample, Skipped
-from mmood.shards.sources import ShardSource
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +53,10 @@ class TrainShards(IterableDataset[WorkerBatch | Failure]):
     """
 
     def __init__(
-        self, source: ShardSource, keys: Keys, decoder: Decoder, batch_size: int, settings: LoaderSettings,
+        self, index: SetIndex, keys: Keys, decoder: Decoder, batch_size: int, settings: LoaderSettings,
         rank: int, world: int,
     ) -> None:  # fmt: skip
-        self.source = source
+        self.index = index
         self.keys = keys
         self.decoder = decoder
         self.batch_size = batch_size
@@ -98,7 +97,7 @@ class TrainShards(IterableDataset[WorkerBatch | Failure]):
             yield WorkerBatch(batch, buffer)
 
     def _slot_keys(self, epoch: int, slot: int, workers: int) -> Keys:
-        keys = epoch_keys(self.source.index, self.keys, self.settings.seed or 0, epoch)
+        keys = epoch_keys(self.index, self.keys, self.settings.seed or 0, epoch)
         sizes = [len(range(worker, self.steps, workers)) * self.batch_size for worker in range(workers)]
         first = self.rank * self.steps * self.batch_size + sum(sizes[:slot])
         return keys[first : first + sizes[slot]]
@@ -106,7 +105,7 @@ class TrainShards(IterableDataset[WorkerBatch | Failure]):
     def _shuffled(self, keys: Keys, epoch: int, slot: int, skip: bool) -> Iterator[RawSample | Skipped]:
         generator = random.Random(digest(self.settings.seed or 0, epoch, self.rank, slot))  # noqa: S311 - an order, no secret
         buffer: list[RawSample | Skipped] = []
-        for item in self.source.read(keys, skip):
+        for item in self.index.read(keys, skip):
             if len(buffer) < self.settings.shuffle_buffer:
                 buffer.append(item)
                 continue
@@ -154,7 +153,7 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self._shards = TrainShards(ShardSource(index), keys, decoder, batch_size, settings, rank, world)
+        self._shards = TrainShards(index, keys, decoder, batch_size, settings, rank, world)
         self._steps = self._shards.steps
         if self._steps == 0:
             raise MmoodError(

@@ -18,10 +18,10 @@ from mmood.images.rgb import Exif
 from mmood.loading.decoding import SampleError, decode_image
 from mmood.report.runs import Run
 from mmood.shards import locations
-from mmood.shards.index import SetIndex, load_index
+from mmood.shards.index import SetIndex
 from mmood.shards.reading import Skipped
-from mmood.shards.sources import ShardSource
-from mmood.shards.table import SampleRow, load_table
+from mmood.shards.shard_index import load_index
+from mmood.shards.table import SampleRow
 
 SIDE = 96  # pixels of a thumbnail
 
@@ -62,7 +62,7 @@ def open_indexed(run: Run, name: str, index_sha256: str | None) -> SetImages:
         return SetImages(None, (), f"The images of {name} are at {root}; a report reads only local folders.")
     try:
         index = load_index(root, name)
-        rows = load_table(index)
+        rows = index.rows()
     except MmoodError as error:
         return SetImages(None, (), f"The images of {name} cannot be read. {error}")
     if index.hash != index_sha256:
@@ -97,7 +97,7 @@ def thumbnails(images: SetImages, keys: Iterable[int]) -> Mapping[int, str]:
     wanted = np.unique(np.fromiter(keys, np.int64))
     wanted = wanted[wanted < images.index.count]
     found = {}
-    for sample in ShardSource(images.index).read(wanted, skip=True):
+    for sample in images.index.read(wanted, skip=True):
         if isinstance(sample, Skipped):
             continue
         try:

@@ -13,11 +13,8 @@ from numpy.typing import NDArray
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
 from mmood.runs.locks import wait_for_lock
-from mmood.shards.index import Keys, SetIndex
+from mmood.shards.index import Hashes, Keys, SetIndex
 from mmood.shards.reading import Skipped
-from mmood.shards.sources import ShardSource
-
-Hashes = NDArray[np.uint64]
 
 NO_IMAGE = np.uint64(0)
 """In the place of the hash where a sample holds no image, or was left out under `on_error: skip`."""
@@ -62,7 +59,7 @@ def image_hashes(
 
 def _hashed(index: SetIndex, keys: Keys, skip: bool, advance: Callable[[int], object]) -> Hashes:
     found = np.full(len(keys), NO_IMAGE, dtype=np.uint64)
-    for position, sample in enumerate(ShardSource(index).read(keys, skip)):
+    for position, sample in enumerate(index.read(keys, skip)):
         if not isinstance(sample, Skipped) and sample.image is not None:
             found[position] = int.from_bytes(hashlib.sha256(sample.image).digest()[:8], "big")
         advance(1)
@@ -70,7 +67,10 @@ def _hashed(index: SetIndex, keys: Keys, skip: bool, advance: Callable[[int], ob
 
 
 def kept_hashes(index: SetIndex, keys: Keys, folder: Path) -> Hashes | None:
-    """Return the hashes that `image_hashes` kept for these keys, None without any; MmoodError if they are damaged."""
+    """Return the hashes that the index or the folder holds, None without any; MmoodError if they are damaged."""
+    known = index.known_hashes(keys)
+    if known is not None:
+        return known
     path = _path(index, keys, folder)
     return _read(path, len(keys)) if path.is_file() else None
 

@@ -10,11 +10,19 @@ from mmood.classes.matching import compare
 from mmood.errors import MmoodError
 from mmood.files import is_folder, write_atomically
 from mmood.images.formats import IMAGE_EXTENSIONS
-from mmood.shards.index import INDEX_FILE, SetIndex, ShardEntry, load_index, save_index, shard_files
-from mmood.shards.locations import check_set_name, is_local
-from mmood.shards.packing import Progress, sha256_of
+from mmood.shards.locations import check_set_name
+from mmood.shards.packing import Progress
 from mmood.shards.passed_over import PassedOver
 from mmood.shards.reading import FIELDS, UNREADABLE, tar_samples
+from mmood.shards.shard_index import (
+    INDEX_FILE,
+    ShardEntry,
+    ShardIndex,
+    load_index,
+    save_index,
+    sha256_of,
+    shard_files,
+)
 from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows, facts_of, row_of
 from mmood.shards.walk import HIDDEN, is_hidden
 
@@ -26,7 +34,7 @@ MAX_NAMED = 2**20
 class Indexed:
     """An index that was written, and what lies in or beside the shards and is no part of the set."""
 
-    index: SetIndex
+    index: ShardIndex
     passed_over: PassedOver
 
 
@@ -61,18 +69,10 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
     return Indexed(index, passed_over)
 
 
-def verify_folder(folder: Path, progress: Progress) -> SetIndex:
+def verify_folder(folder: Path, progress: Progress) -> ShardIndex:
     """Hash every local shard of a set again and return its index; MmoodError names the first shard that differs."""
     index = load_index(str(folder.parent), folder.name, pipes=True)
-    for entry in index.shards:
-        if not is_local(entry.url):
-            raise MmoodError(f"The shard {entry.url} of {folder} is not a local file and cannot be verified.")
-        path = folder / entry.url
-        if not path.exists():
-            raise MmoodError(f"The shard {path} is missing.")
-        if sha256_of(path) != entry.sha256:
-            raise MmoodError(f"The shard {path} differs from its index: it was changed or damaged after indexing.")
-        progress(path.stat().st_size)
+    index.verify(progress)
     return index
 
 
@@ -91,7 +91,7 @@ def _read(shards: list[Path], passed_over: PassedOver, progress: Progress) -> tu
 
 def _index(
     folder: Path, entries: list[ShardEntry], rows: list[SampleRow], class_names: Sequence[str], source: str
-) -> SetIndex:
+) -> ShardIndex:
     classes = _classes(folder, rows, class_names)
     seen = () if classes is None else _seen_names(rows, classes)
     if class_names and (moved := compare(seen, class_names).moved) is not None:
@@ -100,10 +100,10 @@ def _index(
             f"'{seen[moved[0]]}' in the samples and '{class_names[moved[0]]}' in the class file; give the names in the "
             "order of the labels."
         )
-    return SetIndex(
+    return ShardIndex(
         folder.name,
         tuple(entries),
-        classes,
+        classes=classes,
         class_names=tuple(class_names) if classes is not None else (),
         seen_names=() if class_names else seen,
         source=source or _common_source(rows),

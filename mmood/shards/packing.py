@@ -7,7 +7,6 @@ last, so a set with an index is complete.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -25,8 +24,8 @@ from mmood.runs.locks import lock_or_refuse
 from mmood.runs.signals import leaves, uninterrupted
 from mmood.settings import check_count
 from mmood.shards.hashes import digest
-from mmood.shards.index import INDEX_FILE, SetIndex, ShardEntry, save_index
 from mmood.shards.inputs import InputSample, PackInput
+from mmood.shards.shard_index import INDEX_FILE, ShardEntry, ShardIndex, save_index, sha256_of
 from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows
 
 JOURNAL_FILE = ".pack-journal.jsonl"
@@ -57,7 +56,7 @@ class _Done:
     rows: list[SampleRow]
 
 
-def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Progress) -> SetIndex:
+def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Progress) -> ShardIndex:
     """Write a set into a folder and return its index.
 
     Args:
@@ -77,7 +76,7 @@ def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pro
         return _pack(samples, folder, settings, progress)
 
 
-def _pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Progress) -> SetIndex:
+def _pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Progress) -> ShardIndex:
     order = _order(len(samples), settings.shuffle)
     begin = {"input": samples.fingerprint, **asdict(settings)}
     kept = _resume(folder, begin)
@@ -100,18 +99,12 @@ def shard_name(set_name: str, number: int) -> str:
     return f"{set_name}-{number:06d}.tar"
 
 
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _finish(samples: PackInput, folder: Path, settings: PackSettings, done: list[_Done]) -> SetIndex:
+def _finish(samples: PackInput, folder: Path, settings: PackSettings, done: list[_Done]) -> ShardIndex:
     rows = [row for shard in done for row in shard.rows]
     labels = [row.label for row in rows if row.label is not None]
-    index = SetIndex(
-        name=folder.name,
-        shards=tuple(shard.entry for shard in done),
+    index = ShardIndex(
+        folder.name,
+        tuple(shard.entry for shard in done),
         classes=(len(samples.class_names) or max(labels) + 1) if labels else None,
         class_names=tuple(samples.class_names) if labels else (),
         class_folders=tuple(samples.class_folders) if labels else (),

@@ -17,9 +17,11 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmood.errors import MmoodError
 from mmood.images.formats import IMAGE_EXTENSIONS
-from mmood.shards.index import Keys, SetIndex
 from mmood.shards.locations import open_stream
 from mmood.shards.tar import MAX_CONTENT_BYTES, TarStream
 from mmood.shards.walk import is_hidden
@@ -67,18 +69,22 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def read_shard(index: SetIndex, number: int, positions: Keys) -> Iterator[RawSample]:
+def read_shard(location: str, expected: int, first_key: int, positions: NDArray[np.int64]) -> Iterator[RawSample]:
     """Yield the samples at these ascending positions of a shard; the others are passed over unread.
 
     Whoever reads the last sample of the shard also reads on to its end and thereby finds a surplus.
+
+    Args:
+        location: of the shard.
+        expected: number of samples that its index says it has.
+        first_key: key of its first sample.
+        positions: which samples.
 
     Raises:
         ShardError: the shard cannot be opened or read, or holds fewer samples than its index says.
         MmoodError: it holds more; then no key of the index can be trusted.
     """
-    location, expected = index.location(number), index.shards[number].nsamples
-    wanted, last = frozenset(positions.tolist()), int(positions[-1])
-    first_key, seen = int(index.offsets[number]), 0
+    wanted, last, seen = frozenset(positions.tolist()), int(positions[-1]), 0
     try:
         stream = open_stream(location)
         try:

@@ -1,4 +1,4 @@
-"""Where a loader takes samples from: the shards of a set, or plain image files."""
+"""Where a loader takes samples from: a set by its index, or plain image files."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mmood.files import utf8_name
-from mmood.shards.index import Keys, SetIndex
-from mmood.shards.reading import RawSample, ShardError, Skipped, read_shard
+from mmood.shards.index import Keys
+from mmood.shards.reading import RawSample, ShardError, Skipped
 
 
 class SampleSource(Protocol):
-    """Reads samples by key; picklable, so that workers can be started in any way."""
+    """What reads samples by key, such as a SetIndex; picklable, so that workers can be started in any way."""
 
     def read(self, keys: Keys, skip: bool) -> Iterator[RawSample | Skipped]:
         """Yield one item per key, in their order: the sample, or under `skip` why it cannot be read.
@@ -20,28 +20,6 @@ class SampleSource(Protocol):
         Raises:
             MmoodError: a sample cannot be read and `skip` is false, or a shard is not the one that was indexed.
         """
-
-
-class ShardSource:
-    """The samples of an indexed set; keys of one shard must stand together and ascend."""
-
-    def __init__(self, index: SetIndex) -> None:
-        self.index = index
-
-    def read(self, keys: Keys, skip: bool) -> Iterator[RawSample | Skipped]:
-        """See SampleSource; a shard that breaks off is skipped from there on."""
-        for shard, positions in self.index.by_shard(keys):
-            done = 0
-            try:
-                for sample in read_shard(self.index, shard, positions):
-                    done += 1
-                    yield sample
-            except ShardError as error:
-                if not skip:
-                    raise
-                first = int(self.index.offsets[shard])
-                for position in positions[done:].tolist():
-                    yield Skipped(first + position, self.index.location(shard), "", str(error))
 
 
 class InputFile(NamedTuple):

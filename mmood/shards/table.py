@@ -14,7 +14,6 @@ from typing import Any
 from mmood.errors import MmoodError
 from mmood.files import parse_json
 from mmood.shards import locations
-from mmood.shards.index import SetIndex
 
 TABLE_FILE = "samples.jsonl"
 MAX_TABLE_BYTES = 2**31
@@ -66,21 +65,24 @@ def dump_rows(rows: Iterable[SampleRow]) -> bytes:
     return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def load_table(index: SetIndex) -> list[SampleRow]:
+def load_table(location: str, count: int) -> list[SampleRow]:
     """Return the rows of a set, row i for key i.
+
+    Args:
+        location: of the table.
+        count: number of samples of the set.
 
     Raises:
         MmoodError: the table is missing, unreadable, or does not have one row per sample in the order of the keys.
     """
-    location = locations.join(index.root, f"{index.name}/{TABLE_FILE}")
     try:
         content = locations.read_bytes(location, MAX_TABLE_BYTES)
     except OSError as error:
         raise MmoodError(f"The table {location} cannot be read: {error}.") from error
     lines = enumerate(content.splitlines(), 1)
     rows = [_row(parse_json(line, where), where) for number, line in lines for where in [f"{location}, line {number},"]]
-    if [row.key for row in rows] != list(range(index.count)):
-        raise MmoodError(f"The table {location} does not have one row for each of the {index.count} keys in order.")
+    if [row.key for row in rows] != list(range(count)):
+        raise MmoodError(f"The table {location} does not have one row for each of the {count} keys in order.")
     return rows
 
 

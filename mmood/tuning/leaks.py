@@ -10,8 +10,9 @@ import numpy as np
 from mmood.data.catalog import ID_GROUP, EvaluationSet, members
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
-from mmood.shards.hashes import Hashes, are_copies
-from mmood.shards.table import SampleRow, load_table
+from mmood.shards.hashes import are_copies
+from mmood.shards.index import Hashes
+from mmood.shards.table import SampleRow
 
 _ADVICE = "choose settings on images that are in no test set, or the test results will be too good."
 
@@ -139,7 +140,7 @@ def refuse_shared_images(sets: TuningSets, hashes: Callable[[EvaluationSet], Has
 
 
 def _rows(entry: EvaluationSet) -> list[SampleRow]:
-    rows = load_table(entry.index)
+    rows = entry.index.rows()
     return [rows[key] for key in entry.keys.tolist()]
 
 

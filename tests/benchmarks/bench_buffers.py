@@ -26,8 +26,8 @@ from mmood.loading import buffers
 from mmood.loading.buffers import Buffers
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.settings import LoaderSettings
-from mmood.shards.index import SetIndex, ShardEntry
-from mmood.shards.sources import ShardSource
+from mmood.shards.index import SetIndex
+from mmood.shards.shard_index import ShardEntry, ShardIndex
 
 ROUNDS, SAMPLES = 9, 1000
 
@@ -54,7 +54,7 @@ def set_of(data: Path, name: str, times: int) -> SetIndex:
         with tarfile.open(path) as tar:
             images = {member.name.partition(".")[0] for member in tar if member.isfile()}
         entries.append(ShardEntry(path.name, len(images), "0" * 64))
-    return SetIndex(name, tuple(entries) * times, root=str(data))
+    return ShardIndex(name, tuple(entries) * times, root=str(data))
 
 
 def cpu_seconds() -> float:
@@ -68,7 +68,7 @@ def one_pass(index: SetIndex, take: Take) -> tuple[float, float]:
     Buffers.take = take
     keys = index.keys()[:SAMPLES]
     wall, cpu = time.perf_counter(), cpu_seconds()
-    loader = EvalLoader(ShardSource(index), keys, Decoder(TRANSFORM, None), BATCH, LoaderSettings(workers=2))
+    loader = EvalLoader(index, keys, Decoder(TRANSFORM, None), BATCH, LoaderSettings(workers=2))
     assert sum(len(batch["key"]) for batch in loader) == len(keys)
     del loader
     gc.collect()  # ends the workers

@@ -25,9 +25,9 @@ from torchvision.transforms import v2
 from mmood.loading.decoding import decode_image
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.settings import LoaderSettings
-from mmood.shards.index import SetIndex, ShardEntry
+from mmood.shards.index import SetIndex
 from mmood.shards.reading import RawSample, read_shard
-from mmood.shards.sources import ShardSource
+from mmood.shards.shard_index import ShardEntry, ShardIndex
 
 WORKERS, PASSES, ROUNDS, BATCH = 2, 10, 5, 50
 
@@ -72,7 +72,7 @@ class Bare:
 def repeated(shard: Path, nsamples: int) -> SetIndex:
     """An index that names the shard PASSES times: one pass of the loader is then PASSES passes, with warm workers."""
     entry = ShardEntry(shard.name, nsamples, hashlib.sha256(b"").hexdigest())
-    return SetIndex(shard.parent.name, (entry,) * PASSES, root=str(shard.parent.parent))
+    return ShardIndex(shard.parent.name, (entry,) * PASSES, root=str(shard.parent.parent))
 
 
 def seconds(work: object) -> float:
@@ -92,13 +92,13 @@ def main() -> int:
         shard = Path(folder) / "native" / source.name
         shard.parent.mkdir()
         shard.symlink_to(source)
-        one = SetIndex("native", (ShardEntry(shard.name, 200, "0" * 64),), root=folder)
-        samples = list(read_shard(one, 0, np.arange(200)))
+        one = ShardIndex("native", (ShardEntry(shard.name, 200, "0" * 64),), root=folder)
+        samples = list(read_shard(one.location(0), 200, 0, np.arange(200)))
         index = repeated(shard, len(samples))
         bare = Bare(samples)
         settings = LoaderSettings(workers=WORKERS, prefetch=2)
         loader = EvalLoader(
-            ShardSource(index), index.keys(), Decoder(TRANSFORM, None), BATCH, settings, persistent=True
+            index, index.keys(), Decoder(TRANSFORM, None), BATCH, settings, persistent=True
         )  # fmt: skip
 
         def through_loader() -> None:

@@ -9,7 +9,7 @@ from mmood.data.catalog import joined_classes
 from mmood.data.datamodule import OoDDataModule
 from mmood.data.settings import ValSettings
 from mmood.errors import MmoodError
-from mmood.shards.index import load_index, save_index
+from mmood.shards.shard_index import load_index, save_index
 from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows
 
 NAMES = ("tench", "cock", "great_dane", "fox", "owl")

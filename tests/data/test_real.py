@@ -9,9 +9,7 @@ from data_world import SIZE, to_tensor
 from mmood.cli.pack import main
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.settings import LoaderSettings
-from mmood.shards.index import load_index
-from mmood.shards.sources import ShardSource
-from mmood.shards.table import load_table
+from mmood.shards.shard_index import load_index
 
 ROOT = os.environ.get("MMOOD_REAL_DATA")
 pytestmark = pytest.mark.skipif(ROOT is None, reason="MMOOD_REAL_DATA names no folder with real shards")
@@ -43,11 +41,11 @@ def test_every_image_once_over_three_ranks(root, name, count, classes):
     settings, keys, labels = LoaderSettings(workers=1), [], []
     for rank in range(3):
         decoder = Decoder(to_tensor, classes)
-        for batch in EvalLoader(ShardSource(index), index.keys(), decoder, 64, settings, rank, 3):
+        for batch in EvalLoader(index, index.keys(), decoder, 64, settings, rank, 3):
             assert batch["image"].shape[1:] == (3, SIZE, SIZE)
             keys += batch["key"].tolist()
             labels += batch["label"].tolist()
     assert keys == list(range(count))
-    table = load_table(index)
+    table = index.rows()
     assert labels == [-1 if classes is None else row.label for row in table]
     assert all(row.name and row.source for row in table)

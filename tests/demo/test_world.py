@@ -12,8 +12,7 @@ from mmood.demo.patterns import PATTERNS
 from mmood.demo.scenes import draw_scene
 from mmood.demo.shapes import COLOURS, SHAPES
 from mmood.errors import MmoodError
-from mmood.shards.index import load_index
-from mmood.shards.table import load_table
+from mmood.shards.shard_index import load_index
 
 
 def shard_bytes(folder):
@@ -72,7 +71,7 @@ def test_sets_are_indexed_and_name_their_originals(tmp_path):
     folder = world.build(tmp_path, 24)
     for name, concepts in world.SETS.items():
         index = load_index(str(folder), name)
-        rows = load_table(index)
+        rows = index.rows()
         assert index.count == 24
         assert [row.name for row in rows] == [concepts[key % len(concepts)] for key in range(24)]
         if name in world.LABELLED:

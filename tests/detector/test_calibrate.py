@@ -6,8 +6,7 @@ import pytest
 from mmood.cli.main import main
 from mmood.detector.detector import Detector
 from mmood.loading.plan import held_out
-from mmood.shards.index import load_index
-from mmood.shards.sources import ShardSource
+from mmood.shards.shard_index import load_index
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def test_the_threshold_is_that_of_the_set(arguments, toy_root, tmp_path, capsys)
     detector = Detector.load(tmp_path / "det", device="cpu")
     index = load_index(str(toy_root), "toy-test")
     keys = held_out(index.keys(), 0.6)
-    images = [sample.image for sample in ShardSource(index).read(keys, skip=False)]
+    images = [sample.image for sample in index.read(keys, skip=False)]
     scores = np.array([decision.score for decision in detector(images)], dtype=np.float32)
     assert np.allclose(np.sort(scores), detector.calibration.scores, atol=1e-5)
     assert detector.calibration.threshold == pytest.approx(scores.min(), abs=1e-5)

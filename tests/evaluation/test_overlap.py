@@ -14,7 +14,7 @@ from mmood.results.model import Overlap
 from mmood.results.overlap import overlap_sentences
 from mmood.results.serialisation import read_results
 from mmood.shards.hashes import NO_IMAGE, are_copies
-from mmood.shards.index import SetIndex, ShardEntry
+from mmood.shards.shard_index import ShardEntry, ShardIndex
 
 COPIES = 9
 
@@ -98,7 +98,7 @@ def test_a_set_too_large_to_read_for_it_is_said_and_tested(flags, tmp_path, monk
 
 def test_sets_on_other_machines_are_not_read(root):
     near, far = (
-        SetIndex(name, (ShardEntry(f"{name}.tar", 3, "0" * 64),), root="https://sets.invalid/data") for name in "ab"
+        ShardIndex(name, (ShardEntry(f"{name}.tar", 3, "0" * 64),), root="https://sets.invalid/data") for name in "ab"
     )
     sets = {"a": EvaluationSet("a", "id", near, 3, near.keys()), "b": EvaluationSet("b", "far", far, 3, far.keys())}
     (one,) = overlap.find_overlaps(sets, None, skip=False, quiet=True)

@@ -8,7 +8,7 @@ from mmood.encoders import EncoderSettings, build_encoder
 from mmood.features.encoding import Ranks, SetEncoder
 from mmood.features.store import store_name
 from mmood.loading.settings import LoaderSettings
-from mmood.shards.index import load_index
+from mmood.shards.shard_index import load_index
 
 
 def test_orientation_decides_features_and_names_their_store(tmp_path, toy_model):

@@ -10,7 +10,7 @@ import torch
 from mmood.cli.main import main
 from mmood.errors import MmoodError
 from mmood.features.store import Manifest, open_set, write_manifest
-from mmood.shards.index import load_index
+from mmood.shards.shard_index import load_index
 
 
 @pytest.fixture

@@ -27,12 +27,10 @@ from mmood.report.runs import load_runs
 from mmood.results.serialisation import read_results, to_json
 from mmood.results.tables import to_csv, to_latex, to_markdown
 from mmood.runs.checkpoints import read_config
-from mmood.shards.index import load_index
 from mmood.shards.indexing import index_folder
 from mmood.shards.inputs import from_list
 from mmood.shards.reading import RawSample, Skipped
-from mmood.shards.sources import ShardSource
-from mmood.shards.table import load_table
+from mmood.shards.shard_index import load_index
 from mmood.words.lists import NegativeList, NegativePart, load_negatives
 from mmood.words.wordnet import read_wordnet
 
@@ -203,7 +201,7 @@ def read_index(folder: Path) -> None:
 
 
 def read_table(folder: Path) -> None:
-    rows = load_table(load_index(str(folder), "set"))
+    rows = load_index(str(folder), "set").rows()
     assert [row.key for row in rows] == [0, 1, 2]
     json.dumps([row.name for row in rows], ensure_ascii=False).encode()
 
@@ -211,7 +209,7 @@ def read_table(folder: Path) -> None:
 def read_shard(folder: Path) -> None:
     index = load_index(str(folder), "set")
     for skip in (True, False):
-        samples = list(ShardSource(index).read(index.keys(), skip))
+        samples = list(index.read(index.keys(), skip))
         assert [sample.key for sample in samples] == [0, 1, 2]
         for sample in samples:
             if isinstance(sample, Skipped):
@@ -232,7 +230,7 @@ def index_shard(folder: Path) -> None:
     for file in ("index.json", "samples.jsonl"):
         (folder / "bare" / file).unlink(missing_ok=True)
     index = index_folder(folder / "bare", (), "", lambda _: None).index
-    assert len(load_table(load_index(str(folder), "bare"))) == index.count
+    assert len(load_index(str(folder), "bare").rows()) == index.count
 
 
 def read_image(kind: str) -> Callable[[Path], None]:

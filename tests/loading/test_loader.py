@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from mmood.errors import MmoodError
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.settings import LoaderSettings
-from mmood.shards.sources import ShardSource
 
 SKIP = LoaderSettings(workers=0, on_error="skip")
 
@@ -234,4 +233,4 @@ def test_images_of_different_sizes_are_named(tmp_path):
     shapes = iter([4, 4, 5])  # the probe, then two samples
     decoder = Decoder(lambda image: torch.zeros(3, next(shapes), 4), None)
     with pytest.raises(MmoodError, match=r"gives \(3, 5, 4\) for key 1 and \(3, 4, 4\) for others"):
-        list(EvalLoader(ShardSource(index), index.keys(), decoder, 2, SKIP))
+        list(EvalLoader(index, index.keys(), decoder, 2, SKIP))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmood.loading.plan import batches_in, bounds, epoch_keys, held_out, slots
-from mmood.shards.index import SetIndex, ShardEntry
+from mmood.shards.shard_index import ShardEntry, ShardIndex
 
 # Computed once with sha256sum: no release may change who is held out.
 FIRST_HELD_OUT = [39, 51, 55, 146]
@@ -11,7 +11,7 @@ SIZES = st.lists(st.integers(0, 30), max_size=8)
 
 
 def index_of(sizes):
-    return SetIndex("x", tuple(ShardEntry(f"{i}.tar", size, "0" * 64) for i, size in enumerate(sizes)))
+    return ShardIndex("x", tuple(ShardEntry(f"{i}.tar", size, "0" * 64) for i, size in enumerate(sizes)))
 
 
 @given(sizes=SIZES, world=st.integers(1, 7), workers=st.integers(1, 5))

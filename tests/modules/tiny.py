@@ -20,7 +20,7 @@ from mmood.evaluation.callback import OoDCallback
 from mmood.loading.batch import Batch
 from mmood.modules.fine_tuning.alignment import AlignmentFineTune
 from mmood.scores.logits import MCM
-from mmood.shards.index import SetIndex, ShardEntry, load_index, save_index
+from mmood.shards.shard_index import ShardEntry, ShardIndex, load_index, save_index
 
 VIT = {"image_size": 16, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
 RESNET = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 32}
@@ -56,7 +56,7 @@ def batches(number: int, size: int, side: int = 16) -> DataLoader:
     return DataLoader(noise, batch_size=None)
 
 
-def write_shards(root: Path) -> SetIndex:
+def write_shards(root: Path) -> ShardIndex:
     """Write 50 pictures of noise in two shards, if they are not there, and return their index."""
     if not root.exists():
         noise, entries = np.random.default_rng(0), []
@@ -72,7 +72,7 @@ def write_shards(root: Path) -> SetIndex:
                         member.size = len(content)
                         tar.addfile(member, io.BytesIO(content))
             entries.append(ShardEntry(path.name, 25, hashlib.sha256(path.read_bytes()).hexdigest()))
-        save_index(SetIndex("noise", tuple(entries), 5, root=str(root)), root / "noise")
+        save_index(ShardIndex("noise", tuple(entries), classes=5, root=str(root)), root / "noise")
     return load_index(str(root), "noise")
 
 

@@ -11,8 +11,8 @@ from mmood.errors import MmoodError
 from mmood.loading.settings import LoaderSettings
 from mmood.shards import http as own
 from mmood.shards.http import HttpStream
-from mmood.shards.index import load_index
 from mmood.shards.locations import open_stream, read_bytes
+from mmood.shards.shard_index import load_index
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: more than a socket takes at once
 

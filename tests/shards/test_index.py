@@ -4,8 +4,9 @@ import pytest
 from data_world import write_set
 
 from mmood.errors import MmoodError
-from mmood.shards.index import MissingSetError, load_index
+from mmood.shards.index import MissingSetError
 from mmood.shards.locations import check_relative, join
+from mmood.shards.shard_index import load_index
 
 
 def edited(index, tmp_path, change):

@@ -8,8 +8,7 @@ from data_world import eval_loader, members_of, number_of, png, tar_bytes
 
 from mmood.cli.pack import main
 from mmood.errors import MmoodError
-from mmood.shards.index import load_index
-from mmood.shards.table import load_table
+from mmood.shards.shard_index import load_index
 
 
 def run(*arguments):
@@ -27,7 +26,7 @@ def test_indexing_shards_that_exist(tmp_path):
     assert run("--index", tmp_path / "id") == 0
     index = load_index(str(tmp_path), "id")
     assert ([s.nsamples for s in index.shards], index.classes, index.source) == ([4, 3], 5, "made")
-    assert [row.sample for row in load_table(index)] == [f"s{k:04d}" for k in range(7)]
+    assert [row.sample for row in index.rows()] == [f"s{k:04d}" for k in range(7)]
     assert run("--verify", tmp_path / "id") == 0
     (tmp_path / "id/x-1.tar").write_bytes(b"x")
     with pytest.raises(MmoodError, match=r"x-1\.tar differs from its index"):
@@ -58,7 +57,7 @@ def test_the_table_must_fit_the_index(tmp_path):
     table = tmp_path / "set/samples.jsonl"
     table.write_text(table.read_text().splitlines()[0] + "\n")
     with pytest.raises(MmoodError, match="one row for each of the 2 keys"):
-        load_table(load_index(str(tmp_path), "set"))
+        load_index(str(tmp_path), "set").rows()
     assert json.loads(table.read_text())["name"] == "thing"
 
 
@@ -89,7 +88,7 @@ def test_indexing_counts_what_it_passes_over(tmp_path, capsys):
     ):
         assert part in shown
     index = load_index(str(tmp_path), "set")
-    assert [row.sample for row in load_table(index)] == ["img 2.0", "v1.2.3", "DSC.0001", "plain", "x", "zipped"]
+    assert [row.sample for row in index.rows()] == ["img 2.0", "v1.2.3", "DSC.0001", "plain", "x", "zipped"]
     batch = next(iter(eval_loader(index, batch_size=9, classes=None)))
     assert [number_of(image) for image in batch["image"]] == [0, 1, 2, 3, 4, 6]
 
@@ -102,7 +101,7 @@ def test_a_json_member_that_cannot_be_used_is_passed_over(tmp_path, member, caps
     assert run("--index", tmp_path / "set") == 0
     assert "json members that cannot be used ('a.json')" in capsys.readouterr().out
     index = load_index(str(tmp_path), "set")
-    assert [(row.label, row.name) for row in load_table(index)] == [(0, ""), (1, "")]
+    assert [(row.label, row.name) for row in index.rows()] == [(0, ""), (1, "")]
     batch = next(iter(eval_loader(index, classes=2)))
     assert (batch["label"].tolist(), [number_of(image) for image in batch["image"]]) == ([0, 1], [1, 2])
 

@@ -15,10 +15,9 @@ from PIL import Image
 from mmood.cli.pack import main
 from mmood.errors import MmoodError
 from mmood.shards import packing
-from mmood.shards.index import load_index
 from mmood.shards.inputs import from_folder
 from mmood.shards.packing import PackSettings, pack
-from mmood.shards.table import load_table
+from mmood.shards.shard_index import load_index
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def test_a_folder_becomes_a_set(tmp_path, images, capsys):
     batch = next(iter(eval_loader(index, batch_size=7, classes=2)))
     assert [number_of(image) for image in batch["image"]] == list(range(7))
     assert batch["label"].tolist() == [0, 0, 0, 0, 1, 1, 1]
-    row = load_table(index)[4]
+    row = index.rows()[4]
     assert (row.key, row.label, row.name, row.source, row.file) == (4, 1, "dog.s", "made", "dog.s/photo.0.png")
 
 
@@ -149,12 +148,12 @@ def test_an_image_list(tmp_path, images):
     lines = tmp_path / "test.txt"
     lines.write_text("cat/photo.1.png 1\ndog.s/photo.0.png 0\n")
     run("--out", tmp_path / "id", "--list", lines, "--images", images)
-    assert [row.label for row in load_table(load_index(str(tmp_path), "id"))] == [1, 0]
+    assert [row.label for row in load_index(str(tmp_path), "id").rows()] == [1, 0]
     lines.write_text("cat/photo.1.png -1\ndog.s/photo.0.png -1\n")
     run("--out", tmp_path / "ood", "--list", lines, "--images", images)
     index = load_index(str(tmp_path), "ood")
     assert index.classes is None
-    assert [row.name for row in load_table(index)] == ["cat", "dog.s"]
+    assert [row.name for row in index.rows()] == ["cat", "dog.s"]
     for text, sentence in (
         ("cat/photo.1.png\ndog.s/photo.0.png 0\n", "line 1, has no label .* and .*line 2, has one"),
         ("cat/photo.1.png\tx\n", "line 1, is not `path<tab>label`"),
@@ -223,7 +222,7 @@ def test_lists_with_tabs_paths_alone_absolute_paths_and_json(tmp_path, images):
     for number, (name, text) in enumerate(contents.items()):
         (tmp_path / name).write_text(text)
         assert run("--out", tmp_path / f"set{number}", "--list", tmp_path / name, "--images", images) == 0
-        rows = load_table(load_index(str(tmp_path), f"set{number}"))
+        rows = load_index(str(tmp_path), f"set{number}").rows()
         assert [row.label for row in rows] == ([None, None] if name.startswith("bare") else [1, 0])
         assert [row.file for row in rows] == ["cat/photo.1.png", "dog.s/photo.0.png"]
     for text in ('{"a": 1}', "[1]", '[{"label": 1}]', '[["x", true]]'):
@@ -308,12 +307,12 @@ def test_class_folders_and_names_in_any_order(tmp_path, capsys):
     assert "11     11      name 11" in shown
     index = load_index(str(tmp_path), "set")
     assert (index.class_names, index.class_folders) == (tuple(names), tuple(map(str, range(12))))
-    for row in load_table(index):
+    for row in index.rows():
         assert (row.name, row.file) == (f"name {row.label}", f"{row.label}/a.png")
     for number in range(12):
         (tmp_path / f"numbers/{number}").rename(tmp_path / f"numbers/Name_{11 - number}")
     run("--out", tmp_path / "named", "--folder", tmp_path / "numbers", "--classes", tmp_path / "names.txt")
-    for row in load_table(load_index(str(tmp_path), "named")):
+    for row in load_index(str(tmp_path), "named").rows():
         assert row.file == f"Name_{row.label}/a.png"
 
 
@@ -337,5 +336,5 @@ def test_links_hidden_folders_and_names_that_are_no_utf8(tmp_path, images, capsy
     assert "folders without images, which are not classes ('empty')" in shown
     index = load_index(str(tmp_path), "set")
     assert index.class_names == ("bird", "cat", "dog.s")
-    assert [row.file for row in load_table(index) if row.label == 0] == ["bird/b.png"]
-    assert "dog.s/caf\\xe9.png" in [row.file for row in load_table(index)]
+    assert [row.file for row in index.rows() if row.label == 0] == ["bird/b.png"]
+    assert "dog.s/caf\\xe9.png" in [row.file for row in index.rows()]

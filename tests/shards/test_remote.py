@@ -9,7 +9,8 @@ from data_world import eval_loader, write_set
 from mmood.data.catalog import Catalog
 from mmood.errors import MmoodError
 from mmood.loading.settings import LoaderSettings
-from mmood.shards.index import MissingSetError, load_index
+from mmood.shards.index import MissingSetError
+from mmood.shards.shard_index import load_index
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

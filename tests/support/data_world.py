@@ -14,8 +14,7 @@ from torch import Tensor
 
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.settings import LoaderSettings
-from mmood.shards.index import SetIndex, ShardEntry, load_index, save_index
-from mmood.shards.sources import ShardSource
+from mmood.shards.shard_index import ShardEntry, ShardIndex, load_index, save_index
 
 SIZE = 4
 CLASSES = 5
@@ -67,7 +66,7 @@ def members_of(keys: range, labelled: bool) -> list[tuple[str, bytes]]:
     return members
 
 
-def write_set(root: Path, name: str, sizes: list[int], labelled: bool = True) -> SetIndex:
+def write_set(root: Path, name: str, sizes: list[int], labelled: bool = True) -> ShardIndex:
     """Shards of these sizes with an index; sample k is a picture of the number k, its label k modulo CLASSES."""
     folder = root / name
     folder.mkdir(parents=True)
@@ -77,21 +76,21 @@ def write_set(root: Path, name: str, sizes: list[int], labelled: bool = True) ->
         (folder / f"{name}-{number}.tar").write_bytes(content)
         entries.append(ShardEntry(f"{name}-{number}.tar", size, hashlib.sha256(content).hexdigest()))
         first += size
-    save_index(SetIndex(name, tuple(entries), CLASSES if labelled else None, root=str(root)), folder)
+    save_index(ShardIndex(name, tuple(entries), classes=CLASSES if labelled else None, root=str(root)), folder)
     return load_index(str(root), name)
 
 
-def rewrite_shard(index: SetIndex, number: int, members: list[tuple[str, bytes]]) -> None:
+def rewrite_shard(index: ShardIndex, number: int, members: list[tuple[str, bytes]]) -> None:
     """Replace a shard's content behind the back of its index."""
     Path(index.location(number)).write_bytes(tar_bytes(members))
 
 
 def eval_loader(
-    index: SetIndex,
+    index: ShardIndex,
     batch_size: int = 4,
     rank: int = 0,
     world: int = 1,
     settings: LoaderSettings = IN_PROCESS,
     classes: int | None = CLASSES,
 ) -> EvalLoader:
-    return EvalLoader(ShardSource(index), index.keys(), Decoder(to_tensor, classes), batch_size, settings, rank, world)
+    return EvalLoader(index, index.keys(), Decoder(to_tensor, classes), batch_size, settings, rank, world)

@@ -18,7 +18,7 @@ from mmood.cli.main import main
 from mmood.errors import MmoodError
 from mmood.features.store import open_store
 from mmood.shards.reading import RawSample
-from mmood.shards.sources import ShardSource
+from mmood.shards.shard_index import ShardIndex
 from mmood.tuning import criteria, held_out
 from mmood.tuning.held_out import class_folds
 
@@ -116,19 +116,19 @@ def test_a_shared_image_is_refused_and_hashes_are_kept(flags, tmp_path, capsys, 
     def fail(*args):
         raise AssertionError("an image was read again")
 
-    monkeypatch.setattr("mmood.shards.hashes.ShardSource.read", fail)
+    monkeypatch.setattr("mmood.shards.shard_index.ShardIndex.read", fail)
     assert refused(capsys, flags, *more) == error
 
 
 def test_an_image_that_id_validation_shares_with_the_id_test_set_is_refused(flags, root, capsys, monkeypatch):
-    read = ShardSource.read
+    read = ShardIndex.read
 
     def with_a_twin(self, keys, skip):
         for sample in read(self, keys, skip):
-            twin = (self.index.name, sample.key) in {("val", 7), ("test", 0)}
+            twin = (self.name, sample.key) in {("val", 7), ("test", 0)}
             yield RawSample(sample.key, sample.shard, sample.name, b"the same" if twin else sample.image)
 
-    monkeypatch.setattr("mmood.shards.hashes.ShardSource.read", with_a_twin)
+    monkeypatch.setattr("mmood.shards.shard_index.ShardIndex.read", with_a_twin)
     error = refused(capsys, flags, "--grid", GRID)
     assert (
         "`data.val.id` names 'val', which shares an image with the test set 'test' (key 7 there is key 0 here)" in error

@@ -11,7 +11,6 @@ from mmood.errors import MmoodError
 from mmood.loading.plan import held_out
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.reading import Skipped
-from mmood.shards.sources import ShardSource
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class CalibrationSet:
 
     def images(self) -> Iterator[tuple[str, Picture]]:
         """Yield place and bytes of each image."""
-        for sample in ShardSource(self.index).read(self.keys, skip=False):
+        for sample in self.index.read(self.keys, skip=False):
             assert not isinstance(sample, Skipped), "nothing is skipped"
             place = f"'{sample.name}' (key {sample.key} of the set '{self.index.name}')"
             # A sample without an image is as broken as one that cannot be decoded.
@@ -42,7 +41,7 @@ class CalibrationSet:
         """Return what a reader needs to find the images again."""
         return {
             "set": self.index.name,
-            "root": self.index.root,
+            "place": self.index.place,
             "setting": self.source,
             "index_sha256": self.index.hash,
             "fraction": self.fraction,

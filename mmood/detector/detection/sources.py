@@ -15,11 +15,10 @@ import numpy as np
 from mmood.data.predict import input_files, listed_file
 from mmood.errors import MmoodError
 from mmood.files import user_path, utf8_name
-from mmood.shards.index import INDEX_FILE, load_index
 from mmood.shards.passed_over import PassedOver
 from mmood.shards.reading import Skipped
-from mmood.shards.sources import FileSource, InputFile, SampleSource, ShardSource
-from mmood.shards.table import load_table
+from mmood.shards.shard_index import INDEX_FILE, load_index
+from mmood.shards.sources import FileSource, InputFile, SampleSource
 
 STDIN = "-"
 
@@ -115,8 +114,8 @@ def images_to_check(inputs: Sequence[str] | None, provenance: Mapping[str, objec
     """
     if inputs is None:
         record = provenance.get("calibration")
-        place = f"{record.get('root')}/{record.get('set')}" if isinstance(record, Mapping) else None
-        if place is None or not (Path(place) / INDEX_FILE).is_file():
+        place = record.get("place") if isinstance(record, Mapping) else None
+        if not isinstance(place, str) or not (Path(place) / INDEX_FILE).is_file():
             raise MmoodError("The set that the detector was calibrated on is not there; give images with --images.")
         inputs = [place]
     found, _ = find_images_of(inputs, [])
@@ -129,8 +128,8 @@ def _images(name: str, stdin: Iterable[str], passed_over: PassedOver) -> Images:
     path = user_path(name)
     if (path / INDEX_FILE).is_file():
         index = load_index(str(path.resolve().parent), path.resolve().name)
-        names = [f"{index.name}/{row.sample}" for row in load_table(index)]
-        return Images(names, ShardSource(index), index.hash)
+        names = [f"{index.name}/{row.sample}" for row in index.rows()]
+        return Images(names, index, index.hash)
     if path.suffix == ".tar":
         raise MmoodError(f"{name} is a shard; give the folder of its set, indexed by `mmood pack --index FOLDER`.")
     files = input_files(name, passed_over)

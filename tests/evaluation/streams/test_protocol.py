@@ -16,7 +16,6 @@ from mmood.configuration.lightning import built
 from mmood.detector.streams import StreamDetector
 from mmood.evaluation.streams.order import stream_order
 from mmood.loading.loader import Decoder, EvalLoader
-from mmood.shards.sources import ShardSource
 
 SIZES = {"toy-test": 37, "toy-near": 21, "toy-far": 2}
 
@@ -89,7 +88,7 @@ def _embeddings(flags: list[str], folder: Path) -> dict[str, torch.Tensor]:
     rows = {}
     for name, entry in cli.datamodule.catalog.indices(["toy-test", "toy-near"]).items():
         decoder = Decoder(cli.model.image_transform(train=False), classes=None)
-        loader = EvalLoader(ShardSource(entry), entry.keys(), decoder, 64, cli.datamodule.loader)
+        loader = EvalLoader(entry, entry.keys(), decoder, 64, cli.datamodule.loader)
         with torch.no_grad():
             rows[name] = torch.cat([cli.model.encoder.encode_image(batch["image"]).embedding for batch in loader])
     return rows
