@@ -9,7 +9,7 @@ from mmood.scores.negatives import CSP, EOE, NegLabel
 from mmood.scores.neighbours import KNN, NNGuide
 from mmood.scores.patterns import SHE, KLMatching
 from mmood.scores.subspace import Residual, ViM
-from mmood.scores.test_time import TANL, AdaNeg, CoEvo, InterNeg
+from mmood.scores.test_time import TANL, TINS, AdaNeg, CoEvo, InterNeg
 
 __all__ = [
     "ASH",
@@ -21,6 +21,7 @@ __all__ = [
     "SCALE",
     "SHE",
     "TANL",
+    "TINS",
     "AbstractScore",
     "AdaNeg",
     "Bank",

@@ -9,7 +9,7 @@ from mmood.cli.main import main
 from mmood.configuration.config_files import installed_folder
 
 CONFIGS = sorted(path.name for path in installed_folder().glob("*.yaml"))
-MINED = {"NegLabel", "CSP", "AdaNeg", "TANL", "InterNeg", "CoEvo"}
+MINED = {"NegLabel", "CSP", "AdaNeg", "TANL", "InterNeg", "CoEvo", "TINS"}
 
 
 def model_of(name: str) -> dict:

@@ -14,13 +14,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmood.detector.state_file import read_state, write_state
-from mmood.scores import TANL, AdaNeg, CoEvo, InterNeg
+from mmood.scores import TANL, TINS, AdaNeg, CoEvo, InterNeg
 from mmood.scores.base import Embedded, Tokens
-from mmood.scores.test_time import adaneg, coevo, interneg, tanl
+from mmood.scores.test_time import adaneg, coevo, interneg, tanl, tins
 from mmood.scores.test_time.base import AnyStreamScore
 from mmood.scores.test_time.inversion import Prompts
+from mmood.scores.test_time.word_inversion import Starts
 
-METHODS = ("AdaNeg", "TANL", "CoEvo", "InterNeg")
+METHODS = ("AdaNeg", "TANL", "CoEvo", "InterNeg", "TINS")
+INVERTING = ("InterNeg", "TINS")
 OWNER = {"score": "toy", "settings": {"groups": 2}, "class names (sha256)": "0" * 64}
 CLASSES, WORDS, DIM = 3, 9, 4
 
@@ -44,15 +46,26 @@ def score_of(method: str) -> AnyStreamScore:
     elif method == "CoEvo":
         score = CoEvo(2, gates=coevo.LeastVarianceGates(gap=0.0), **warm)
         score.fitted_ = coevo.Fitted(texts, CLASSES, 4)
-    else:
+    elif method == "InterNeg":
         # No image passes this gate, so the text tower has nothing to do.
         score = InterNeg(2, beta=0.0, **warm)
-        tokens = Tokens(torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, DIM))
-        prompts = Prompts(tokens, torch.tensor([[False, True]]), torch.tensor([2]))
-        named = texts[:CLASSES], unit(CLASSES, 1), texts[CLASSES:]
-        score.fitted_ = interneg.Fitted(*named, prompts, lambda embeddings, ids: embeddings[:, 0])
+        prompts = Prompts(_tokens(), torch.tensor([[False, True]]), torch.tensor([2]))
+        score.fitted_ = interneg.Fitted(*_sides(texts), prompts, lambda embeddings, ids: embeddings[:, 0])
+    else:
+        score = TINS(2, beta=0.0, bank_size=2, buffer_size=3, **warm)
+        starts = Starts(("a",), torch.tensor([1]), unit(1, 2), lambda texts: _tokens())
+        score.fitted_ = tins.Fitted(*_sides(texts), starts, lambda embeddings, ids: embeddings[:, 0])
     score.reset()
     return score
+
+
+def _tokens() -> Tokens:
+    return Tokens(torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, DIM))
+
+
+def _sides(texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ID names, image proxies and negatives."""
+    return texts[:CLASSES], unit(CLASSES, 1), texts[CLASSES:]
 
 
 def write_valid(folder: Path) -> None:
@@ -63,9 +76,10 @@ def write_valid(folder: Path) -> None:
         for seed in range(3):
             score.step(_batch(seed))
         state = score.state()
-        if method == "InterNeg":
+        if method in INVERTING:
+            counts = [30, 5, 3] if method == "InterNeg" else [30, 5, 4, 1]
             rows = {"bank": unit(3, 5), "deviation": torch.tensor([0.3, 0.2, 0.1]), "place": torch.tensor([4, 0, 9])}
-            state |= {**rows, "counts": torch.tensor([30, 5, 3])}
+            state |= {**rows, "counts": torch.tensor(counts)}
             score.load_state(state)
         write_state(folder / f"{method}.safetensors", state, OWNER)
 

@@ -5,5 +5,6 @@ from mmood.scores.test_time.base import AbstractStreamScore
 from mmood.scores.test_time.coevo import CoEvo
 from mmood.scores.test_time.interneg import InterNeg
 from mmood.scores.test_time.tanl import TANL
+from mmood.scores.test_time.tins import TINS
 
-__all__ = ["TANL", "AbstractStreamScore", "AdaNeg", "CoEvo", "InterNeg"]
+__all__ = ["TANL", "TINS", "AbstractStreamScore", "AdaNeg", "CoEvo", "InterNeg"]

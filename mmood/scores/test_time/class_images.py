@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from mmood.errors import MmoodError
 from mmood.scores.bank import bank_rows
 from mmood.scores.base import Reference
+from mmood.settings import check_choice, check_count
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,13 @@ class ClassImages:
     shots: int = 16
     transform: Literal["eval", "train"] = "eval"
 
+    def __post_init__(self) -> None:
+        check_count("images.shots", self.shots)
+        check_choice("images.transform", self.transform, ("eval", "train"))
+
 
 CLASS_IMAGES = ClassImages()
-"""InterNeg's 16 images a class."""
+"""The 16 images of each class that InterNeg and TINS use."""
 
 
 @torch.no_grad()
@@ -47,5 +52,5 @@ def class_proxies(reference: Reference, images: ClassImages) -> Float[Tensor, "c
         found += labels.bincount(minlength=len(names))
     if not found.all():
         missing = names[int(found.argmin())]
-        raise MmoodError(f"InterNeg needs images of every ID class, but data.train has none of '{missing}'.")
+        raise MmoodError(f"This score needs images of every ID class, but data.train has none of '{missing}'.")
     return normalize(sums, dim=-1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, final
@@ -19,10 +18,10 @@ from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.class_images import CLASS_IMAGES, ClassImages, class_proxies
 from mmood.scores.test_time.inversion import INVERSION, EncodeTokens, Inversion, Prompts, invert, read_prompts
-from mmood.scores.test_time.memory import Derived, check_counts, check_places, check_size, check_unit
+from mmood.scores.test_time.inverted_words import InvertedWords, admitted, gate, no_words
+from mmood.scores.test_time.memory import Derived, check_counts, check_size, generator_of
 from mmood.settings import check_choice, check_count, check_number
 from mmood.settings.requirements import Requirement
-from mmood.words.criteria import inter_modal_deviation
 from mmood.words.miner import INTERNEG as INTERNEG_MINING
 from mmood.words.miner import NegativeMiner
 
@@ -48,20 +47,16 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Memory:
-    """What InterNeg remembers of a stream: kept inversions by falling deviation, counts, the generator.
+    """What InterNeg remembers of a stream.
 
     Attributes:
-        bank: (K, D) unit-norm text embeddings of pseudo-words.
-        deviation: (K,) mean_c (b_c - cos(e, p_c)) of each.
-        place: (K,) which image of the stream each was made of.
+        words: the bank: kept inversions.
         counts: images seen, gated as OoD, accepted by the filter.
         generator: state of the private generator.
         grouped: negatives and bank, group by group.
     """
 
-    bank: Float32[Tensor, "kept dim"]
-    deviation: Float32[Tensor, " kept"]
-    place: Int64[Tensor, " kept"]
+    words: InvertedWords
     counts: Int64[Tensor, " 3"]
     generator: UInt8[Tensor, " generator"]
     grouped: Derived[Float32[Tensor, "grouped dim"]]
@@ -115,7 +110,7 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         seed: int | None = None,
     ) -> None:
         super().__init__(update)
-        _check(temperature, images, beta, bank_size, rescore)
+        _check(temperature, beta, bank_size, rescore)
         self.temperature = temperature
         self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
         self.images = replace(images, transform="train") if reference_behaviour else images
@@ -142,26 +137,21 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
 
     def start(self, fitted: Fitted, seed: int) -> Memory:
         """Return an empty bank; `seed` is that of new pseudo-tokens and of the draw of templates."""
-        none = fitted.positive[:0]
-        place = torch.empty(0, dtype=torch.int64, device=none.device)
-        generator = torch.Generator().manual_seed(seed).get_state().to(none.device)
-        return self._memory_of(fitted, none, none[:, 0], place, place.new_zeros(3), generator)
+        counts = torch.zeros(3, dtype=torch.int64, device=fitted.positive.device)
+        generator = torch.Generator().manual_seed(seed).get_state().to(counts.device)
+        return self._memory_of(fitted, no_words(fitted.positive), counts, generator)
 
     def resume(self, fitted: Fitted, saved: dict[str, Tensor]) -> Memory:
         """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
         seen, gated, accepted = check_counts("InterNeg", saved["counts"])
         if accepted > gated:
             raise MmoodError(f"The state of InterNeg is inconsistent: {accepted} of {gated} inversions were accepted.")
+        words = InvertedWords(saved["bank"], saved["deviation"], saved["place"])
         wanted = accepted if self.reference_behaviour else min(self.bank_size, accepted)
-        check_size("InterNeg", "inversions in the bank", len(saved["place"]), wanted)
-        check_places("InterNeg", saved["place"], seen)
-        check_unit("InterNeg", "bank", saved["bank"])
-        if (saved["deviation"].diff() > 0).any():
-            raise MmoodError(
-                "The state of InterNeg is inconsistent: the deviations in its bank are not in descending order."
-            )
+        check_size("InterNeg", "inversions in the bank", len(words), wanted)
+        words.check("InterNeg", seen)
         generator_of(saved["generator"])
-        return self._memory_of(fitted, **saved)
+        return self._memory_of(fitted, words, saved["counts"], saved["generator"])
 
     def score(self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """Return log S - log(1 - S) against the negatives and the bank as it is."""
@@ -183,11 +173,11 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
     def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen, gated as OoD and accepted, and how many the bank holds."""
         seen, gated, accepted = memory.counts.tolist()
-        return {"seen": seen, "gated_ood": gated, "accepted": accepted, "bank": len(memory.bank)}
+        return {"seen": seen, "gated_ood": gated, "accepted": accepted, "bank": len(memory.words)}
 
     def kept(self, fitted: Fitted, memory: Memory) -> Kept:
         """Return the positions of the images whose inversions are in the bank; none is taken for ID."""
-        return {"id": memory.place.new_empty(0), "ood": memory.place.clone()}
+        return {"id": memory.words.place[:0], "ood": memory.words.place.clone()}
 
     def learned(self) -> dict[str, object]:
         """Return the list, which was mined with the weights of the first `fit`."""
@@ -207,53 +197,31 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         """Return the memory with the best inversions of images that look OoD, and which had theirs accepted."""
         generator = generator_of(memory.generator)
         gated = gate(scores, self.beta, strict=self.reference_behaviour)
-        words = invert(embedding[gated], fitted.prompts, fitted.encode, self.inversion, generator)
-        admissible, deviation = inter_modal_deviation(words, fitted.proxies, fitted.positive)
-        accepted = gated.clone()
-        accepted[gated] = admissible
-        more = torch.stack([torch.tensor(len(gated)).to(memory.counts), gated.sum(), accepted.sum()])
-        counts, state = memory.counts + more, generator.get_state().to(memory.counts.device)
-        if not accepted.any():
+        new, accepted = admitted(
+            embedding,
+            gated,
+            memory.counts[0],
+            lambda images: invert(images, fitted.prompts, fitted.encode, self.inversion, generator),
+            fitted.proxies,
+            fitted.positive,
+        )
+        counts = memory.counts + torch.tensor([len(gated), int(gated.sum()), len(new)]).to(memory.counts)
+        state = generator.get_state().to(memory.counts.device)
+        if not len(new):
             return replace(memory, counts=counts, generator=state), accepted
-        place = torch.cat([memory.place, memory.counts[0] + accepted.nonzero().squeeze(-1)])
-        deviation, order = torch.cat([memory.deviation, deviation[admissible]]).sort(descending=True, stable=True)
-        best = order if self.reference_behaviour else order[: self.bank_size]
-        bank = torch.cat([memory.bank, words[admissible]])[best]
-        return self._memory_of(fitted, bank, deviation[: len(best)], place[best], counts, state), accepted
+        bank = memory.words.joined(new)
+        bank = bank if self.reference_behaviour else bank[: self.bank_size]
+        return self._memory_of(fitted, bank, counts, state), accepted
 
-    def _memory_of(
-        self, fitted: Fitted, bank: Tensor, deviation: Tensor, place: Tensor, counts: Tensor, generator: Tensor
-    ) -> Memory:
+    def _memory_of(self, fitted: Fitted, words: InvertedWords, counts: Tensor, generator: Tensor) -> Memory:
         """Return the memory with negatives and bank in their groups, by a permutation that their number fixes."""
-        texts = torch.cat([fitted.negative, bank[: self.bank_size]])
+        texts = torch.cat([fitted.negative, words.bank[: self.bank_size]])
         order = group_order(len(texts), self.prototypes.groups, self.prototypes.seed)
-        return Memory(bank, deviation, place, counts, generator, texts[order.to(texts.device)])
+        return Memory(words, counts, generator, texts[order.to(texts.device)])
 
 
-def generator_of(state: UInt8[Tensor, " generator"]) -> torch.Generator:
-    """Return a generator on the CPU in a state; MmoodError if it is no state."""
-    generator = torch.Generator()
-    try:
-        return generator.set_state(state.cpu())
-    except RuntimeError as error:
-        raise MmoodError(
-            f"The state's 'generator' is not a generator state of this PyTorch version: {error}."
-        ) from error
-
-
-def gate(log_odds: Float[Tensor, " batch"], beta: float, strict: bool = False) -> Bool[Tensor, " batch"]:
-    """Return which images have S <= beta (S < beta if `strict`), of the log-odds of S.
-
-    >>> gate(torch.tensor([-1.0, 0.0, 1.0]), 0.5)
-    tensor([ True,  True, False])
-    """
-    limit = math.inf if beta == 1 else -math.inf if beta == 0 else math.log(beta / (1 - beta))
-    return log_odds < limit if strict else log_odds <= limit
-
-
-def _check(temperature: float, images: ClassImages, beta: float, bank_size: int, rescore: str) -> None:
+def _check(temperature: float, beta: float, bank_size: int, rescore: str) -> None:
     check_number("InterNeg.temperature", temperature, above=0)
     check_number("InterNeg.beta", beta, least=0, most=1)
     check_count("InterNeg.bank_size", bank_size)
-    check_count("InterNeg.images.shots", images.shots)
     check_choice("InterNeg.rescore", rescore, ("batch", "accepted"))

@@ -126,36 +126,68 @@ def invert(
         settings: the optimisation.
         generator: a private generator on the CPU; what it yields depends on A alone, not on the chunks.
     """
-    device, count = prompts.place.device, len(targets)
+    count = len(targets)
     start = INITIAL_STD * torch.randn(count, prompts.tokens.embeddings.shape[-1], generator=generator)
     drawn = torch.randint(len(prompts.place), (settings.steps, count), generator=generator)
+
+    def inverted(part: slice, goal: Tensor) -> Tensor:
+        def loss(words: Tensor, step: int) -> Tensor:
+            cosines = (encode(*prompts.around(words, drawn[step, part])) * goal).sum(dim=-1)
+            return (1 - cosines).sum() / count
+
+        words = descend(
+            start[part].to(goal.device), loss, settings.steps, settings.learning_rate, settings.weight_decay
+        )
+        return _read_out(words, drawn[-1, part], prompts, encode, settings.read_out)
+
+    return in_chunks(targets, prompts.place.device, settings.chunk, inverted)
+
+
+def in_chunks(
+    targets: Float[Tensor, "images dim"],
+    device: torch.device,
+    chunk: int,
+    inverted: Callable[[slice, Float[Tensor, "chunk dim"]], Float[Tensor, "chunk dim"]],
+) -> Float[Tensor, "images dim"]:
+    """Return the text embeddings that chunks of images are inverted into, with gradients enabled inside.
+
+    Args:
+        targets: (A, D) unit-norm image embeddings.
+        device: of the text tower.
+        chunk: images at a time.
+        inverted: from the range of a chunk and its image embeddings on `device` to their text embeddings.
+    """
     found = [torch.empty(0, targets.shape[-1], device=device)]
     # Lightning tests in inference mode, whose tensors autograd refuses; a copy made outside is an ordinary tensor.
     with torch.inference_mode(False), torch.enable_grad():
-        goal, start = targets.detach().to(device, copy=True), start.to(device)
-        for first in range(0, count, settings.chunk):
-            part = slice(first, first + settings.chunk)
-            words = _optimise(start[part], goal[part], drawn[:, part], count, prompts, encode, settings)
-            found.append(_read_out(words, drawn[-1, part], prompts, encode, settings.read_out))
+        goal = targets.detach().to(device, copy=True)
+        for first in range(0, len(targets), chunk):
+            part = slice(first, first + chunk)
+            found.append(inverted(part, goal[part]))
     return torch.cat(found).to(targets.device)
 
 
-def _optimise(
-    start: Tensor,
-    goal: Tensor,
-    drawn: Tensor,
-    count: int,
-    prompts: Prompts,
-    encode: EncodeTokens,
-    settings: Inversion,
-) -> Tensor:
-    """Return the pseudo-tokens of a chunk of `count` images after all steps."""
+def descend(
+    start: Float[Tensor, "images width"],
+    loss: Callable[[Float[Tensor, "images width"], int], Float[Tensor, ""]],
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+) -> Float[Tensor, "images width"]:
+    """Return token embeddings after steps of AdamW.
+
+    Args:
+        start: where they begin; not changed.
+        loss: of token embeddings at a step, from 0.
+        steps: number of steps.
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+    """
     words = start.clone().requires_grad_()
-    optimiser = torch.optim.AdamW([words], lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    for template in drawn:
-        cosines = (encode(*prompts.around(words, template)) * goal).sum(dim=-1)
+    optimiser = torch.optim.AdamW([words], lr=learning_rate, weight_decay=weight_decay)
+    for step in range(steps):
         # `grad` and not `backward`: a tower that trains elsewhere shall find no gradient.
-        (words.grad,) = torch.autograd.grad((1 - cosines).sum() / count, words)
+        (words.grad,) = torch.autograd.grad(loss(words, step), words)
         optimiser.step()
     return words.detach()
 

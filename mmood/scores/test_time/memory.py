@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
-from jaxtyping import AbstractArray, Float, Int64
+from jaxtyping import AbstractArray, Float, Int64, UInt8
 from torch import Tensor
 
 from mmood.errors import MmoodError
@@ -222,3 +222,14 @@ def check_size(owner: str, name: str, found: int, wanted: int) -> None:
             f"The state of {owner} is inconsistent: it holds {found} {name}, but by its counts there should be "
             f"{wanted}."
         )
+
+
+def generator_of(state: UInt8[Tensor, " generator"]) -> torch.Generator:
+    """Return a generator on the CPU in a state; MmoodError if it is no state."""
+    generator = torch.Generator()
+    try:
+        return generator.set_state(state.cpu())
+    except RuntimeError as error:
+        raise MmoodError(
+            f"The state's 'generator' is not a generator state of this PyTorch version: {error}."
+        ) from error

@@ -10,7 +10,7 @@ from stream_runs import run
 
 from mmood.detector.streams import StreamDetector
 
-METHODS = {"adaneg": "AdaNeg", "tanl": "TANL", "coevo": "CoEvo", "interneg": "InterNeg"}
+METHODS = {"adaneg": "AdaNeg", "tanl": "TANL", "coevo": "CoEvo", "interneg": "InterNeg", "tins": "TINS"}
 WORDS = [
     f"{first} {second}" for first in ("wet", "old", "tiny", "loud") for second in ("fork", "lamp", "cloud", "tram")
 ]
@@ -30,6 +30,10 @@ def flags(toy_flags, tmp_path):
             "inversion": {"steps": 3, "templates": ["a photo of a {}", "a {}"]},
             "images": {"shots": 4},
         },
+        "tins": {
+            **{"groups": 2, "temperature": 0.1, "mining": {**mining, "criterion": "inter_modal"}, "beta": 0.99},
+            **{"inversion": {"steps": 3}, "images": {"shots": 4}, "bank_size": 3, "buffer_size": 4},
+        },
     }
     scores = {name: {"class_path": METHODS[name], "init_args": arguments} for name, arguments in own.items()}
     (tmp_path / "scores.yaml").write_text(json.dumps({"evaluation": {"stream": {"batch_size": 8, "seeds": [0, 1]}}}))
@@ -44,17 +48,18 @@ def test_all_methods_run_and_give_the_same_bits_on_two_ranks(flags, tmp_path, fo
     assert finished.code == 0, finished.err
     two = json.loads((tmp_path / "two" / "results.json").read_text())
     assert {row["score"] for row in one["rows"]} == set(METHODS)
-    assert len(one["rows"]) == 4 * 2 * 2
+    assert len(one["rows"]) == len(METHODS) * 2 * 2
     assert one["rows"] == two["rows"]
     assert one["provenance"]["streams"] == two["provenance"]["streams"]
     paths = sorted((tmp_path / "one" / "scores" / "streams").rglob("*.npz"))
-    assert len(paths) == 4 * 2 * 2
+    assert len(paths) == len(METHODS) * 2 * 2
     for path in paths:
         other = np.load(tmp_path / "two" / path.relative_to(tmp_path / "one"))
         np.testing.assert_array_equal(np.load(path)["score"], other["score"])
     learned = {run["score"] for run in one["provenance"]["streams"]["runs"] if run["purity"]["ood"]["kept"]}
     assert {"adaneg", "tanl", "coevo"} <= learned, "the streams taught something"
-    gated = {run["counts"]["gated_ood"] for run in one["provenance"]["streams"]["runs"] if run["score"] == "interneg"}
+    runs = [run for run in one["provenance"]["streams"]["runs"] if run["score"] in ("interneg", "tins")]
+    gated = {run["counts"]["gated_ood"] for run in runs}
     assert min(gated) > 0, "images were inverted, in the inference mode that a test runs in"
 
 
@@ -73,6 +78,6 @@ def test_a_restored_memory_goes_on_the_same(method, flags, toy_root, tmp_path):
         assert torch.equal(other.step(pictures[at : at + 8]), expected)
     assert other.score.counts() == stream.score.counts()
     assert all(torch.equal(value, stream.score.state()[name]) for name, value in other.score.state().items())
-    if method != "interneg":  # whose filter lets no inversion by a random model pass
+    if method not in ("interneg", "tins"):  # whose filter lets no inversion by a random model pass
         forgetful = StreamDetector.from_settings(flags, method)
         assert not torch.equal(forgetful.step(pictures[24:32]), rest[0]), "the memory matters"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from toy_texts import NAMES, ToyReference
+from toy_texts import NAMES, WORDS, ToyReference
 from toy_words import WordReference
 
 from mmood.encoders import EncoderSettings, build_encoder
@@ -53,3 +53,11 @@ def encoder(toy_model: str) -> VisionLanguageEncoder:
 @pytest.fixture
 def reference(encoder: VisionLanguageEncoder) -> ToyReference:
     return ToyReference(NAMES, encoder)
+
+
+@pytest.fixture
+def words_file(tmp_path: Path) -> str:
+    """Return the path of a list of the toy words."""
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(WORDS))
+    return str(path)

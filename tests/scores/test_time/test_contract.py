@@ -9,17 +9,18 @@ from torch import Tensor
 from toy_texts import WORDS, stream
 
 from mmood.errors import MmoodError
-from mmood.scores import TANL, AdaNeg, CoEvo, InterNeg
+from mmood.scores import TANL, TINS, AdaNeg, CoEvo, InterNeg
 from mmood.scores.test_time.adaneg import Gates
 from mmood.scores.test_time.coevo import LeastVarianceGates
 from mmood.scores.test_time.image_proxies import Proxies
 from mmood.scores.test_time.inversion import Inversion
 from mmood.scores.test_time.memory import Derived, device_of, moved, schema
 from mmood.scores.test_time.tanl import Activation, OtsuGate
+from mmood.scores.test_time.word_inversion import WordInversion
 from mmood.words import CorpusSettings
 from mmood.words.miner import NegativeMiner
 
-METHODS = ("AdaNeg", "AdaNeg, task", "TANL", "CoEvo", "InterNeg")
+METHODS = ("AdaNeg", "AdaNeg, task", "TANL", "CoEvo", "InterNeg", "TINS")
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def fitted(reference, tmp_path):
             "CoEvo": lambda: CoEvo(2, 0.05, mining=mining, gates=LeastVarianceGates(gap=0.0)),
             "InterNeg": lambda: InterNeg(
                 3, negatives=listed["negatives"], beta=0.9, inversion=Inversion(("a {}", "the {}."), steps=6, learning_rate=0.2)
+            ),
+            "TINS": lambda: TINS(
+                3, beta=0.9, bank_size=3, buffer_size=4, inversion=WordInversion(steps=5, learning_rate=0.1), negatives=listed["negatives"]
             ),
         }  # fmt: skip
         return scores[method]().fit(reference), stream(reference, (9, 12, 1, 0, 14, 8))
@@ -123,6 +127,10 @@ def test_torn_states_are_refused_and_change_nothing(method, fitted):
         ("InterNeg", "deviation", -9, "not in descending order"),
         ("InterNeg", "place", 44, "image 44 of a stream of 44"),
         ("InterNeg", "generator", 255, "'generator' is not a generator state"),
+        ("TINS", "bank", 2.0, "without unit norm"),
+        ("TINS", "deviation", -9, "not in descending order"),
+        ("TINS", "place", 44, "image 44 of a stream of 44"),
+        ("TINS", "generator", 255, "'generator' is not a generator state"),
     ],
 )
 def test_values_that_no_stream_leaves_are_refused(method, name, value, said, fitted):

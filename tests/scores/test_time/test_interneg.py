@@ -5,9 +5,9 @@ import json
 import math
 from dataclasses import replace
 
-import open_clip
 import pytest
 import torch
+from inversion_by_hand import adamw_by_hand, gaps, proxies_by_hand, text_by_hand, tokenizer
 from torch.nn.functional import normalize
 from toy_texts import NAMES, WORDS, ToyReference, log_odds, near, run, stream
 
@@ -15,7 +15,7 @@ from mmood.cli.main import main
 from mmood.errors import MmoodError
 from mmood.scores import InterNeg
 from mmood.scores.base import Embedded
-from mmood.scores.test_time import interneg, memory
+from mmood.scores.test_time import inverted_words, memory
 from mmood.scores.test_time.class_images import ClassImages, class_proxies
 from mmood.scores.test_time.inversion import Inversion, invert, read_prompts
 from mmood.words import CorpusSettings
@@ -24,39 +24,10 @@ from mmood.words.miner import INTERNEG
 TEMPLATES = ("a photo of a {}.", "the {} in a video game.", "a drawing of many {}.")
 
 
-@pytest.fixture
-def words_file(tmp_path):
-    path = tmp_path / "words.txt"
-    path.write_text("\n".join(WORDS))
-    return str(path)
-
-
 def make(words_file, **settings):
     inversion = {"templates": TEMPLATES, "steps": 6, "learning_rate": 0.2, **settings.pop("inversion", {})}
-    return InterNeg(
-        **{"groups": 3, "negatives": words_file, "beta": 0.6, "inversion": Inversion(**inversion), **settings}
-    )
-
-
-def text_by_hand(model, tokenizer, template, token):
-    """Embed one template around `token`, at full length, with the parts of open_clip's CLIP."""
-    ids = tokenizer([template.replace("{}", " $ ")])
-    embeddings = model.token_embedding(ids).detach()
-    place = int((ids[0] == 259).nonzero())  # CLIP's token of a "$" that stands alone
-    embeddings = torch.cat([embeddings[:, :place], token.view(1, 1, -1), embeddings[:, place + 1 :]], dim=1)
-    hidden = model.transformer(embeddings + model.positional_embedding, attn_mask=model.attn_mask)
-    end = model.ln_final(hidden)[0, int(ids.argmax())]
-    return normalize(end @ model.text_projection, dim=0)
-
-
-def adamw_by_hand(token, gradients_of, steps, lr=0.2, decay=0.01):
-    first, second = torch.zeros_like(token), torch.zeros_like(token)
-    for t in range(1, steps + 1):
-        gradient = gradients_of(token, t - 1)
-        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-        token = token - lr * decay * token
-        token = token - lr * (first / (1 - 0.9**t)) / ((second / (1 - 0.999**t)).sqrt() + 1e-8)
-    return token
+    nested = {"inversion": Inversion(**inversion), "images": ClassImages(**settings.pop("images", {}))}
+    return InterNeg(**{"groups": 3, "negatives": words_file, "beta": 0.6, **nested, **settings})
 
 
 class Literal:
@@ -64,17 +35,12 @@ class Literal:
 
     def __init__(self, reference, groups=3, beta=0.6, size=2000, how="mean", rescore="batch", update="before", steps=6):
         self.model = reference.encoder.model
-        self.tokenizer = open_clip.tokenizer.SimpleTokenizer(context_length=16)
         self.groups, self.beta, self.size, self.steps = groups, beta, size, steps
         self.how, self.rescore, self.update = how, rescore, update
         with torch.no_grad():
             self.names = reference.encode_text([f"The nice {name}." for name in reference.class_names])
             self.words = reference.encode_text([f"The nice {word}." for word in WORDS])
-        bank = reference.bank(16)
-        self.proxies = []
-        for c in range(len(reference.class_names)):
-            rows = [row for row, label in zip(bank.embedding, bank.labels, strict=True) if label == c]
-            self.proxies.append(normalize(sum(row / row.norm() for row in rows) / len(rows), dim=0))
+        self.proxies = proxies_by_hand(reference)
         self.generator = torch.Generator().manual_seed(0)
         self.bank = []  # (deviation, place, embedding)
         self.seen = 0
@@ -82,6 +48,11 @@ class Literal:
     def score(self, images):
         extra = [entry[2] for entry in self.bank[: self.size]]
         return log_odds(images, self.names, torch.cat([self.words, *(e[None] for e in extra)]), self.groups)
+
+    def text(self, template, token):
+        prompt = template.replace("{}", " $ ")
+        place = int((tokenizer([prompt])[0] == 259).nonzero())  # CLIP's token of a "$" that stands alone
+        return text_by_hand(self.model, prompt, place, token)
 
     def invert(self, images):
         starts = 0.02 * torch.randn(len(images), 32, generator=self.generator)
@@ -91,13 +62,13 @@ class Literal:
 
             def gradient(token, step, i=i, image=image):
                 token = token.clone().requires_grad_()
-                text = text_by_hand(self.model, self.tokenizer, TEMPLATES[drawn[step, i]], token)
+                text = self.text(TEMPLATES[drawn[step, i]], token)
                 loss = (1 - text @ image) / len(images)
                 return torch.autograd.grad(loss, token)[0]
 
             token = adamw_by_hand(starts[i], gradient, self.steps)
             with torch.no_grad():
-                texts = [text_by_hand(self.model, self.tokenizer, template, token) for template in TEMPLATES]
+                texts = [self.text(template, token) for template in TEMPLATES]
             found.append(normalize(sum(texts) / 3, dim=0) if self.how == "mean" else texts[drawn[-1, i]])
         return found
 
@@ -107,10 +78,10 @@ class Literal:
         accepted = []
         if gated:
             for i, text in zip(gated, self.invert([images[i] for i in gated]), strict=True):
-                gaps = [float(t @ p - text @ p) for t, p in zip(self.names, self.proxies, strict=True)]
-                if all(gap > 0 for gap in gaps):
+                found = gaps(self.names, self.proxies, text)
+                if all(gap > 0 for gap in found):
                     accepted.append(i)
-                    self.bank.append((sum(gaps) / len(gaps), self.seen + i, text))
+                    self.bank.append((sum(found) / len(found), self.seen + i, text))
             self.bank = sorted(self.bank, key=lambda entry: -entry[0])[: self.size]
         self.seen += len(images)
         if self.update == "after":
@@ -269,10 +240,10 @@ def test_reference_behaviour(reference, words_file):
 
 def test_gate_is_on_the_probability():
     probability = torch.tensor([0.1, 0.35, 0.36, 0.99], dtype=torch.float64)
-    assert interneg.gate(probability.logit() - 1e-9, 0.35).tolist() == [True, True, False, False]
+    assert inverted_words.gate(probability.logit() - 1e-9, 0.35).tolist() == [True, True, False, False]
     tie = torch.tensor([math.log(0.25 / 0.75)], dtype=torch.float64)
-    assert interneg.gate(tie, 0.25).item()
-    assert not interneg.gate(tie, 0.25, strict=True).item()
+    assert inverted_words.gate(tie, 0.25).item()
+    assert not inverted_words.gate(tie, 0.25, strict=True).item()
 
 
 def test_proxies_are_normalised_means_and_a_missing_class_is_named(reference):
@@ -322,7 +293,8 @@ def test_no_admissible_word_is_said(encoder, tmp_path, monkeypatch):
         ({"temperature": 0.0}, "InterNeg.temperature is 0.0"),
         ({"rescore": "all"}, "InterNeg.rescore is 'all'"),
         ({"groups": 0}, "groups is 0"),
-        ({"images": ClassImages(shots=0)}, "images.shots is 0"),
+        ({"images": {"shots": 0}}, "images.shots is 0"),
+        ({"images": {"transform": "test"}}, "images.transform is 'test'"),
         ({"inversion": {"steps": 0}}, "inversion.steps is 0"),
         ({"inversion": {"chunk": 0}}, "inversion.chunk is 0"),
         ({"inversion": {"learning_rate": 0.0}}, "inversion.learning_rate is 0.0"),
@@ -355,7 +327,7 @@ def test_wrong_calls_are_named(reference, words_file):
 
 
 def test_examples():
-    for module in (interneg, memory):
+    for module in (inverted_words, memory):
         found = doctest.testmod(module)
         assert found.attempted
         assert not found.failed
