@@ -20,6 +20,7 @@ from mmood.errors import MmoodError, unknown
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.words.corpus import clean_word, read_lines
 from mmood.words.embedding import EncodeText, embed_words
+from mmood.words.names_file import NamesFile, is_names_file
 from mmood.words.templates import KINDS, Kind, Templates
 from mmood.words.whole_prompts import without_prompts
 
@@ -51,7 +52,8 @@ class NegativeList:
     Attributes:
         parts: one or two kinds of words; the order of all words is that of the parts.
         id_templates: the prompts of the ID class names that belong to the list.
-        mined_with: model, class names, corpus and criterion; for a list that came as plain text, its file.
+        mined_with: model, class names, corpus and criterion; for a list that came as plain text, its file; for a names
+            file, how its names were proposed.
         normalise_first: how the prompts of a word are averaged, see `Templates`.
     """
 
@@ -137,6 +139,9 @@ class NegativeList:
 def load_negatives(path: str | Path, templates: Templates | None = None) -> NegativeList:
     """Return the list in a file: mmood's own (`.json`), plain text, or NumPy's array of texts (`.npy`, as CMA's).
 
+    Of mmood's own files, those of `mmood negatives` hold words with their prompts, and those of `mmood propose` names,
+    which are nouns to be prompted.
+
     Plain text has one word a line, with a tab and its kind (`noun` or `adjective`) behind it if it is no noun; empty
     lines and those that begin with "# " do not count, words are cleaned (`clean_word`) and a repeated word stays once.
     An array has such lines as entries.
@@ -147,7 +152,7 @@ def load_negatives(path: str | Path, templates: Templates | None = None) -> Nega
 
     Args:
         path: the file.
-        templates: prompts for words; mmood's own files carry theirs.
+        templates: prompts for words; files of `mmood negatives` carry theirs.
 
     Raises:
         MmoodError: a missing or malformed file, one without words, or one in which some entries are whole prompts.
@@ -155,7 +160,10 @@ def load_negatives(path: str | Path, templates: Templates | None = None) -> Nega
     if Path(path).suffix == ".json":
         what = f"The list of negative labels '{path}'"
         document = parse_json(read_limited(path, what), what)
-        loaded = NegativeList.from_document(document, f"'{path}'")
+        if is_names_file(document):
+            loaded = _of_names(NamesFile.from_document(document, what), Path(path).name, templates or Templates())
+        else:
+            loaded = NegativeList.from_document(document, f"'{path}'")
     else:
         is_array = Path(path).suffix == ".npy"
         lines = _array_lines(path) if is_array else read_lines(path, "list of negative labels")
@@ -163,6 +171,13 @@ def load_negatives(path: str | Path, templates: Templates | None = None) -> Nega
     if not len(loaded):
         raise MmoodError(f"The list of negative labels '{path}' has no negative labels.")
     return loaded
+
+
+def _of_names(names: NamesFile, file: str, templates: Templates) -> NegativeList:
+    check_templates(templates.noun)
+    part = NegativePart("noun", templates.noun, names.of())
+    mined_with = {"file": file, **names.history()}
+    return NegativeList((part,), templates.id, mined_with, templates.normalise_first)
 
 
 def _parse_lines(lines: Sequence[str], path: Path, templates: Templates) -> NegativeList:
