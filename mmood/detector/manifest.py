@@ -44,6 +44,7 @@ class EncoderRecord:
         name, pretrained, image_size: as in the settings of the encoder.
         fingerprint: sha256 of the weights.
         weights: `copy` if they are in the folder, `name` if they are loaded by name and checked.
+        patches: `value` or `tokens`, the patch embeddings that the score gets if it reads any.
     """
 
     name: str
@@ -51,6 +52,7 @@ class EncoderRecord:
     image_size: int | None
     fingerprint: str
     weights: str
+    patches: Literal["value", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -232,6 +234,8 @@ def _encoder(fields: Fields) -> EncoderRecord:
         fields.whole_or_null("image_size"),
         fields.text("fingerprint"),
         fields.one_of("weights", ("copy", "name")),
+        # Before there was a choice, patches were tokens.
+        "value" if "patches" in fields.raw and fields.one_of("patches", ("value", "tokens")) == "value" else "tokens",
     )
 
 

@@ -10,9 +10,11 @@ from jaxtyping import Float
 from PIL.Image import Image
 from torch import Tensor, nn
 
+from mmood.encoders.patches import PATCHES, Patches
 from mmood.errors import MmoodError
 from mmood.files import user_path
 from mmood.images.preprocessing import Preprocessing
+from mmood.settings import check_choice
 
 ImageTransform = Callable[[Image], Tensor]
 
@@ -42,6 +44,9 @@ class EncoderSettings:
         cache_dir: folder for downloaded weights; None for the library's default.
         crop: smallest and largest share of an image's area in a training crop; the paper's by default. Cropping blurs
             pictures that are no larger than the input: there `[1, 1]`, no crop, trains on what is evaluated.
+        patches: the patch embeddings that scores get. `value`, the value path: each position alone through the last
+            block, the last norm and the projection (MaskCLIP; GL-MCM and LoCoOp use it), in a convolutional tower each
+            position of the last map through the projection. `tokens`: the plain output tokens of a ViT.
     """
 
     name: str
@@ -49,6 +54,7 @@ class EncoderSettings:
     image_size: int | None = None
     cache_dir: str | None = None
     crop: tuple[float, float] = (0.9, 1.0)
+    patches: Patches = "value"
 
     def __post_init__(self) -> None:
         # In one key, so that another name does not meet the tag of the model that it replaces.
@@ -63,6 +69,7 @@ class EncoderSettings:
             object.__setattr__(self, "name", f"{LOCAL}{user_path(self.name.removeprefix(LOCAL))}")
         if self.image_size is not None and self.image_size <= 0:
             raise MmoodError(f"image_size is {self.image_size}, but must be a positive number of pixels.")
+        check_choice("model.encoder.patches", self.patches, PATCHES)
         if not 0 < self.crop[0] <= self.crop[1] <= 1:
             raise MmoodError(
                 f"`model.encoder.crop` is {list(self.crop)}; give the smallest and the largest share of an image's "
@@ -101,6 +108,14 @@ class AbstractEncoder(nn.Module, ABC):
     embedding_dim: int | None
     image_size: tuple[int, int]
     preprocessing: Preprocessing
+
+    @abstractmethod
+    def patch_grid(self) -> tuple[int, int]:
+        """Return the rows and columns of the patch embeddings of an image, which come row by row.
+
+        Raises:
+            MmoodError: the tower gives none, or not those of `settings.patches`.
+        """
 
     @abstractmethod
     def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:

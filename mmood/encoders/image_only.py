@@ -64,10 +64,14 @@ class ImageEncoder(AbstractEncoder):
     def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
         """Return the pooled features in float32; there are neither embeddings nor patches (MmoodError)."""
         if patches:
-            raise MmoodError(f"Patch embeddings were requested from '{self.settings.name}', an image-only encoder.")
+            self.patch_grid()
         if images.shape[0] == 0:  # `len` would make a constant of it in an exported graph
             return EncodedImages(torch.empty(0, self.feature_dim, device=images.device))
         return EncodedImages(self.model(images).float())
+
+    def patch_grid(self) -> tuple[int, int]:
+        """Refuse: without a joint space there is nothing to compare patches with."""
+        raise MmoodError(f"Patch embeddings were requested from '{self.settings.name}', an image-only encoder.")
 
     def transform(self, train: bool = False) -> ImageTransform:
         """Return timm's eval transform for the model, or the training transform."""

@@ -43,7 +43,7 @@ def saved_settings(settings: EncoderSettings, folder: Path) -> EncoderSettings:
     """Return the settings that load what `save_encoder` wrote; `settings` are those of the encoder that was saved."""
     if settings.name.startswith(TIMM):
         return replace(settings, pretrained=str(folder / _TIMM_WEIGHTS), cache_dir=None)
-    return EncoderSettings(f"{LOCAL}{folder}", crop=settings.crop)
+    return EncoderSettings(f"{LOCAL}{folder}", crop=settings.crop, patches=settings.patches)
 
 
 def _save_open_clip(encoder: VisionLanguageEncoder, folder: Path) -> None:

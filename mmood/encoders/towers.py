@@ -1,7 +1,7 @@
-"""Image towers of open_clip, each split into a feature extractor and a projection into the joint space.
+"""Image towers, each split into a feature extractor and a projection into the joint space.
 
-The towers differ in where the projection sits; an adapter per family knows that. Adapters hold a tower without owning
-it: they are no modules, so no weight is registered twice.
+Here are the contract and the adapters of open_clip's own towers, which differ in where the projection sits. Adapters
+hold a tower without owning it: they are no modules, so no weight is registered twice.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, final
 
-import torch
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import Tensor
+
+from mmood.encoders.patches import Patches, one_by_one, value_path
 
 VisionLanguageModel: TypeAlias = Any
 """open_clip's CLIP, CustomTextCLIP or CoCa: they share no class, and open_clip has no types."""
@@ -28,143 +26,153 @@ class ImageTower(ABC):
     Attributes:
         feature_dim: F, width of the features.
         embedding_dim: D, width of the joint space.
-        patches: P, number of patch embeddings of an image; None if the tower gives none.
     """
 
     feature_dim: int
     embedding_dim: int
-    patches: int | None
+
+    @property
+    @abstractmethod
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the patch embeddings of an image, row by row; None if the tower gives none."""
+
+    @property
+    @abstractmethod
+    def tokens(self) -> bool:
+        """Whether the patches can be the plain tokens of the last block, too."""
+
+    @property
+    def patches(self) -> int | None:
+        """P, number of patch embeddings of an image; None if the tower gives none."""
+        return None if self.grid is None else math.prod(self.grid)
 
     @abstractmethod
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the pooled features (B, F) and, from the same pass, the patch features (B, P, F) if there are any."""
+    def features(self, images: Tensor, patches: Patches | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the pooled features (B, F) and, from the same pass, the patch features (B, P, F) if asked for."""
 
     @abstractmethod
     def project(self, features: Tensor) -> Tensor:
         """Return features (..., F) in the joint space (..., D), not normalised."""
 
 
+@final
 @dataclass(frozen=True)
 class TransformerTower(ImageTower):
     """open_clip's own ViT: features after the last LayerNorm and pooling, projected by a matrix.
 
-    Patch features are the last layer's tokens, class token left out, after the last LayerNorm: the plain form, not
-    the value path of GL-MCM and LoCoOp.
+    Patch features of a tower with attentional pooling (CoCa) are its tokens, each pooled alone.
+
+    Attributes:
+        visual: the ViT.
     """
 
     visual: Any
 
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the tokens; None with two attention pools, which open_clip calls untested."""
+        visual = self.visual
+        two_pools = visual.attn_pool is not None and visual.attn_pool_contrastive is not None
+        return None if two_pools else visual.grid_size
+
+    @property
+    def tokens(self) -> bool:
+        """True: a ViT has tokens."""
+        return True
+
+    def features(self, images: Tensor, patches: Patches | None = None) -> tuple[Tensor, Tensor | None]:
         """Return pooled features and tokens."""
-        pooled, tokens = self.visual._pool(self.visual.transformer(self.visual._embeds(images)))
-        if self.patches is None:
-            return pooled, None
-        # Pooled before the LayerNorm (CLIPA), the tokens have not seen it yet.
-        return pooled, self.visual.ln_post(tokens) if self.visual.final_ln_after_pool else tokens
+        visual = self.visual
+        embedded = visual._embeds(images)
+        if patches is None:
+            return visual._pool(visual.transformer(embedded))[0], None
+        *blocks, last = visual.transformer.resblocks
+        for block in blocks:
+            embedded = block(embedded)
+        tokens = last(embedded)
+        local = value_path(last, embedded) if patches == "value" else tokens
+        return visual._pool(tokens)[0], self._patches(local[:, 1:])
 
     def project(self, features: Tensor) -> Tensor:
         """Return features @ proj; a tower whose projection was removed ends in its features."""
         return features if self.visual.proj is None else features @ self.visual.proj
 
+    def _patches(self, tokens: Tensor) -> Tensor:
+        if self.visual.attn_pool is not None:
+            tokens = one_by_one(self._pool_one, tokens)
+        return cast(Tensor, self.visual.ln_post(tokens))
 
+    def _pool_one(self, tokens: Tensor) -> Tensor:
+        """Return what the attention pool makes of one token (rows, 1, width): the same for every query."""
+        pool = self.visual.attn_pool
+        keys, query = pool.ln_k(tokens), pool.ln_q(pool.query[:1])
+        return cast(Tensor, pool.attn(query.expand(len(keys), -1, -1), keys, keys, need_weights=False)[0][:, 0])
+
+
+@final
 @dataclass(frozen=True)
-class HeadTower(ImageTower):
-    """A timm trunk and open_clip's head: pooled features of the trunk, projected by the head's last layers."""
+class ResNetTower(ImageTower):
+    """CLIP's ResNet: the attention pool ends in the joint space, so its features are its output.
 
-    trunk: nn.Module
-    pool: nn.Module
-    head: nn.Module
+    A patch is a position of the last map under the value and the output projection of the pool, without positional
+    embedding (GL-MCM, arXiv 2304.04521).
 
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return pooled features."""
-        return self.pool(self.trunk(images)), None
+    Attributes:
+        visual: the ResNet.
+    """
 
-    def project(self, features: Tensor) -> Tensor:
-        """Return the head's linear layer or MLP of the features."""
-        return cast(Tensor, self.head(features))
+    visual: Any
 
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the last map."""
+        side = self.visual.image_size // 32
+        return side, side
 
-@dataclass(frozen=True)
-class TrunkTower(ImageTower):
-    """A timm trunk that projects with its own classifier (EVA, MobileCLIP, PE), or not at all (SigLIP)."""
+    @property
+    def tokens(self) -> bool:
+        """False: it has no blocks of tokens."""
+        return False
 
-    trunk: Any
-
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the trunk's features before its classifier."""
-        return self.trunk.forward_head(self.trunk.forward_features(images), pre_logits=True), None
-
-    def project(self, features: Tensor) -> Tensor:
-        """Return the classifier's output."""
-        return cast(Tensor, self.trunk.get_classifier()(features))
-
-
-@dataclass(frozen=True)
-class WholeTower(ImageTower):
-    """A tower without a separate projection (CLIP's ResNets, anything unknown): its features are its output."""
-
-    model: Any
-
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the output of `encode_image`, not normalised."""
-        return self.model.encode_image(images, normalize=False), None
+    def features(self, images: Tensor, patches: Patches | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the output of the attention pool and the patches."""
+        visual = self.visual
+        last = visual.layer4(visual.layer3(visual.layer2(visual.layer1(visual.stem(images)))))
+        if patches is None:
+            return visual.attnpool(last), None
+        positions = last.flatten(2).transpose(1, 2)
+        return visual.attnpool(last), visual.attnpool.c_proj(visual.attnpool.v_proj(positions))
 
     def project(self, features: Tensor) -> Tensor:
         """Return the features."""
         return features
 
 
-def image_tower(model: VisionLanguageModel) -> ImageTower:
-    """Return the adapter of a model's image tower."""
-    visual = model.visual
-    if isinstance(visual, VisionTransformer):
-        return _transformer_tower(visual)
-    if isinstance(visual, TimmModel):
-        return _timm_tower(visual) or _whole_tower(model)
-    if isinstance(visual, ModifiedResNet):
-        return WholeTower(visual.output_dim, visual.output_dim, None, model)
-    return _whole_tower(model)
+@final
+@dataclass(frozen=True)
+class WholeTower(ImageTower):
+    """A tower of an unknown family: its features are its output, and it gives no patches.
 
+    Attributes:
+        model: open_clip's model.
+    """
 
-def _transformer_tower(visual: Any) -> ImageTower:
-    feature_dim = visual.ln_post.normalized_shape[0]
-    embedding_dim = feature_dim if visual.proj is None else visual.proj.shape[1]
-    # Tokens of an attentional pool are its queries, not places in the image.
-    patches = math.prod(visual.grid_size) if visual.attn_pool is None else None
-    return TransformerTower(feature_dim, embedding_dim, patches, visual)
+    model: Any
 
-
-def _timm_tower(visual: Any) -> ImageTower | None:
-    """Return the split of a timm tower, or None where its layers are of another kind."""
-    layers = dict(visual.head.named_children())
-    pool = layers.pop("pool", nn.Identity())
-    if "proj" in layers:
-        widths = layers["proj"].in_features, layers["proj"].out_features
-    elif "mlp" in layers:
-        widths = layers["mlp"].fc1.in_features, layers["mlp"].fc2.out_features
-    elif "pool" in dict(visual.head.named_children()):
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """None."""
         return None
-    else:
-        return _trunk_tower(visual.trunk)
-    return HeadTower(*widths, None, visual.trunk, pool, nn.Sequential(*layers.values()))
 
+    @property
+    def tokens(self) -> bool:
+        """False."""
+        return False
 
-def _trunk_tower(trunk: Any) -> ImageTower | None:
-    classifier = trunk.get_classifier()
-    if isinstance(classifier, nn.Identity):
-        return TrunkTower(trunk.head_hidden_size, trunk.head_hidden_size, None, trunk)
-    if isinstance(classifier, nn.Linear):
-        return TrunkTower(classifier.in_features, classifier.out_features, None, trunk)
-    return None
+    def features(self, images: Tensor, patches: Patches | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the output of `encode_image`, not normalised."""
+        return self.model.encode_image(images, normalize=False), None
 
-
-def _whole_tower(model: Any) -> ImageTower:
-    """Return the adapter of an unknown tower; its width shows only in an output, so one black image is encoded."""
-    size = model.visual.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    training = model.training
-    with torch.no_grad():
-        # In eval mode: the statistics of a BatchNorm must not learn from a black image.
-        dim = model.eval().encode_image(torch.zeros(1, 3, height, width), normalize=False).shape[1]
-    model.train(training)
-    return WholeTower(dim, dim, None, model)
+    def project(self, features: Tensor) -> Tensor:
+        """Return the features."""
+        return features

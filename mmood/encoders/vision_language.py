@@ -13,8 +13,8 @@ from torch.nn import functional
 from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
 from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
 from mmood.encoders.prompts import check_templates, fill
+from mmood.encoders.splitting import image_tower
 from mmood.encoders.texts import cut, deciding_tokens, encode_frozen, encode_tokens, given_embeddings, token_embedding
-from mmood.encoders.towers import image_tower
 from mmood.encoders.transforms import eval_transform, train_transform
 from mmood.encoders.weights import weights_hash
 from mmood.errors import MmoodError
@@ -65,22 +65,32 @@ class VisionLanguageEncoder(AbstractEncoder):
     def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
         """Return features before projection and unit-norm embeddings, from one pass of the tower.
 
-        With `patches`, also the (B, P, D) unit-norm embeddings of the last layer's tokens, projected like the pooled
-        feature (not the value path of GL-MCM). Raises MmoodError for a tower that has none: only open_clip's own ViTs
-        without attentional pooling do.
+        With `patches`, also the (B, P, D) unit-norm patch embeddings that `settings.patches` names, at the cost of at
+        most one more block. Raises MmoodError for a tower that gives none.
         """
-        if patches and self.tower.patches is None:
-            raise MmoodError(
-                f"Patch embeddings were requested from '{self.settings.name}', whose image tower "
-                f"({type(self.model.visual).__name__}) gives none; choose one of open_clip's own ViTs (ViT-B-16)."
-            )
+        if patches:
+            self.patch_grid()
         if images.shape[0] == 0:  # `len` would make a constant of it in an exported graph
             # open_clip's towers raise on an empty batch.
             return self._nothing(images, patches)
-        features, tokens = self.tower.features(images)
+        features, local = self.tower.features(images, self.settings.patches if patches else None)
         features = features.float()
-        local = self._embed(tokens.float()) if patches and tokens is not None else None
-        return EncodedImages(features, self._embed(features), local)
+        return EncodedImages(features, self._embed(features), None if local is None else self._embed(local.float()))
+
+    def patch_grid(self) -> tuple[int, int]:
+        """Return the rows and columns of the patch embeddings; MmoodError if the tower gives none."""
+        if self.tower.grid is None:
+            raise MmoodError(
+                f"Patch embeddings were requested from '{self.settings.name}', whose image tower "
+                f"({type(self.model.visual).__name__}) gives none; choose a ViT such as ViT-B-16, or a convolutional "
+                "network."
+            )
+        if self.settings.patches == "tokens" and not self.tower.tokens:
+            raise MmoodError(
+                f"`model.encoder.patches` is tokens, but '{self.settings.name}' is a convolutional network, which has "
+                "none; set it to value."
+            )
+        return self.tower.grid
 
     def project(self, features: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch dim"]:
         """Return features in the joint space, float32, not normalised: what open_clip calls `encode_image`."""

@@ -30,6 +30,7 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "module": type(module).__name__,
         "encoder": module.encoder.identity(),
+        "patches": module.encoder.settings.patches if "patches" in module.outputs else None,
         "settings": module.own_record(),
         "checkpoint": _checkpoint(trainer, module),
         "class_names": {"count": len(module.class_names), "sha256": class_names_hash(module.class_names)},

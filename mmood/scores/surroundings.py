@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmood.encoders.base import AbstractEncoder
-from mmood.encoders.vision_language import VisionLanguageEncoder, with_texts
+from mmood.encoders.vision_language import with_texts
 from mmood.errors import MmoodError
 from mmood.settings.requirements import Requirement
 
@@ -67,10 +67,5 @@ class Surroundings:
         return f"{self.encoder.embedding_dim} dimensions"
 
     def _patches(self) -> str:
-        encoder = self.encoder
-        if not isinstance(encoder, VisionLanguageEncoder) or encoder.tower.patches is None:
-            raise MmoodError(
-                f"The encoder '{encoder.settings.name}' gives no patch embeddings; choose one of open_clip's own ViTs "
-                "(ViT-B-16)."
-            )
-        return f"{encoder.tower.patches} an image"
+        rows, columns = self.encoder.patch_grid()
+        return f"{rows} x {columns} an image ({self.encoder.settings.patches})"

@@ -38,18 +38,27 @@ FAMILIES = {
             custom_text=True,
         ),
         24,
-        None,
+        16,
     ),
-    "resnet": (config({"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 64}), 24, None),
-    "timm-linear": (config({"timm_model_name": "resnet18", "image_size": 64, "timm_pool": "avg"}), 512, None),
-    "timm-mlp": (config({**CONVNEXT, "timm_proj": "mlp", "timm_pool": ""}), 320, None),
-    "timm-classifier": (config({**CONVNEXT, "timm_proj": None}), 320, None),
+    "resnet": (config({"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 64}), 24, 4),
+    "timm-linear": (config({"timm_model_name": "resnet18", "image_size": 64, "timm_pool": "avg"}), 512, 4),
+    "timm-mlp": (config({**CONVNEXT, "timm_proj": "mlp", "timm_pool": ""}), 320, 4),
+    "timm-classifier": (config({**CONVNEXT, "timm_proj": None}), 320, 4),
     "timm-attention-pool": (
         config({**CONVNEXT, "timm_proj": "linear", "timm_pool": "rot_attn", "timm_drop": 0.1}),
         24,
-        None,
+        4,
     ),
-    "timm-only-attention-pool": (config({**CONVNEXT, "timm_proj": "", "timm_pool": "rot_attn"}), 24, None),
+    "timm-only-attention-pool": (config({**CONVNEXT, "timm_proj": "", "timm_pool": "rot_attn"}), 24, 4),
+    "timm-learned-positions": (config({**CONVNEXT, "timm_proj": "", "timm_pool": "abs_attn"}), 24, None),
+    "timm-class-token": (
+        config(
+            {"timm_model_name": "vit_tiny_patch16_224", "image_size": 224, "timm_pool": "token"},
+            custom_text=True,
+        ),
+        192,
+        49,
+    ),
     "siglip": (
         config(
             {
@@ -64,7 +73,7 @@ FAMILIES = {
             init_logit_bias=-10.0,
         ),
         192,
-        None,
+        49,
     ),
     "eva": (
         config(
@@ -77,7 +86,7 @@ FAMILIES = {
             custom_text=True,
         ),
         192,
-        None,
+        64,
     ),
 }
 

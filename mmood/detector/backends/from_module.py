@@ -71,6 +71,7 @@ def from_module(
             encoder.settings.image_size,
             encoder.weights_hash(),
             "copy",
+            encoder.settings.patches,
         ),
         head_reads=head.reads,
         calibration=None,

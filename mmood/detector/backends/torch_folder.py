@@ -83,7 +83,7 @@ def check_new(folder: Path) -> None:
 
 
 def _encoder(folder: Path, record: EncoderRecord) -> AbstractEncoder:
-    settings = EncoderSettings(record.name, record.pretrained, record.image_size)
+    settings = EncoderSettings(record.name, record.pretrained, record.image_size, patches=record.patches)
     if record.weights == "copy":
         from mmood.encoders.saving import saved_settings
 
