@@ -18,6 +18,7 @@ from mmood.scores import AbstractScore
 _LONGEST = 800
 _KEY = re.compile(r"""Parser key ["']([\w.-]+)["']""")
 _OF_JSONARGPARSE = ("Does not validate against any", "Problem with given class_path")
+_NO_FILE = "File does not exist: "
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 
 
@@ -92,7 +93,8 @@ def own_error(error: BaseException) -> MmoodError | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    """Yield an error and its causes; not that settings in braces are no file, which jsonargparse tries first."""
+    while error is not None and not str(error).startswith(_NO_FILE):
         yield error
         error = error.__cause__ or error.__context__
 

@@ -49,6 +49,8 @@ def find(name: str) -> Path:
 def with_found_configs(arguments: list[str]) -> list[str]:
     """Return the arguments with the value of each `--config` replaced by the file that it means.
 
+    A value in braces is no name: it is the settings themselves, such as those of a checkpoint.
+
     Raises:
         MmoodError: there is no such config, or it (or a part that it names) is no YAML that means what it says.
     """
@@ -58,22 +60,32 @@ def with_found_configs(arguments: list[str]) -> list[str]:
         if flag not in _FLAGS:
             _check_part(Path(), value if joined else argument)
         elif joined:
-            found[position] = f"{flag}={_readable(find(value))}"
+            found[position] = f"{flag}={_found(flag, value)}"
         elif position + 1 < len(arguments):
-            found[position + 1] = str(_readable(find(arguments[position + 1])))
+            found[position + 1] = _found(flag, arguments[position + 1])
         else:
             raise MmoodError(f"{flag} needs the name of a config.")
     return found
 
 
+def _found(flag: str, value: str) -> str:
+    if not value.startswith("{"):
+        return str(_readable(find(value)))
+    _check_text(value, flag, Path(), ())
+    return value
+
+
 def _readable(path: Path, above: tuple[Path, ...] = ()) -> Path:
     """Return the path of a config after it was checked with all parts that it names."""
-    text = read_text(path, str(path))
-    document = parse_yaml(text, str(path))
-    check_config(text, str(path))
-    for value in _texts(document):
-        _check_part(path.parent, value, (*above, path))
+    _check_text(read_text(path, str(path)), str(path), path.parent, (*above, path))
     return path
+
+
+def _check_text(text: str, what: str, folder: Path, above: tuple[Path, ...]) -> None:
+    document = parse_yaml(text, what)
+    check_config(text, what)
+    for value in _texts(document):
+        _check_part(folder, value, above)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -6,11 +6,10 @@ settings name no classes but those of mmood and torch's optimisers, and they run
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
+import math
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,9 +43,10 @@ _CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def stored_config(arguments: list[str], resume: bool = False) -> list[str]:
-    """Return `["--config", FILE]` with the settings of the checkpoint that `--ckpt_path` names, or `[]`.
+    """Return `["--config", SETTINGS]` with those of the checkpoint that `--ckpt_path` names, as YAML text, or `[]`.
 
-    The file comes first on the command line, so that configs and flags win over it.
+    They come first on the command line, so that configs and flags win over them. No file is written: a process that is
+    killed would leave it behind.
 
     Args:
         arguments: the command line.
@@ -60,10 +60,7 @@ def stored_config(arguments: list[str], resume: bool = False) -> list[str]:
         return []
     config = _with_moved_classes(read_config(Path(path), resume))
     _drop_commands(config["data"], path, arguments)
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="mmood-checkpoint-", delete=False) as file:
-        yaml.safe_dump(config, file, sort_keys=False)
-    atexit.register(Path(file.name).unlink, missing_ok=True)
-    return ["--config", file.name]
+    return ["--config", yaml.safe_dump(config, sort_keys=False, default_flow_style=True, width=math.inf)]
 
 
 def _is_word(path: str) -> bool:

@@ -2,11 +2,14 @@
 
 import json
 import pickle
+import tempfile
 
 import pytest
 import torch
+import yaml
 
 from mmood.cli.main import main
+from mmood.configuration.config_files import with_found_configs
 from mmood.runs.checkpoints import KEY, read_config, readable, stored_config
 
 CONFIG = """
@@ -43,11 +46,24 @@ def results(arguments, folder):
 
 def test_a_checkpoint_alone_is_enough(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     found = results(["test", "--ckpt_path", str(trained)], tmp_path / "run")
     assert [row["score"] for row in found["rows"]] == ["max_logit", "mcm"]
     assert found["provenance"]["scores"]["mcm"] == {"temperature": 0.5}
     assert found["provenance"]["settings"]["alignment"] == 0.001
     assert found["provenance"]["class_names"]["count"] == 3
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_settings_of_a_checkpoint_are_passed_on_as_they_are(tmp_path):
+    init = {"scores": {1: "a: b", "é": ["#", "no", "-1:30", "\n", "{}"]}, "x": 1e-5, "y": float("inf"), "z": None}
+    content = {"version": "1", "model": {"class_path": "ZeroShot", "init_args": init}, "data": {"root": "/a" * 2000}}
+    torch.save({KEY: content}, tmp_path / "a.ckpt")
+    flag, settings = stored_config(["--ckpt_path", str(tmp_path / "a.ckpt")])
+    assert flag == "--config"
+    assert yaml.safe_load(settings) == {name: content[name] for name in ("model", "data")}
+    assert with_found_configs([flag, settings]) == [flag, settings]
 
 
 def test_flags_and_configs_win_over_a_checkpoint(trained, tmp_path):
@@ -121,6 +137,15 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_not_executed(content, tmp_p
     captured = capsys.readouterr()
     assert "cannot be read as a checkpoint" in captured.err
     assert "executed" not in captured.out
+
+
+def test_what_is_wrong_in_the_settings_of_a_checkpoint_is_said(tmp_path, capsys):
+    model = {"class_path": "ZeroShot", "init_args": {"encoderr": 1}}
+    torch.save({KEY: {"version": "1", "model": model, "data": {}}}, tmp_path / "a.ckpt")
+    assert main(["test", "--ckpt_path", str(tmp_path / "a.ckpt")]) == 2
+    assert "ZeroShot has no setting 'encoderr'; did you mean 'encoder'?" in capsys.readouterr().err
+    assert main(["test", "--config", "{a"]) == 2
+    assert "--config is not valid YAML" in capsys.readouterr().err
 
 
 def test_a_checkpoint_cut_short_is_refused(trained, tmp_path, capsys):
