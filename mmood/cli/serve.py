@@ -63,6 +63,7 @@ def main(argv: list[str]) -> int:
         host=options.host,
         port=options.port,
         log_level="warning",
+        access_log=False,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=int(options.max_seconds) + 5,
     )

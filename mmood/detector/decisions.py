@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["ok", "broken"]
@@ -34,7 +34,7 @@ class Decision:
 
     def as_dict(self) -> dict[str, object]:
         """Return the fields as plain data, in the order of a row; `class` is what Python keeps for itself."""
-        return {("class" if name == "class_name" else name): value for name, value in asdict(self).items()}
+        return {("class" if name == "class_name" else name): value for name, value in vars(self).items()}
 
 
 FIELDS: tuple[str, ...] = tuple(Decision().as_dict())

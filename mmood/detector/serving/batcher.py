@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
-
-import numpy as np
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+from typing import TypeAlias, final
 
 from mmood.detector.decisions import Decision
 from mmood.detector.detector import Detector
+from mmood.detector.scorer import Prepared
 from mmood.detector.serving.limits import Batching, RefusedError
 from mmood.errors import ImageError
 from mmood.images.rgb import open_image
 
-Waiting: TypeAlias = "tuple[np.ndarray, asyncio.Future[Decision]]"
+Answer: TypeAlias = Decision | Exception
+
+_AT_ONCE = 2  # batches: one is decoded while the other is in the tower
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """An image whose decision a request waits for.
+
+    Attributes:
+        content: the encoded image.
+        since: when it came, by the clock of the event loop.
+        decision: what the request waits for.
+    """
+
+    content: bytes
+    since: float
+    decision: asyncio.Future[Decision]
+
+    def answer(self, answer: Answer) -> None:
+        """Pass on a decision, or why there is none, unless the request has run out of time."""
+        if self.decision.done():
+            return
+        if isinstance(answer, Decision):
+            self.decision.set_result(answer)
+        else:
+            self.decision.set_exception(answer)
+
+
+@final
 class Batcher:
-    """Decodes images in some threads and passes them through the tower in another, in batches.
+    """Decodes images and passes them through the tower, in batches.
 
-    A batch is sent off when it is full, or when its first image has waited long enough.
+    A batch is sent off when it is full, or when its first image has waited long enough. It goes to other threads and
+    comes back as a whole: images that did so one by one would wake the event loop twice each.
 
     Args:
         detector: the detector.
@@ -35,9 +66,12 @@ class Batcher:
         self.batching = batching
         self.pixels = pixels
         self.seen = seen
-        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
+        self._waiting: deque[Waiting] = deque()
+        self._some, self._full = asyncio.Event(), asyncio.Event()
+        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._batches = ThreadPoolExecutor(_AT_ONCE, "batch")
         self._decoding = ThreadPoolExecutor(batching.threads, "decode")
-        self._tower = ThreadPoolExecutor(1, "tower")
+        self._tower = Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -45,61 +79,77 @@ class Batcher:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """End when nothing waits any more."""
+        """End; what still waits gets no answer."""
         if self._task is not None:
             self._task.cancel()
-        self._decoding.shutdown(cancel_futures=True)
-        self._tower.shutdown()
+        self._batches.shutdown(cancel_futures=True)
+        self._decoding.shutdown()
 
     async def decide(self, content: bytes) -> Decision:
         """Return the decision on an encoded image; RefusedError (413) if it has too many pixels."""
         loop = asyncio.get_running_loop()
-        prepared = await loop.run_in_executor(self._decoding, self._prepared, content)
-        if isinstance(prepared, ImageError):
-            return Decision("broken", reason=str(prepared))
-        future: asyncio.Future[Decision] = loop.create_future()
-        self._queue.put_nowait((prepared, future))
-        return await future
+        waiting = Waiting(content, loop.time(), loop.create_future())
+        self._waiting.append(waiting)
+        self._count_waiting()
+        return await waiting.decision
 
-    def _prepared(self, content: bytes) -> np.ndarray | ImageError:
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as batches:
+            while True:
+                await self._free.acquire()
+                batches.create_task(self._answer(await self._next_batch()))
+
+    async def _next_batch(self) -> list[Waiting]:
+        """Return the images that have waited longest: at least one, at most a batch."""
+        while True:
+            await self._some.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._waiting[0].since + self.batching.wait):
+                    await self._full.wait()
+            longest = [self._waiting.popleft() for _ in range(min(self.batching.most, len(self._waiting)))]
+            self._count_waiting()
+            if batch := [waiting for waiting in longest if not waiting.decision.done()]:
+                return batch
+
+    def _count_waiting(self) -> None:
+        for event, least in ((self._some, 1), (self._full, self.batching.most)):
+            if len(self._waiting) >= least:
+                event.set()
+            else:
+                event.clear()
+
+    async def _answer(self, batch: Sequence[Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        answers: Sequence[Answer]
+        try:
+            answers = await loop.run_in_executor(self._batches, self._decided, [waiting.content for waiting in batch])
+            self.seen(len(batch))
+        except Exception as error:  # whatever it is, those who wait must hear of it
+            answers = [error] * len(batch)
+        self._free.release()
+        for waiting, answer in zip(batch, answers, strict=True):
+            waiting.answer(answer)
+
+    def _decided(self, contents: Sequence[bytes]) -> list[Answer]:
+        """Return the decision on each image, or why it is refused; runs in a thread of its own."""
+        threads = min(self.batching.threads, len(contents))
+        shares = self._decoding.map(self._prepared, (contents[first::threads] for first in range(threads)))
+        prepared: list[Prepared | RefusedError] = [RefusedError(500, "")] * len(contents)
+        for first, share in enumerate(shares):
+            prepared[first::threads] = share
+        images = [image for image in prepared if not isinstance(image, RefusedError)]
+        with self._tower:
+            decisions = iter(self.detector.decide(images)[0])
+        return [image if isinstance(image, RefusedError) else next(decisions) for image in prepared]
+
+    def _prepared(self, contents: Sequence[bytes]) -> list[Prepared | RefusedError]:
+        return [self._prepared_one(content) for content in contents]
+
+    def _prepared_one(self, content: bytes) -> Prepared | RefusedError:
         try:
             image = open_image(content)
         except ImageError as error:
             return error
         if image.width * image.height > self.pixels:
-            raise RefusedError(413, f"The image has {image.width} x {image.height} pixels, more than {self.pixels}.")
+            return RefusedError(413, f"The image has {image.width} x {image.height} pixels, more than {self.pixels}.")
         return self.detector.prepared(image)
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            batch = await self._batch()
-            images = [pixels for pixels, _ in batch]
-            try:
-                decisions, _ = await loop.run_in_executor(self._tower, self.detector.decide, images)
-            except Exception as error:  # whatever it is, those who wait must hear of it
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            self.seen(len(batch))
-            for (_, future), decision in zip(batch, decisions, strict=True):
-                if not future.done():  # a request that ran out of time waits no more
-                    future.set_result(decision)
-
-    async def _batch(self) -> list[Waiting]:
-        """Return the next images that wait: at least one, at most a batch."""
-        batch = [await self._queue.get()]
-        end = asyncio.get_running_loop().time() + self.batching.wait
-        while len(batch) < self.batching.most:
-            if not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-                continue
-            left = end - asyncio.get_running_loop().time()
-            if left <= 0:
-                break
-            try:
-                batch.append(await asyncio.wait_for(self._queue.get(), left))
-            except TimeoutError:
-                break
-        return batch
