@@ -5,6 +5,8 @@ import io
 import json
 import re
 import signal
+import socket
+import struct
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from starlette.testclient import TestClient
 from mmood.cli.main import main
 from mmood.detector.detector import Detector
 from mmood.detector.serving import Batching, Limits, build_app
+from mmood.detector.serving.app import Answer
 
 LIMITS = Limits(bytes=100_000, pixels=60 * 60, images=3, seconds=20, requests=8)
 PNG = {"Content-Type": "image/png"}
@@ -40,6 +43,7 @@ def post(client, content, **headers):
 def test_an_image_is_decided_as_by_the_detector(client, detector, mixed):
     answer = post(client, Path(mixed[0]).read_bytes())
     assert answer.status_code == 200
+    Answer.model_validate(answer.json())  # as /openapi.json promises
     (found,), decision = answer.json()["results"], detector(mixed[0])
     assert {name: found[name] for name in ("accepted", "class", "p_value")} == {
         "accepted": decision.accepted, "class": decision.class_name, "p_value": decision.p_value,
@@ -50,7 +54,9 @@ def test_an_image_is_decided_as_by_the_detector(client, detector, mixed):
 def test_several_images_come_back_in_order_with_the_broken_among_them(client, detector, mixed):
     paths = [mixed[0], mixed[7], mixed[1]]
     files = [("image", (Path(path).name, Path(path).read_bytes())) for path in paths]
-    results = client.post("/v1/detect", files=files).json()["results"]
+    answer = client.post("/v1/detect", files=files).json()
+    Answer.model_validate(answer)
+    results = answer["results"]
     assert [result["file"] for result in results] == [Path(path).name for path in paths]
     assert [result["status"] for result in results] == ["ok", "broken", "ok"]
     assert results[1]["reason"]
@@ -190,14 +196,48 @@ def test_scores_do_not_depend_on_who_shares_the_batch(client, detector, mixed):
     assert np.float32(alone) == pytest.approx(detector([mixed[2]] * 4)[3].score, abs=1e-5)
 
 
-def test_a_signal_ends_the_service_with_code_0(saved, forked):
+@pytest.fixture
+def running(saved, forked):
+    """The service in a process of its own, and its port."""
     port = free_port()
     process = forked.start(mmood, ["serve", str(saved), "--port", str(port), "--device", "cpu"])
     for _ in range(600):
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
-            assert json.load(answer) == {"status": "ready"}
+        with contextlib.suppress(OSError):
+            assert json.loads(fetched(port, "/readyz")) == {"status": "ready"}
             break
         time.sleep(0.1)
+    return process, port
+
+
+def fetched(port, path, content=None):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", content, PNG)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return answer.read().decode()
+
+
+def test_clients_that_are_killed_leave_nothing_behind(running, mixed):
+    _, port = running
+    content = Path(mixed[0]).read_bytes()
+    head = f"POST /v1/detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(content)}\r\n\r\n"
+    for number in range(140):  # more than may be in flight; every second one is killed before it has sent all
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(head.encode() + content[: len(content) // (1 + number % 2)])
+            # What the system does for a process that is killed: the connection is reset.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    for _ in range(100):
+        metrics = fetched(port, "/metrics")
+        if "mmood_requests_in_flight 0.0" in metrics:
+            break
+        time.sleep(0.05)
+    else:
+        raise AssertionError(metrics)
+    assert 'mmood_requests_total{status="499"}' in metrics
+    assert 'status="500"' not in metrics
+    assert json.loads(fetched(port, "/v1/detect", content))["results"][0]["status"] == "ok"
+
+
+def test_a_signal_ends_the_service_with_code_0(running):
+    process, _ = running
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 0
-    assert "Nothing was written" not in process.err
+    assert process.err == ""

@@ -118,6 +118,7 @@ class Service:
         self.limits = limits
         self.token = token
         self.metrics, self.gate = Metrics(), Gate(limits.requests)
+        self.metrics.in_flight.set_function(lambda: self.gate.inside)
         self.batcher = Batcher(detector, batching, limits.pixels, self.metrics.batch.observe)
         self.description = describe(detector)
 
@@ -129,8 +130,9 @@ class Service:
         self.gate.open = False
         await self.batcher.stop()
 
+    # `async`, because FastAPI runs plain functions in threads.
     async def authorise(self, request: Request) -> None:
-        """Raise RefusedError for a request without the token. (FastAPI would run it in a thread if it were no async.)"""
+        """Raise RefusedError for a request without the token."""
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if self.token is not None and not hmac.compare_digest(given.encode(), self.token.encode()):
             raise RefusedError(401, "The token is missing or wrong; send 'Authorization: Bearer TOKEN'.")
@@ -138,14 +140,12 @@ class Service:
     async def answer(self, request: Request) -> Response:
         """Return the decisions on the images of a request; RefusedError for what is beyond a limit."""
         with self.gate:
-            self.metrics.in_flight.set(self.gate.inside)
             try:
                 async with asyncio.timeout(self.limits.seconds):
                     uploads = await read_uploads(request, self.limits)
                     decisions = await asyncio.gather(*(self.batcher.decide(upload.content) for upload in uploads))
             except TimeoutError:
                 raise RefusedError(503, f"No answer within {self.limits.seconds:g} s.", retry_after=2) from None
-        self.metrics.in_flight.set(self.gate.inside)
         for decision in decisions:
             self.metrics.decided(decision)
         if len(decisions) == 1 and decisions[0].status != "ok":
