@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, final
 
 import torch
 from jaxtyping import Float, Int
@@ -128,6 +128,41 @@ class NegativeTexts:
         return NegativeTexts(self.positive.to(device), self.negative.to(device), self.words, self.groups)
 
 
+@final
+@dataclass(frozen=True)
+class TextTower:
+    """The text tower of an encoder, its weights constant.
+
+    Attributes:
+        encoder: a vision-language model.
+    """
+
+    encoder: AbstractEncoder
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Return whole texts as tokens of one length, as few as `encode_tokens` needs.
+
+        Autograd may use them, even where the caller is in inference mode.
+
+        Raises:
+            MmoodError: there is no text encoder, or it takes no token embeddings.
+        """
+        encoder = with_texts(self.encoder)
+        with torch.inference_mode(False), torch.no_grad():
+            return Tokens(*encoder.frozen_tokens(texts))
+
+    def encode_tokens(
+        self, embeddings: Float[Tensor, "texts length width"], ids: Int[Tensor, "texts length"]
+    ) -> Float[Tensor, "texts dim"]:
+        """Return float32 unit-norm embeddings of texts given by token embeddings, in full precision.
+
+        The gradient flows to the token embeddings; the weights are constants. `ids` are those of `tokens`.
+        """
+        encoder = with_texts(self.encoder)
+        with torch.autocast(encoder.device.type, enabled=False):
+            return encoder.encode_frozen_tokens(embeddings, ids)
+
+
 class Reference(ABC):
     """What a score may know about the ID side when it is fitted; never a label of an OoD test image.
 
@@ -209,28 +244,10 @@ class Reference(ABC):
         assert embedding is not None
         return embedding
 
-    def tokens(self, texts: Sequence[str]) -> Tokens:
-        """Return whole texts as tokens of one length, as few as `encode_tokens` needs.
-
-        Autograd may use them, even where the caller is in inference mode.
-
-        Raises:
-            MmoodError: there is no text encoder, or it takes no token embeddings.
-        """
-        encoder = with_texts(self.encoder)
-        with torch.inference_mode(False), torch.no_grad():
-            return Tokens(*encoder.frozen_tokens(texts))
-
-    def encode_tokens(
-        self, embeddings: Float[Tensor, "texts length width"], ids: Int[Tensor, "texts length"]
-    ) -> Float[Tensor, "texts dim"]:
-        """Return float32 unit-norm embeddings of texts given by token embeddings, in full precision.
-
-        The gradient flows to the token embeddings; the weights are constants. `ids` are those of `tokens`.
-        """
-        encoder = with_texts(self.encoder)
-        with torch.autocast(encoder.device.type, enabled=False):
-            return encoder.encode_frozen_tokens(embeddings, ids)
+    @property
+    def text_tower(self) -> TextTower:
+        """The text tower of the encoder; using it raises MmoodError if the encoder has none."""
+        return TextTower(self.encoder)
 
 
 class AbstractScore(Recorded, nn.Module, ABC):

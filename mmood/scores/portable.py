@@ -1,7 +1,9 @@
 """A fitted score as plain data and tensors, and back: what a detector is shipped as.
 
-A score is its class, the arguments of its constructor, and what `fit` left under names that end in `_`, by the types
-that the class declares for them. Nothing is imported or executed on the way back: the class must be known already.
+A score is its class, the arguments of its constructor, and what `fit` left: under names that end in `_`, by the types
+that the class declares for them; of a stream score, its Fitted. The memory of a stream score is not part of it, and the
+text tower is that of the encoder it is shipped with. Nothing is imported or executed on the way back: the class must be
+known already.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from mmood.encoders.base import AbstractEncoder
 from mmood.errors import MmoodError, unknown
-from mmood.scores.base import AbstractScore
+from mmood.scores.base import AbstractScore, TextTower
+from mmood.scores.test_time.base import AbstractStreamScore, fitted_type
 
 Plain = str | int | float | bool | None | list[str]
+_TOWER = "text tower"
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class PortableScore:
     """
 
     kind: str
-    settings: Mapping[str, Plain]
+    settings: Mapping[str, object]
     values: Mapping[str, Plain]
     tensors: Mapping[str, Tensor]
 
@@ -49,9 +54,11 @@ def packed(score: AbstractScore) -> PortableScore:
     for name, value in _learned(score):
         if isinstance(value, Tensor):
             tensors[name] = value
+        elif isinstance(value, TextTower):
+            values[name] = _TOWER
         elif isinstance(value, tuple) and all(isinstance(entry, str) for entry in value):
             values[name] = list(value)
-        elif isinstance(value, str | int | float | bool):
+        elif isinstance(value, str | int | float | bool | None):
             values[name] = value
         else:
             raise MmoodError(
@@ -61,8 +68,13 @@ def packed(score: AbstractScore) -> PortableScore:
     return PortableScore(type(score).__name__, _settings(score), values, tensors)
 
 
-def unpacked(portable: PortableScore, where: str) -> AbstractScore:
-    """Return the fitted score; `where` begins the sentence of an error.
+def unpacked(portable: PortableScore, encoder: AbstractEncoder, where: str) -> AbstractScore:
+    """Return the fitted score, a stream score with the memory of a stream that has not begun.
+
+    Args:
+        portable: what `packed` returned.
+        encoder: that the score is shipped with.
+        where: begins the sentence of an error.
 
     Raises:
         MmoodError: there is no such class, or settings, names or types are not those of it.
@@ -71,55 +83,81 @@ def unpacked(portable: PortableScore, where: str) -> AbstractScore:
     if portable.kind not in known:
         error = unknown("score", portable.kind, known)
         raise MmoodError(f"{where}: {error} A score of your own must be imported before the detector is loaded.")
+    kind = known[portable.kind]
     try:
-        score = known[portable.kind](**portable.settings)
-        for name, kinds in _declared(type(score)).items():
-            setattr(score, name, _value(name, kinds, portable))
-    except (TypeError, KeyError) as error:
+        hints = typing.get_type_hints(kind.__init__)
+        score = kind(**{name: _rebuilt(value, hints[name]) for name, value in portable.settings.items()})
+        for name, hint in _declared(kind).items():
+            if name in portable.tensors or name in portable.values or f"{name}." in portable.values:
+                setattr(score, name, _value(name, hint, portable, TextTower(encoder)))
+        if isinstance(score, AbstractStreamScore):
+            score.reset()
+    except (TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise MmoodError(
             f"{where} does not fit the score {portable.kind} of this version of mmood: {error}."
         ) from error
     return score
 
 
-def _settings(score: AbstractScore) -> dict[str, Plain]:
-    """Return the constructor's arguments that the score keeps under their own names; others play no part in scoring."""
+def _settings(score: AbstractScore) -> Mapping[str, object]:
+    """Return the constructor's arguments that play a part in scoring."""
+    if isinstance(score, AbstractStreamScore):
+        return score.settings()
     kept = vars(score)
     names = [name for name in inspect.signature(type(score)).parameters if name in kept]
     return {name: kept[name] for name in names if isinstance(kept[name], str | int | float | bool | None)}
 
 
-def _learned(score: AbstractScore) -> Iterator[tuple[str, object]]:
-    for name in _declared(type(score)):
-        value = getattr(score, name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            yield f"{name}.", type(value).__name__
-            yield from ((f"{name}.{field.name}", getattr(value, field.name)) for field in dataclasses.fields(value))
-        elif value is not None:
-            yield name, value
-
-
-def _declared(kind: type[AbstractScore]) -> dict[str, tuple[Any, ...]]:
-    """Return the declared types of each learned attribute."""
+def _rebuilt(value: object, hint: Any) -> object:
+    """Return a setting that was plain data: lists as tuples, mappings as the dataclass that the type names."""
+    if isinstance(value, list):
+        return tuple(_rebuilt(entry, hint) for entry in value)
+    if not isinstance(value, dict):
+        return value
+    (kind,) = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
     hints = typing.get_type_hints(kind)
-    return {
-        name: typing.get_args(hint) or (hint,) for name, hint in hints.items() if name.endswith("_") and name[0] != "_"
-    }
+    return cast(Any, kind)(**{name: _rebuilt(inner, hints[name]) for name, inner in value.items()})
 
 
-def _value(name: str, kinds: tuple[Any, ...], portable: PortableScore) -> object:
-    """Return what an attribute was, built from its declared types."""
-    if f"{name}." not in portable.values:
-        return _plain(name, portable) if name in {*portable.values, *portable.tensors} else None
-    dataclass_of: dict[str, Any] = {kind.__name__: kind for kind in kinds if isinstance(kind, type)}
-    kind = dataclass_of[cast(str, portable.values[f"{name}."])]
-    return kind(**{field.name: _plain(f"{name}.{field.name}", portable) for field in dataclasses.fields(kind)})
+def _learned(score: AbstractScore) -> Iterator[tuple[str, object]]:
+    """Yield what a score has learned, dataclasses field by field."""
+    for name in _declared(type(score)):
+        if (value := getattr(score, name)) is not None:
+            yield from _leaves(name, value)
 
 
-def _plain(name: str, portable: PortableScore) -> object:
+def _leaves(name: str, value: object) -> Iterator[tuple[str, object]]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type | TextTower):
+        yield f"{name}.", type(value).__name__
+        for field in dataclasses.fields(value):
+            yield from _leaves(f"{name}.{field.name}", getattr(value, field.name))
+    else:
+        yield name, value
+
+
+def _declared(kind: type[AbstractScore]) -> dict[str, Any]:
+    """Return the declared type of each learned attribute."""
+    if issubclass(kind, AbstractStreamScore):
+        return {"fitted_": fitted_type(kind)}
+    hints = typing.get_type_hints(kind)
+    return {name: hint for name, hint in hints.items() if name.endswith("_") and name[0] != "_"}
+
+
+def _value(name: str, hint: Any, portable: PortableScore, tower: TextTower) -> object:
+    """Return what an attribute was, built from its declared type."""
+    if f"{name}." in portable.values:
+        named: dict[str, Any] = {
+            kind.__name__: kind for kind in typing.get_args(hint) or (hint,) if isinstance(kind, type)
+        }
+        kind = named[cast(str, portable.values[f"{name}."])]
+        hints = typing.get_type_hints(kind)
+        fields = [field.name for field in dataclasses.fields(kind)]
+        return kind(**{field: _value(f"{name}.{field}", hints[field], portable, tower) for field in fields})
     if name in portable.tensors:
         return portable.tensors[name]
     value = portable.values[name]
+    if hint is TextTower:
+        return tower
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -23,7 +23,7 @@ from mmood.encoders.texts import cut, encode_frozen
 from mmood.scores import InterNeg
 from mmood.scores.base import Embedded, Tokens
 from mmood.scores.test_time.interneg import Fitted
-from mmood.scores.test_time.inversion import EncodeTokens, Inversion, Prompts, invert, read_prompts
+from mmood.scores.test_time.inversion import Inversion, Prompts, invert, read_prompts
 
 CLASSES, NEGATIVES, BATCH, GATED, DIM, ROUNDS = 1000, 2000, 256, 32, 512, 3
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
@@ -53,20 +53,22 @@ def unit(rows: int, device: torch.device, seed: int) -> Tensor:
     return normalize(torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed)), dim=-1).to(device)
 
 
-def fitted(tower: Tower, settings: Inversion, encode: EncodeTokens) -> InterNeg:
+class NoTower(Tower):
+    """Stands in for the tower at almost no cost: what is left of a step is what the tower does not take."""
+
+    def encode_tokens(self, embeddings: Tensor, ids: Tensor) -> Tensor:
+        return normalize(embeddings.mean(dim=1), dim=-1)
+
+
+def fitted(tower: Tower, settings: Inversion) -> InterNeg:
     """Return a score that knows random embeddings in place of a list."""
     score = InterNeg(inversion=settings)
     positive, negative = unit(CLASSES, tower.device, 1), unit(NEGATIVES, tower.device, 2)
     prompts = read_prompts(tower, settings.templates)  # type: ignore[arg-type]
     # Proxies equal to the names: b = 1, and every inversion is admissible, so the bank fills as fast as it can.
-    score.fitted_ = Fitted(positive, positive, negative, prompts, encode)
+    score.fitted_ = Fitted(positive, positive, negative, prompts, tower)  # type: ignore[arg-type]
     score.reset()
     return score
-
-
-def no_tower(embeddings: Tensor, ids: Tensor) -> Tensor:
-    """Stand in for the tower at almost no cost: what is left of a step is what the tower does not take."""
-    return normalize(embeddings.mean(dim=1), dim=-1)
 
 
 def medians(calls: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, float]:
@@ -90,8 +92,7 @@ def main() -> None:
     embedded = Embedded(torch.empty(BATCH, 0), torch.empty(BATCH, CLASSES), batch)
     for read_out in ("last", "mean"):
         settings = Inversion(read_out=read_out, chunk=256 if device.type == "cuda" else 64)  # type: ignore[arg-type]
-        sides = {"step": tower.encode_tokens, "outside": no_tower}
-        scores = {name: fitted(tower, settings, encode) for name, encode in sides.items()}
+        scores = {name: fitted(which, settings) for name, which in {"step": tower, "outside": NoTower(device)}.items()}
         for score in scores.values():
             score.beta = float(score(embedded).sort().values[GATED - 1].sigmoid()) + 1e-6
         times = medians(
@@ -109,7 +110,7 @@ def main() -> None:
     short_prompts, long_prompts = (read_prompts(t, settings.templates) for t in (tower, long))  # type: ignore[arg-type]
 
     def go(which: Tower, prompts: Prompts, images: Tensor) -> None:
-        invert(images, prompts, which.encode_tokens, settings, torch.Generator().manual_seed(0))
+        invert(images, prompts, which, settings, torch.Generator().manual_seed(0))
 
     times = medians(
         {

@@ -25,6 +25,8 @@ METHODS = ("AdaNeg", "TANL", "CoEvo", "InterNeg", "TINS")
 INVERTING = ("InterNeg", "TINS")
 OWNER = {"score": "toy", "settings": {"groups": 2}, "class names (sha256)": "0" * 64}
 CLASSES, WORDS, DIM = 3, 9, 4
+TOWER: Any = None
+"""No image is inverted, so nothing is asked of a text tower."""
 
 
 def unit(rows: int, seed: int) -> Tensor:
@@ -47,20 +49,16 @@ def score_of(method: str) -> AnyStreamScore:
         score = CoEvo(2, gates=coevo.LeastVarianceGates(gap=0.0), **warm)
         score.fitted_ = coevo.Fitted(texts, CLASSES, 4)
     elif method == "InterNeg":
-        # No image passes this gate, so the text tower has nothing to do.
         score = InterNeg(2, beta=0.0, **warm)
-        prompts = Prompts(_tokens(), torch.tensor([[False, True]]), torch.tensor([2]))
-        score.fitted_ = interneg.Fitted(*_sides(texts), prompts, lambda embeddings, ids: embeddings[:, 0])
+        tokens = Tokens(torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, DIM))
+        prompts = Prompts(tokens, torch.tensor([[False, True]]), torch.tensor([2]))
+        score.fitted_ = interneg.Fitted(*_sides(texts), prompts, TOWER)
     else:
         score = TINS(2, beta=0.0, bank_size=2, buffer_size=3, **warm)
-        starts = Starts(("a",), torch.tensor([1]), unit(1, 2), lambda texts: _tokens())
-        score.fitted_ = tins.Fitted(*_sides(texts), starts, lambda embeddings, ids: embeddings[:, 0])
+        starts = Starts(("a",), torch.tensor([1]), unit(1, 2))
+        score.fitted_ = tins.Fitted(*_sides(texts), starts, TOWER)
     score.reset()
     return score
-
-
-def _tokens() -> Tokens:
-    return Tokens(torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, DIM))
 
 
 def _sides(texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

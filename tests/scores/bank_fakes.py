@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmood.scores.base import Bank, Embedded, LinearHead, Stored, Tokens
+from mmood.scores.base import Bank, Embedded, LinearHead, Stored
 
 
 @dataclass
@@ -36,12 +36,6 @@ class FakeReference:
         return {}
 
     def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Tensor:
-        raise AssertionError("no score here reads texts")
-
-    def tokens(self, texts: Sequence[str]) -> Tokens:
-        raise AssertionError("no score here reads texts")
-
-    def encode_tokens(self, embeddings: Tensor, ids: Tensor) -> Tensor:
         raise AssertionError("no score here reads texts")
 
     def embedded(self, features: Tensor, embedding: Tensor | None = None) -> Embedded:

@@ -1,4 +1,4 @@
-"""Every static score as plain data and tensors: back again it gives the same numbers to the bit."""
+"""Every static score (stream scores: test_time/test_contract.py) as plain data and tensors: back again it gives the same numbers to the bit."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_there_and_back(name):
     portable = packed(score)
     # As it comes from a file.
     settings, values = (json.loads(json.dumps(dict(part))) for part in (portable.settings, portable.values))
-    again = unpacked(PortableScore(portable.kind, settings, values, portable.tensors), "The folder x")
+    again = unpacked(PortableScore(portable.kind, settings, values, portable.tensors), None, "The folder x")
     assert type(again) is type(score)
     assert torch.equal(again(images()), score(images()))
     texts = again.negative_labels()
@@ -77,4 +77,4 @@ def test_what_does_not_fit_is_refused(change, said):
     portable = packed(fitted("KNN"))
     fields = {name: getattr(portable, name) for name in ("kind", "settings", "values", "tensors")} | change
     with pytest.raises(MmoodError, match=said):
-        unpacked(PortableScore(**fields), "The folder x")
+        unpacked(PortableScore(**fields), None, "The folder x")

@@ -65,8 +65,8 @@ def load_torch_scorer(folder: Path, manifest: Manifest, device: str | None) -> T
         )
     learned = {name.removeprefix(_SCORE): tensor for name, tensor in tensors.items() if name.startswith(_SCORE)}
     record = manifest.score
-    settings, values = cast("dict[str, Plain]", record.settings), cast("dict[str, Plain]", record.values)
-    score = unpacked(PortableScore(record.kind, settings, values, learned), f"The detector {folder}")
+    values = cast("dict[str, Plain]", record.values)
+    score = unpacked(PortableScore(record.kind, record.settings, values, learned), encoder, f"The detector {folder}")
     try:
         scorer = torch_scorer(encoder, head, score, best_device(device))
         _try(scorer, encoder)

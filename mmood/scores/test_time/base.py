@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar, final, get_args, get_origin
 
 import torch
 from jaxtyping import Float, Int
@@ -178,6 +178,14 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
         self._fitted()
         assert self.memory_ is not None
         return self.memory_
+
+
+def fitted_type(kind: type[AnyStreamScore]) -> type:
+    """Return the dataclass of what a stream score learns of the ID side."""
+    bases: tuple[Any, ...] = vars(kind)["__orig_bases__"]
+    found: type
+    (found,) = (get_args(base)[0] for base in bases if get_origin(base) is AbstractStreamScore)
+    return found
 
 
 AnyStreamScore: TypeAlias = AbstractStreamScore[Any, Any]

@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Output, Reference
+from mmood.scores.base import Output, Reference, TextTower
 from mmood.scores.functional_negatives import group_logsumexp, group_order, grouped_log_odds
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.class_images import CLASS_IMAGES, ClassImages, class_proxies
-from mmood.scores.test_time.inversion import INVERSION, EncodeTokens, Inversion, Prompts, invert, read_prompts
+from mmood.scores.test_time.inversion import INVERSION, Inversion, Prompts, invert, read_prompts
 from mmood.scores.test_time.inverted_words import InvertedWords, admitted, gate, no_words
 from mmood.scores.test_time.memory import Derived, check_counts, check_size, generator_of
 from mmood.settings import check_choice, check_count, check_number
@@ -35,14 +35,14 @@ class Fitted:
         proxies: (C, D) mean image embeddings of the classes.
         negative: (M, D) of the negatives, in the order of the list.
         prompts: of the inversion; with the text tower, they stay on its device.
-        encode: the text tower.
+        tower: the text tower.
     """
 
     positive: Float32[Tensor, "classes dim"]
     proxies: Float32[Tensor, "classes dim"]
     negative: Float32[Tensor, "negatives dim"]
     prompts: Prompts
-    encode: EncodeTokens
+    tower: TextTower
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         Raises:
             MmoodError: no ID training set, a class without images, an encoder without a text tower of open_clip's.
         """
-        prompts = read_prompts(reference, self.inversion.templates)
+        prompts = read_prompts(reference.text_tower, self.inversion.templates)
         proxies = class_proxies(reference, self.images)
         positive, negative = self.prototypes.encode(reference, proxies)
-        return Fitted(positive, proxies.to(positive), negative, prompts, reference.encode_tokens)
+        return Fitted(positive, proxies.to(positive), negative, prompts, reference.text_tower)
 
     def start(self, fitted: Fitted, seed: int) -> Memory:
         """Return an empty bank; `seed` is that of new pseudo-tokens and of the draw of templates."""
@@ -201,7 +201,7 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
             embedding,
             gated,
             memory.counts[0],
-            lambda images: invert(images, fitted.prompts, fitted.encode, self.inversion, generator),
+            lambda images: invert(images, fitted.prompts, fitted.tower, self.inversion, generator),
             fitted.proxies,
             fitted.positive,
         )

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from mmood.encoders.prompts import fill, load_templates
 from mmood.errors import MmoodError
-from mmood.scores.base import Reference, Tokens
+from mmood.scores.base import TextTower, Tokens
 from mmood.settings import check_choice, check_count, check_number
 
 WORDS = ("x", "q")
@@ -21,9 +21,6 @@ WORDS = ("x", "q")
 
 INITIAL_STD = 0.02
 """Standard deviation of a new pseudo-token, that of CLIP's own token embeddings before training."""
-
-EncodeTokens = Callable[[Tensor, Tensor], Tensor]
-"""(embeddings (A, L, W), ids (A, L)) -> unit-norm text embeddings (A, D), with gradient to the first."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +81,14 @@ class Prompts:
         return torch.where(place, words.unsqueeze(1), embeddings), self.tokens.ids[template, :length]
 
 
-def read_prompts(reference: Reference, templates: str | tuple[str, ...]) -> Prompts:
+def read_prompts(tower: TextTower, templates: str | tuple[str, ...]) -> Prompts:
     """Return templates as the text tower takes them in.
 
     Raises:
         MmoodError: an unknown set, an encoder without texts, or a template in which the word is not one token.
     """
     texts = load_templates(templates)
-    tokens, other = (reference.tokens([fill(text, word) for text in texts]) for word in WORDS)
+    tokens, other = (tower.tokens([fill(text, word) for text in texts]) for word in WORDS)
     if tokens.ids.shape != other.ids.shape:
         raise MmoodError("inversion.templates holds templates in which a one-letter word is not one token.")
     place = tokens.ids != other.ids
@@ -102,14 +99,14 @@ def read_prompts(reference: Reference, templates: str | tuple[str, ...]) -> Prom
                 "context of the text tower; it must have exactly one, separated from other letters."
             )
     # By itself each prompt comes as short as the text tower allows.
-    lengths = [reference.tokens([fill(text, WORDS[0])]).ids.shape[1] for text in texts]
+    lengths = [tower.tokens([fill(text, WORDS[0])]).ids.shape[1] for text in texts]
     return Prompts(tokens, place, torch.tensor(lengths))
 
 
 def invert(
     targets: Float[Tensor, "images dim"],
     prompts: Prompts,
-    encode: EncodeTokens,
+    tower: TextTower,
     settings: Inversion,
     generator: torch.Generator,
 ) -> Float[Tensor, "images dim"]:
@@ -122,7 +119,7 @@ def invert(
     Args:
         targets: (A, D) unit-norm image embeddings.
         prompts: the templates.
-        encode: the text tower, weights constant.
+        tower: the text tower.
         settings: the optimisation.
         generator: a private generator on the CPU; what it yields depends on A alone, not on the chunks.
     """
@@ -132,13 +129,13 @@ def invert(
 
     def inverted(part: slice, goal: Tensor) -> Tensor:
         def loss(words: Tensor, step: int) -> Tensor:
-            cosines = (encode(*prompts.around(words, drawn[step, part])) * goal).sum(dim=-1)
+            cosines = (tower.encode_tokens(*prompts.around(words, drawn[step, part])) * goal).sum(dim=-1)
             return (1 - cosines).sum() / count
 
         words = descend(
             start[part].to(goal.device), loss, settings.steps, settings.learning_rate, settings.weight_decay
         )
-        return _read_out(words, drawn[-1, part], prompts, encode, settings.read_out)
+        return _read_out(words, drawn[-1, part], prompts, tower, settings.read_out)
 
     return in_chunks(targets, prompts.place.device, settings.chunk, inverted)
 
@@ -193,9 +190,9 @@ def descend(
 
 
 @torch.no_grad()
-def _read_out(words: Tensor, last: Tensor, prompts: Prompts, encode: EncodeTokens, how: str) -> Tensor:
+def _read_out(words: Tensor, last: Tensor, prompts: Prompts, tower: TextTower, how: str) -> Tensor:
     if how == "last":
-        return encode(*prompts.around(words, last))
+        return tower.encode_tokens(*prompts.around(words, last))
     every = [torch.full_like(last, index) for index in range(len(prompts.place))]
-    texts = [encode(*prompts.around(words, template)) for template in every]
+    texts = [tower.encode_tokens(*prompts.around(words, template)) for template in every]
     return normalize(torch.stack(texts).mean(dim=0), dim=-1)

@@ -11,14 +11,13 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Output, Reference
+from mmood.scores.base import Output, Reference, TextTower
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.class_images import CLASS_IMAGES, ClassImages, class_proxies
 from mmood.scores.test_time.functional_tins import tins_log_odds
-from mmood.scores.test_time.inversion import EncodeTokens
 from mmood.scores.test_time.inverted_words import InvertedWords, admitted, gate, no_words
 from mmood.scores.test_time.memory import Derived, check_counts, check_size, generator_of
 from mmood.scores.test_time.word_inversion import (
@@ -43,14 +42,14 @@ class Fitted:
         proxies: (C, D) mean image embeddings of the classes.
         negative: (M, D) of the negatives, in the order of the list.
         starts: prompts of the negatives, at which inversions begin; with the text tower, they stay on its device.
-        encode: the text tower.
+        tower: the text tower.
     """
 
     positive: Float32[Tensor, "classes dim"]
     proxies: Float32[Tensor, "classes dim"]
     negative: Float32[Tensor, "negatives dim"]
     starts: Starts
-    encode: EncodeTokens
+    tower: TextTower
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class TINS(AbstractStreamScore[Fitted, Memory]):
         positive, negative = self.prototypes.encode(reference, proxies)
         assert self.prototypes.list_ is not None  # `encode` got one
         starts = read_starts(reference, self.prototypes.list_.words, self.inversion.template)
-        return Fitted(positive, proxies.to(positive), negative, starts, reference.encode_tokens)
+        return Fitted(positive, proxies.to(positive), negative, starts, reference.text_tower)
 
     def start(self, fitted: Fitted, seed: int) -> Memory:
         """Return an empty bank; `seed` is that of the draws of a bank."""
@@ -214,7 +213,7 @@ class TINS(AbstractStreamScore[Fitted, Memory]):
             embedding,
             gated,
             memory.counts[0],
-            lambda images: invert_from_words(images, fitted.starts, fitted.proxies, fitted.encode, self.inversion),
+            lambda images: invert_from_words(images, fitted.starts, fitted.proxies, fitted.tower, self.inversion),
             fitted.proxies,
             fitted.positive,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mmood.encoders.prompts import fill
 from mmood.errors import MmoodError
-from mmood.scores.base import Reference, Tokens
-from mmood.scores.test_time.inversion import EncodeTokens, descend, in_chunks, read_prompts
+from mmood.scores.base import Reference, TextTower
+from mmood.scores.test_time.inversion import descend, in_chunks, read_prompts
 from mmood.settings import check_count, check_number
 
 ROWS = 1024
@@ -59,13 +59,11 @@ class Starts:
         texts: M prompts.
         last: (M,) position of the last token of the word in each.
         embedding: (M, D) unit-norm embeddings of the prompts.
-        tokens: from prompts to tokens.
     """
 
     texts: tuple[str, ...]
     last: Int64[Tensor, " words"]
     embedding: Float[Tensor, "words dim"]
-    tokens: Callable[[Sequence[str]], Tokens]
 
     def nearest(
         self, images: Float[Tensor, "images dim"], away: Float[Tensor, " dim"], repulsion: float
@@ -89,19 +87,20 @@ def read_starts(reference: Reference, words: Sequence[str], template: str) -> St
     Raises:
         MmoodError: an encoder without text tower, a template without exactly one place for a word, or no word is left.
     """
-    around = read_prompts(reference, (template,))
+    tower = reference.text_tower
+    around = read_prompts(tower, (template,))
     ids, first = around.tokens.ids[0], int(around.place[0].nonzero())
     end = _without_padding(ids[first + 1 :])
     texts = [fill(template, word) for word in words]
     rows = range(0, len(texts), ROWS)
-    last = torch.cat([last_tokens(reference.tokens(texts[row : row + ROWS]).ids, first, end) for row in rows])
+    last = torch.cat([last_tokens(tower.tokens(texts[row : row + ROWS]).ids, first, end) for row in rows])
     kept = tuple(text for text, place in zip(texts, last.tolist(), strict=True) if place >= 0)
     if not kept:
         raise MmoodError(
             f"None of the {len(texts)} negative labels can be separated from the template '{template}' of "
             "inversion.template; put a space or a full stop behind the word."
         )
-    return Starts(kept, last[last >= 0], reference.encode_text(kept), reference.tokens)
+    return Starts(kept, last[last >= 0], reference.encode_text(kept))
 
 
 def last_tokens(ids: Int[Tensor, "texts length"], first: int, end: Int[Tensor, " end"]) -> Int64[Tensor, " texts"]:
@@ -122,7 +121,7 @@ def invert_from_words(
     targets: Float[Tensor, "images dim"],
     starts: Starts,
     proxies: Float[Tensor, "classes dim"],
-    encode: EncodeTokens,
+    tower: TextTower,
     settings: WordInversion,
 ) -> Float[Tensor, "images dim"]:
     """Return the unit-norm text embeddings of words that mean what images show (TINS, arXiv 2605.10756).
@@ -135,7 +134,7 @@ def invert_from_words(
         targets: (A, D) unit-norm image embeddings v.
         starts: the prompts to begin with.
         proxies: (C, D) unit-norm mean image embeddings p of the ID classes.
-        encode: the text tower, weights constant.
+        tower: the text tower.
         settings: the optimisation.
     """
     count, device = len(targets), starts.embedding.device
@@ -144,11 +143,13 @@ def invert_from_words(
 
     def inverted(part: slice, goal: Tensor) -> Tensor:
         chosen = starts.nearest(goal, away, settings.repulsion)
-        tokens = starts.tokens([starts.texts[index] for index in chosen.tolist()])
+        tokens = tower.tokens([starts.texts[index] for index in chosen.tolist()])
         place = torch.arange(tokens.ids.shape[1], device=device) == starts.last[chosen].unsqueeze(-1)
 
         def text(words: Tensor) -> Tensor:
-            return encode(torch.where(place.unsqueeze(-1), words.unsqueeze(1), tokens.embeddings), tokens.ids)
+            return tower.encode_tokens(
+                torch.where(place.unsqueeze(-1), words.unsqueeze(1), tokens.embeddings), tokens.ids
+            )
 
         def loss(words: Tensor, _: int) -> Tensor:
             found = text(words)

@@ -1,5 +1,6 @@
 """What every stream score must fulfil, published or of one's own: a step is pure, a torn state is refused."""
 
+import json
 from dataclasses import dataclass, replace
 
 import pytest
@@ -10,6 +11,7 @@ from toy_texts import WORDS, stream
 
 from mmood.errors import MmoodError
 from mmood.scores import TANL, TINS, AdaNeg, CoEvo, InterNeg
+from mmood.scores.portable import PortableScore, packed, unpacked
 from mmood.scores.test_time.adaneg import Gates
 from mmood.scores.test_time.coevo import LeastVarianceGates
 from mmood.scores.test_time.image_proxies import Proxies
@@ -74,6 +76,23 @@ def test_a_step_is_pure(method, fitted):
     assert any(not torch.equal(kept[-1][name], tensor) for name, tensor in kept[0].items()), (
         "the stream taught something"
     )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_learned_is_plain_data_and_tensors(method, fitted, reference):
+    """Shipped and taken back with the encoder alone, a score gives the same numbers to the bit."""
+    score, batches = fitted(method)
+    portable = packed(score)
+    settings, values = (json.loads(json.dumps(dict(part))) for part in (portable.settings, portable.values))
+    again = unpacked(
+        PortableScore(portable.kind, settings, values, portable.tensors), reference.encoder, "The folder x"
+    )
+    for batch in batches:
+        assert torch.equal(again.step(batch), score.step(batch))
+    assert again.counts() == score.counts()
+    torn = dict(list(portable.tensors.items())[1:])
+    with pytest.raises(MmoodError, match=f"does not fit the score {portable.kind}"):
+        unpacked(PortableScore(portable.kind, settings, values, torn), reference.encoder, "The folder x")
 
 
 @pytest.mark.parametrize("method", METHODS)

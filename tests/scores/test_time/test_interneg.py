@@ -145,12 +145,12 @@ def test_one_class(encoder, words_file):
 
 
 def test_chunks_change_nothing(reference):
-    prompts, images = read_prompts(reference, TEMPLATES), stream(reference, (7,))[0].embedding
+    prompts, images = read_prompts(reference.text_tower, TEMPLATES), stream(reference, (7,))[0].embedding
     made = [
         invert(
             images,
             prompts,
-            reference.encode_tokens,
+            reference.text_tower,
             Inversion(TEMPLATES, chunk=chunk),
             torch.Generator().manual_seed(5),
         )
@@ -161,11 +161,11 @@ def test_chunks_change_nothing(reference):
 
 
 def test_inversion_comes_nearer_to_the_image(reference):
-    prompts, images = read_prompts(reference, "openai-80"), stream(reference, (12,))[0].embedding
+    prompts, images = read_prompts(reference.text_tower, "openai-80"), stream(reference, (12,))[0].embedding
     cosines = []
     for steps in (1, 10, 40):
         generator = torch.Generator().manual_seed(0)
-        words = invert(images, prompts, reference.encode_tokens, Inversion(steps=steps), generator)
+        words = invert(images, prompts, reference.text_tower, Inversion(steps=steps), generator)
         cosines.append(float((words * images).sum(-1).mean()))
     assert cosines[0] < cosines[1] < cosines[2]
 
@@ -322,7 +322,8 @@ def test_wrong_calls_are_named(reference, words_file):
         score.load_state({**score.state(), "counts": torch.zeros(4, dtype=torch.int64)})
     with pytest.raises(MmoodError, match="has 0 places"):
         read_prompts(
-            reference, "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen {}"
+            reference.text_tower,
+            "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen {}",
         )
 
 

@@ -187,7 +187,7 @@ def test_chunks_change_nothing(reference):
     starts, images = read_starts(reference, WORDS, TEMPLATE), stream(reference, (7,))[0].embedding
     proxies = torch.stack(proxies_by_hand(reference))
     made = [
-        invert_from_words(images, starts, proxies, reference.encode_tokens, WordInversion(chunk=chunk))
+        invert_from_words(images, starts, proxies, reference.text_tower, WordInversion(chunk=chunk))
         for chunk in (1, 3, 64)
     ]
     torch.testing.assert_close(made[0], made[2], atol=1e-4, rtol=0)
@@ -199,7 +199,7 @@ def test_inversion_comes_nearer_to_the_image_and_repulsion_keeps_it_from_the_cla
     proxies = torch.stack(proxies_by_hand(reference))
 
     def inverted(**settings):
-        return invert_from_words(images, starts, proxies, reference.encode_tokens, WordInversion(**settings))
+        return invert_from_words(images, starts, proxies, reference.text_tower, WordInversion(**settings))
 
     cosines = [float((inverted(steps=steps, repulsion=0.0) * images).sum(-1).mean()) for steps in (1, 10, 30)]
     assert cosines[0] < cosines[1] < cosines[2]
