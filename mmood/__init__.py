@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         AlignmentFineTune,
         CrossEntropyFineTune,
         LinearProbe,
+        PromptLearning,
         PseudoLabelProbe,
         ZeroShot,
     )
@@ -54,6 +55,7 @@ __all__ = [
     "OoDDataModule",
     "OoDDetection",
     "OoDMetrics",
+    "PromptLearning",
     "PseudoLabelProbe",
     "Reference",
     "StreamDetector",
@@ -83,6 +85,7 @@ _PLACES = {
         "AlignmentFineTune",
         "CrossEntropyFineTune",
         "LinearProbe",
+        "PromptLearning",
         "PseudoLabelProbe",
         "ZeroShot",
     ),

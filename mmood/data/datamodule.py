@@ -29,12 +29,15 @@ from mmood.data.predict import PredictSet, find_predict_set
 from mmood.data.settings import DataPlan, ValSettings, check_sets, resolve
 from mmood.encoders.base import ImageTransform
 from mmood.errors import MmoodError
-from mmood.features.loader import FeatureLoader, FeatureTrainLoader, TrainingRows
-from mmood.features.provider import Encoding, FeatureProvider, LabelledSet
+from mmood.features.encoding import Encoding
+from mmood.features.loader import FeatureLoader, FeatureTrainLoader, Rows
+from mmood.features.provider import FeatureProvider, LabelledSet
 from mmood.features.store import StoredFeatures
 from mmood.features.stores import FeatureStores
+from mmood.features.views import drawn_keys
 from mmood.files import user_path
 from mmood.images.rgb import Exif
+from mmood.loading.few_shot import FewShot
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.plan import held_out
 from mmood.loading.position import TrainState
@@ -65,8 +68,11 @@ class Consumer(Protocol):
     def stored_features(self, indices: Mapping[str, SetIndex]) -> dict[str, StoredFeatures]:
         """Return the features to read in place of the images of sets under evaluation; every rank must call this."""
 
-    def training_rows(self) -> TrainingRows | None:
+    def training_rows(self) -> Rows | None:
         """Return the stored features to train on, with their targets; None to train on images."""
+
+    def few_shot(self) -> FewShot | None:
+        """Return the draw of the images to train on, and their transform; None to train on all."""
 
 
 class OoDDataModule(LightningDataModule):
@@ -221,7 +227,16 @@ class OoDDataModule(LightningDataModule):
         if rows is not None:
             return FeatureTrainLoader(rows, self.loader.seed or 0, *self._rank_and_world())
         index = self.catalog.index(self.train_name())
-        self._say(self._lacking(index))
+        few = None if self._consumer is None else self._consumer.few_shot()
+        self._say(self._lacking(index, None if few is None else few.shots))
+        if few is not None:
+            rank, world = self._rank_and_world()
+            keys, decoder = (
+                drawn_keys(index, self.train_keys(), few),
+                self._decoder(few.transform, self._classes(index)),
+            )
+            size = few.of_a_rank(len(keys), world)
+            return TrainLoader(index, keys, decoder, size, self.loader, rank, world, hold=True)
         decoder = self._decoder(self._transform(train=True), self._classes(index))
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
 
@@ -326,7 +341,7 @@ class OoDDataModule(LightningDataModule):
                 self._said.add(note)
                 rank_zero_only(complain)(note)
 
-    def _lacking(self, train: SetIndex) -> list[str]:
+    def _lacking(self, train: SetIndex, shots: int | None = None) -> list[str]:
         """Return what the user should know of classes without an image to train on."""
         class_names = self._class_names()
         try:
@@ -334,7 +349,7 @@ class OoDDataModule(LightningDataModule):
         except MmoodError:  # a set that mmood did not pack may have no table, but its shards have the labels
             return []
         counts = Counter(labels[key] for key in self.train_keys())
-        return lacking([counts[label] for label in range(len(class_names or ()))], class_names or ())
+        return lacking([counts[label] for label in range(len(class_names or ()))], class_names or (), shots)
 
     def _class_names(self) -> tuple[str, ...] | None:
         return None if self.plan.class_names is None else load_class_names(self.plan.class_names)

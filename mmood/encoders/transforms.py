@@ -50,15 +50,16 @@ def eval_transform(settings: Preprocessing) -> ImageTransform:
     return Limited(cast(ImageTransform, transform), settings.size, settings.resize_mode == "longest")
 
 
-def train_transform(settings: Preprocessing, scale: tuple[float, float]) -> ImageTransform:
+def train_transform(settings: Preprocessing, scale: tuple[float, float], flip: bool = False) -> ImageTransform:
     """Return the training transform of CMA (Kim & Hwang, CVPR 2025), with the model's own mean and deviation.
 
-    A random resized crop of a share `scale` of the area (aspect ratio 3/4 to 4/3, bicubic), no flip, normalised. It
-    draws from torch's global generator, which the data loader seeds.
+    A random resized crop of a share `scale` of the area (aspect ratio 3/4 to 4/3, bicubic), normalised; with `flip`
+    half of the images are mirrored first. It draws from torch's global generator, which the data loader seeds.
     """
     from open_clip import AugmentationCfg, image_transform
+    from torchvision.transforms import Compose, RandomHorizontalFlip
 
     transform = image_transform(
         settings.size, is_train=True, mean=settings.mean, std=settings.std, aug_cfg=AugmentationCfg(scale=scale)
     )
-    return cast(ImageTransform, transform)
+    return cast(ImageTransform, Compose([RandomHorizontalFlip(), transform]) if flip else transform)

@@ -85,6 +85,25 @@ class Ranks:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """The encoder of a run, its ranks, and the folder of its temporary features.
+
+    Attributes:
+        encoder: in eval mode and on its device by the time that features are asked for.
+        ranks: the processes that share the work.
+        folder: for features of this run alone; nothing is left in it.
+        trained: the run trains the encoder, so that features are those of a moment.
+        quiet: show no progress.
+    """
+
+    encoder: AbstractEncoder
+    ranks: Ranks
+    folder: Path
+    trained: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
 class SeededByImage:
     """A random transform whose draws depend on a seed and the pixels alone, not on worker, rank or order."""
 

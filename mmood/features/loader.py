@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -68,6 +69,25 @@ def _rows(keys: Tensor) -> Tensor | slice:
     return slice(int(keys[0]), int(keys[-1]) + 1)
 
 
+class Rows(Protocol):
+    """What is trained on in place of images."""
+
+    @property
+    def keys(self) -> Int[Tensor, " rows"]:
+        """The keys of the images."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per step, over all ranks together."""
+
+    @property
+    def whole_batches(self) -> bool:
+        """Whether what does not fill a batch is left out, other rows in each epoch."""
+
+    def batch(self, positions: Int[Tensor, " batch"], epoch: int) -> Batch:
+        """Return the rows at these positions in `keys`, as an epoch reads them."""
+
+
 @dataclass(frozen=True)
 class TrainingRows:
     """Stored features to train on.
@@ -78,6 +98,7 @@ class TrainingRows:
         targets: (n,) int64 class of each.
         batch_size: rows per step, over all ranks together.
         embedding: (N, D) likewise.
+        whole_batches: leave out what does not fill a batch.
     """
 
     features: Float[Tensor, "images features"] | None
@@ -85,13 +106,27 @@ class TrainingRows:
     targets: Int[Tensor, " rows"]
     batch_size: int
     embedding: Float[Tensor, "images dim"] | None = None
+    whole_batches: bool = False
+
+    def batch(self, positions: Int[Tensor, " batch"], epoch: int) -> Batch:
+        """Return the rows at these positions in `keys`, the same in every epoch."""
+        # Ascending rows are read from the disk in one direction.
+        positions = positions.sort().values
+        keys = self.keys[positions]
+        batch = Batch(label=self.targets[positions], key=keys)
+        if self.features is not None:
+            batch["features"] = self.features[keys]
+        if self.embedding is not None:
+            batch["embedding"] = self.embedding[keys]
+        return batch
 
 
 class FeatureTrainLoader:
     """Yields shuffled batches of stored features, the same number and sizes on every rank.
 
-    The order is a pure function of (seed, epoch); ranks share each global batch. The last batch of an epoch may be
-    smaller; what does not divide by the number of ranks is left out, other samples in each epoch.
+    The order is a pure function of (seed, epoch); ranks share each global batch. Unless the rows ask for whole batches,
+    the last batch of an epoch may be smaller; what does not divide by the number of ranks is left out, other samples in
+    each epoch.
 
     Lightning sets the epoch through `sampler`, and saves and loads the state.
 
@@ -105,16 +140,18 @@ class FeatureTrainLoader:
         MmoodError: there are fewer rows than ranks.
     """
 
-    def __init__(self, rows: TrainingRows, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, rows: Rows, seed: int, rank: int = 0, world: int = 1) -> None:
         if len(rows.keys) < world:
             raise MmoodError(f"There are {len(rows.keys)} images to train on, fewer than the {world} devices.")
         self.rows = rows
-        self.batch_size = max(1, rows.batch_size // world)
+        most = min(rows.batch_size, len(rows.keys)) if rows.whole_batches else rows.batch_size
+        self.batch_size = max(1, most // world)
         self.seed = seed
         self.rank = rank
         self.world = world
         order = {"samples": len(rows.keys), "seed": seed, "global_batch": self.batch_size * world}
-        self.sampler = Position(-(-(len(rows.keys) // world) // self.batch_size), order)
+        own = len(rows.keys) // world
+        self.sampler = Position(own // self.batch_size if rows.whole_batches else -(-own // self.batch_size), order)
 
     def __len__(self) -> int:
         """Return the number of steps of a whole epoch."""
@@ -136,20 +173,13 @@ class FeatureTrainLoader:
     def _order(self) -> list[Tensor]:
         """Return the positions in `rows.keys` of each batch of this epoch and rank."""
         order = epoch_order(len(self.rows.keys), self.seed, self.sampler.epoch)
-        whole = order[: len(order) // self.world * self.world]
+        size = self.batch_size if self.rows.whole_batches else 1
+        whole = order[: len(order) // (size * self.world) * size * self.world]
         batches = torch.split(whole, self.batch_size * self.world)
         return [batch.reshape(self.world, -1)[self.rank] for batch in batches]
 
     def _batch(self, positions: Tensor) -> Batch:
-        # Ascending rows are read from the disk in one direction.
-        positions = positions.sort().values
-        keys = self.rows.keys[positions]
-        batch = Batch(label=self.rows.targets[positions], key=keys)
-        if self.rows.features is not None:
-            batch["features"] = self.rows.features[keys]
-        if self.rows.embedding is not None:
-            batch["embedding"] = self.rows.embedding[keys]
-        return batch
+        return self.rows.batch(positions, self.sampler.epoch)
 
 
 def _ahead(make: Callable[[Tensor], Batch], wanted: Iterable[Tensor]) -> Iterator[Batch]:

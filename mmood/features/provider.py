@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mmood.encoders.base import AbstractEncoder
-from mmood.features.encoding import Ranks, SetEncoder
+from mmood.features.encoding import Encoding, SetEncoder
 from mmood.features.store import StoredFeatures, store_name
 from mmood.features.stores import OFF, FeatureStores
+from mmood.features.views import StoredViews, drawn_keys, encode_views
 from mmood.images.rgb import Exif
-from mmood.loading.few_shot import few_shot
+from mmood.loading.few_shot import FewShot, few_shot
 from mmood.loading.settings import LoaderSettings
 from mmood.scores.base import Bank
 from mmood.shards.index import Keys, SetIndex
@@ -27,25 +27,6 @@ MOST_IMAGES = 256
 
 Labeller = Callable[[StoredFeatures, Tensor], Int[Tensor, " rows"]]
 """From a store and keys to the classes of these images."""
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """The encoder of a run, its ranks, and the folder of its temporary features.
-
-    Attributes:
-        encoder: in eval mode and on its device by the time that features are asked for.
-        ranks: the processes that share the work.
-        folder: for features of this run alone; nothing is left in it.
-        trained: the run trains the encoder, so that features are those of a moment.
-        quiet: show no progress.
-    """
-
-    encoder: AbstractEncoder
-    ranks: Ranks
-    folder: Path
-    trained: bool = False
-    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +90,16 @@ class FeatureProvider:
         """
         train = self._train()
         return self._encoded(train.index, self.loader.seed or 0 if augment else None), torch.from_numpy(train.keys)
+
+    def views(self, few: FewShot, count: int, patches: bool) -> StoredViews:
+        """Return `count` views of the images of a few-shot draw, encoded now and held in memory.
+
+        Raises:
+            MmoodError: there is no training set, or it has no table of labels.
+        """
+        train = self._train()
+        keys = drawn_keys(train.index, train.keys, few)
+        return encode_views(self.encoding, train.index, keys, few, count, patches, self.loader, self.exif)
 
     def validation(self) -> tuple[StoredFeatures, Int[Tensor, " rows"]]:
         """Return the features of the set of the ID validation images, and the keys that are meant, ascending.

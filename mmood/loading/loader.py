@@ -44,7 +44,7 @@ class Decoder:
     """Turns samples into tensors.
 
     Attributes:
-        transform: RGB image -> (3, H, W) float32.
+        transform: RGB image -> (3, H, W) float32, or (V, 3, H, W) for V crops of it.
         classes: number of ID classes; None for OoD or unlabelled samples, whose label is -1 whatever `cls` says.
         exif: whether images are turned as their cameras noted.
     """
@@ -63,9 +63,12 @@ class Decoder:
             raise SampleError(sample, str(error)) from error
 
     def empty_image(self) -> Tensor:
-        """Return a (0, 3, H, W) float32 batch of images, its size learnt by transforming a small dummy."""
+        """Return a (0, 3, H, W) float32 batch of images, its size learnt by transforming a small dummy.
+
+        Where the transform gives V crops of an image, it is (0, V, 3, H, W).
+        """
         probe = self.transform(Image.new("RGB", (32, 32)))
-        if probe.dtype != torch.float32 or probe.ndim != 3 or probe.shape[0] != 3:
+        if probe.dtype != torch.float32 or probe.ndim < 3 or probe.shape[-3] != 3:
             raise MmoodError(
                 f"The image transform gives {tuple(probe.shape)} of {probe.dtype}, but (3, H, W) of float32 is needed."
             )

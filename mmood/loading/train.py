@@ -16,7 +16,7 @@ from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.loading.buffers import Buffers, Failure, WorkerBatch
 from mmood.loading.loader import Decoded, Decoder, collate, decode_or_skip, started, worker_loader
-from mmood.loading.plan import epoch_keys
+from mmood.loading.order import HeldOrder, SampleOrder, ShardOrder, Share
 from mmood.loading.position import Position, TrainState
 from mmood.loading.settings import LoaderSettings
 from mmood.shards.hashes import digest
@@ -46,24 +46,16 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 class TrainShards(IterableDataset[WorkerBatch | Failure]):
-    """The batches of one rank: its worker w yields those numbered w, w + W, w + 2W, ...
-
-    The epoch's keys stand shard after shard in an order drawn for the epoch, and are cut into one run of whole batches
-    per worker; each worker draws from a buffer of encoded samples, so that shuffling and fast-forward decode nothing.
-    """
+    """The batches of one rank: its worker w yields those numbered w, w + W, w + 2W, ..."""
 
     def __init__(
-        self, index: SetIndex, keys: Keys, decoder: Decoder, batch_size: int, settings: LoaderSettings,
-        rank: int, world: int,
-    ) -> None:  # fmt: skip
-        self.index = index
-        self.keys = keys
-        self.decoder = decoder
+        self, order: SampleOrder, steps: int, batch_size: int, decoder: Decoder, settings: LoaderSettings
+    ) -> None:
+        self.order = order
+        self.steps = steps
         self.batch_size = batch_size
+        self.decoder = decoder
         self.settings = settings
-        self.rank = rank
-        self.world = world
-        self.steps = len(keys) // (world * batch_size)
         self.buffers = Buffers(settings.workers, settings.prefetch)
         with seeded(settings.seed or 0):
             self.empty_image = decoder.empty_image()
@@ -85,7 +77,7 @@ class TrainShards(IterableDataset[WorkerBatch | Failure]):
 
     def _batches(self, epoch: int, start: int, slot: int, workers: int) -> Iterator[WorkerBatch]:
         skip = self.settings.on_error == "skip"
-        samples = self._shuffled(self._slot_keys(epoch, slot, workers), epoch, slot, skip)
+        samples = self.order.samples(epoch, slot, workers)
         for step in range(slot, self.steps, workers):
             chunk = list(islice(samples, self.batch_size))
             if step < start:
@@ -96,27 +88,6 @@ class TrainShards(IterableDataset[WorkerBatch | Failure]):
                 raise MmoodError(f"No sample of training batch {step} could be read: {chunk[0]}.")
             yield WorkerBatch(batch, buffer)
 
-    def _slot_keys(self, epoch: int, slot: int, workers: int) -> Keys:
-        keys = epoch_keys(self.index, self.keys, self.settings.seed or 0, epoch)
-        sizes = [len(range(worker, self.steps, workers)) * self.batch_size for worker in range(workers)]
-        first = self.rank * self.steps * self.batch_size + sum(sizes[:slot])
-        return keys[first : first + sizes[slot]]
-
-    def _shuffled(self, keys: Keys, epoch: int, slot: int, skip: bool) -> Iterator[RawSample | Skipped]:
-        generator = random.Random(digest(self.settings.seed or 0, epoch, self.rank, slot))  # noqa: S311 - an order, no secret
-        buffer: list[RawSample | Skipped] = []
-        for item in self.index.read(keys, skip):
-            if len(buffer) < self.settings.shuffle_buffer:
-                buffer.append(item)
-                continue
-            place = int(generator.random() * len(buffer))
-            yield buffer[place]
-            buffer[place] = item
-        while buffer:
-            place = int(generator.random() * len(buffer))
-            buffer[place], buffer[-1] = buffer[-1], buffer[place]
-            yield buffer.pop()
-
     def _augmented(self, item: RawSample | Skipped, epoch: int, skip: bool) -> Decoded | Skipped:
         with seeded(self.settings.seed or 0, epoch, item.key):
             return decode_or_skip(self.decoder, item, skip)
@@ -125,8 +96,9 @@ class TrainShards(IterableDataset[WorkerBatch | Failure]):
 class TrainLoader:
     """Yields the batches of one rank, the same number on every rank.
 
-    The order is a pure function of (seed, epoch, ranks, workers); augmentation of (seed, epoch, key). What does not
-    fill a batch on every rank is left out: fewer samples than one global batch, other ones in each epoch.
+    The order is a pure function of (seed, epoch, ranks, workers), with `hold` of (seed, epoch); augmentation is one of
+    (seed, epoch, key). What does not fill a batch on every rank is left out: fewer samples than one global batch, other
+    ones in each epoch.
 
     Lightning sets the epoch through `sampler`, and saves and loads the state.
 
@@ -138,6 +110,7 @@ class TrainLoader:
         settings: workers, seed, buffer, behaviour on errors.
         rank: this process's rank in [0, world).
         world: number of ranks.
+        hold: read the samples once and hold their files in memory, for a few out of a large set.
 
     Raises:
         MmoodError: there are fewer samples than one global batch.
@@ -152,9 +125,9 @@ class TrainLoader:
         settings: LoaderSettings,
         rank: int = 0,
         world: int = 1,
+        hold: bool = False,
     ) -> None:
-        self._shards = TrainShards(index, keys, decoder, batch_size, settings, rank, world)
-        self._steps = self._shards.steps
+        self._steps = len(keys) // (world * batch_size)
         if self._steps == 0:
             raise MmoodError(
                 f"The training set '{index.name}' has {len(keys)} samples, fewer than one batch of {batch_size} on "
@@ -163,17 +136,11 @@ class TrainLoader:
         if rank == 0 and (left_out := len(keys) - self._steps * batch_size * world):
             _log.info("%s: %d of %d samples do not fill a batch and are skipped, different ones in each epoch.",
                       index.name, left_out, len(keys))  # fmt: skip
+        share = Share(self._steps, batch_size, rank, world)
+        order = (HeldOrder if hold else ShardOrder)(index, keys, settings, share)
+        self._shards = TrainShards(order, self._steps, batch_size, decoder, settings)
         self._batches = worker_loader(self._shards, settings, settings.persistent and settings.workers > 0)
-        order: dict[str, int | str] = {
-            "index": index.hash,
-            "samples": len(keys),
-            "seed": settings.seed or 0,
-            "ranks": world,
-            "workers": settings.workers,
-            "batch_size": batch_size,
-            "shuffle_buffer": settings.shuffle_buffer,
-        }
-        self.sampler = Position(self._steps, order)
+        self.sampler = Position(self._steps, order.identity())
 
     def __len__(self) -> int:
         """Return the number of steps of a whole epoch."""

@@ -6,6 +6,7 @@ from mmood.modules.fine_tuning.alignment import AlignmentFineTune
 from mmood.modules.fine_tuning.cross_entropy import CrossEntropyFineTune
 from mmood.modules.probes.linear import LinearProbe
 from mmood.modules.probes.pseudo_label import PseudoLabelProbe
+from mmood.modules.prompt_learning import PromptLearning
 from mmood.modules.zero_shot import ZeroShot
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "CrossEntropyFineTune",
     "Evaluated",
     "LinearProbe",
+    "PromptLearning",
     "PseudoLabelProbe",
     "Scored",
     "ZeroShot",

@@ -17,11 +17,12 @@ from mmood.classes.names import load_class_names
 from mmood.data.datamodule import OoDDataModule
 from mmood.encoders import EncodedImages, EncoderSettings, ImageTransform, build_encoder
 from mmood.errors import MmoodError
-from mmood.features.encoding import Ranks
-from mmood.features.loader import TrainingRows
-from mmood.features.provider import Encoding, FeatureProvider
+from mmood.features.encoding import Encoding, Ranks
+from mmood.features.loader import Rows
+from mmood.features.provider import FeatureProvider
 from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
+from mmood.loading.few_shot import FewShot
 from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.joined import JoinData
 from mmood.modules.training_record import checkpoint_record, training_record
@@ -166,8 +167,12 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         # Streams read stores in any case: encoded before the steps, they serve these too, and no image is read twice.
         return self.provider.on_disk(indices) if self.runs_streams() else self.provider.found(indices)
 
-    def training_rows(self) -> TrainingRows | None:
+    def training_rows(self) -> Rows | None:
         """Return the stored features to train on, with their targets; None, the default, to train on images."""
+        return None
+
+    def few_shot(self) -> FewShot | None:
+        """Return the draw of the images to train on, and their transform; None, the default, to train on all."""
         return None
 
     def without_scores(self, outputs: Iterable[Output]) -> Self:

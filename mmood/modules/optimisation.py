@@ -18,7 +18,10 @@ from mmood.errors import MmoodError
 from mmood.settings import check_count
 
 ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
-"""From the optimiser and the number of steps of the whole run to its learning rates, stepped after every batch."""
+"""From the optimiser and the number of steps of the whole run to its learning rates, stepped after every batch.
+
+Of `PromptLearning` from the number of epochs, stepped after every epoch.
+"""
 
 COMPILED = ("visual.transformer", "visual.trunk", "transformer", "text.transformer")
 """The parts of open_clip's models that hold almost all of the work and are called as modules."""
@@ -59,6 +62,34 @@ class ShareWarmupCosine(LambdaLR):
 
     def __init__(self, optimizer: Optimizer, steps: int, share: float = 0.1) -> None:
         super().__init__(optimizer, lambda step: warmup_cosine(step, steps, round(share * steps)))
+
+
+def constant_warmup_cosine(epoch: int, epochs: int) -> float:
+    """Return the share of the base rate in an epoch >= 1, counted from 0: a cosine that begins in epoch 1 with all.
+
+    With E epochs it is (1 + cos(pi e / E)) / (1 + cos(pi / E)): epoch 0 is the warm-up's, and CoOp's recursion starts
+    from the base rate after it.
+
+    >>> [round(constant_warmup_cosine(epoch, 4), 3) for epoch in (1, 2, 3)]
+    [1.0, 0.586, 0.172]
+    """
+    return (1 + math.cos(math.pi * epoch / epochs)) / (1 + math.cos(math.pi / epochs)) if epochs > 1 else 1.0
+
+
+class ConstantWarmupCosine(LambdaLR):
+    """CoOp's schedule (arXiv 2109.01134): a constant small rate in the first epoch, then a cosine over the epochs.
+
+    Args:
+        optimizer: whose learning rates are those of the second epoch.
+        epochs: of the whole run.
+        warmup_rate: the rate of the first epoch.
+    """
+
+    def __init__(self, optimizer: Optimizer, epochs: int, warmup_rate: float = 1e-5) -> None:
+        def share(base: float) -> Callable[[int], float]:
+            return lambda epoch: warmup_rate / base if epoch == 0 else constant_warmup_cosine(epoch, epochs)
+
+        super().__init__(optimizer, [share(group["lr"]) for group in optimizer.param_groups])
 
 
 @dataclass(frozen=True)

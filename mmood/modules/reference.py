@@ -14,6 +14,7 @@ from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import with_texts
 from mmood.errors import MmoodError
 from mmood.features.provider import FeatureProvider, Labeller
+from mmood.prompts import LearnedPrompts
 from mmood.scores.base import Bank, LinearHead, Reference
 
 
@@ -28,6 +29,7 @@ class ModelReference(Reference):
         linear: the trained head that gives the logits; None where they are cosines with the prototypes.
         provider: gives the ID training images; None where there are none.
         labels: what gives the classes of training images; None for the true ones.
+        learned: prompts of the ID classes in the place of templates.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class ModelReference(Reference):
         linear: LinearHead | None = None,
         provider: FeatureProvider | None = None,
         labels: Labeller | None = None,
+        learned: LearnedPrompts | None = None,
     ) -> None:
         self.encoder = encoder
         self.class_names = class_names
@@ -45,10 +48,13 @@ class ModelReference(Reference):
         self.linear = linear
         self.provider = provider
         self.labels = labels
+        self.learned = learned
 
     @cached_property
     def prototypes(self) -> Float[Tensor, "classes dim"]:
         """Unit-norm text prototypes; MmoodError for an image-only encoder."""
+        if self.learned is not None:
+            return self.learned.positive(self.encoder, self.class_names)
         return text_prototypes(self.encoder, self.class_names, self.templates)
 
     def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:

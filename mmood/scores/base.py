@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import with_texts
 from mmood.images.rgb import to_rgb
+from mmood.prompts import LearnedPrompts
 from mmood.scores.surroundings import Surroundings
 from mmood.settings import Recorded
 from mmood.settings.requirements import Requirement
+from mmood.words.embedding import embed_words
 
 Output = Literal["features", "embedding", "logits", "patches"]
 Stored = Literal["features", "embedding"]
@@ -171,10 +173,12 @@ class Reference(ABC):
     Attributes:
         class_names: the C names of the ID classes, in the order of the labels.
         encoder: the model, with or without a text encoder, on the device of the module.
+        learned: the learned prompts that the prototypes come from; None where these come from templates.
     """
 
     class_names: Sequence[str]
     encoder: AbstractEncoder
+    learned: LearnedPrompts | None = None
 
     @property
     @abstractmethod
@@ -215,6 +219,20 @@ class Reference(ABC):
         encoder = with_texts(self.encoder)
         with torch.autocast(encoder.device.type, enabled=False):
             return encoder.encode_text(texts, normalise)
+
+    def encode_words(
+        self, words: Sequence[str], templates: Sequence[str], normalise_first: bool = True
+    ) -> Float[Tensor, "words dim"]:
+        """Return unit-norm embeddings of words that are no class names, such as negative labels.
+
+        They are encoded in the templates (see `embed_words`), or in the learned context where this is for words, too.
+
+        Raises:
+            MmoodError: the encoder has no text encoder, or the learned context belongs to the classes.
+        """
+        if self.learned is not None and self.learned.for_words:
+            return self.learned.of_words(self.encoder, words)
+        return embed_words(self.encode_text, words, templates, normalise_first)
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image]) -> Float[Tensor, "images dim"]:

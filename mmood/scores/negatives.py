@@ -88,8 +88,11 @@ class NegativePrototypes:
             self.list_ = self._get(reference, proxies)
         if len(self.list_) < self.groups:
             raise MmoodError(f"groups is {self.groups}, but the list has only {len(self.list_)} negative labels.")
-        positive = self.list_.embed_id_names(reference.encode_text, reference.class_names)
-        return positive, self.list_.embed(reference.encode_text)
+        if reference.learned is None:
+            positive = self.list_.embed_id_names(reference.encode_text, reference.class_names)
+        else:
+            positive = reference.prototypes
+        return positive, encoded(self.list_, reference)
 
     def details(self) -> dict[str, object]:
         """Return, after `fit`, what the list is: its hash, its length and its prompts."""
@@ -280,8 +283,11 @@ class EOE(AbstractScore):
         """Read the outlier names; encode them and the ID names."""
         prompts = (self.template,)
         self.list_ = load_negatives(self.outliers, self._templates())
-        positive = embed_words(reference.encode_text, reference.class_names, prompts)
-        self.texts_ = NegativeTexts(positive, self.list_.embed(reference.encode_text), self.list_.words)
+        if reference.learned is None:
+            positive = embed_words(reference.encode_text, reference.class_names, prompts)
+        else:
+            positive = reference.prototypes
+        self.texts_ = NegativeTexts(positive, encoded(self.list_, reference), self.list_.words)
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
@@ -302,6 +308,12 @@ class EOE(AbstractScore):
         if self.list_ is None:
             return {}
         return {"outliers_sha256": self.list_.content_hash, "outliers_found": len(self.list_)}
+
+
+def encoded(negatives: NegativeList, reference: Reference) -> Float[Tensor, "negatives dim"]:
+    """Return the unit-norm embeddings of a list in its own prompts, or in the learned context that is for words."""
+    parts = [part for part in negatives.parts if part.words]
+    return torch.cat([reference.encode_words(one.words, one.templates, negatives.normalise_first) for one in parts])
 
 
 def _required(embedding: Tensor | None) -> Tensor:

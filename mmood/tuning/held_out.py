@@ -53,6 +53,7 @@ class WithoutClasses(Reference):
         self.whole = whole
         self.kept = kept
         self.encoder = whole.encoder
+        self.learned = whole.learned
         self.class_names = [whole.class_names[number] for number in kept.tolist()]
         self._banks: dict[tuple[int | None, str], Bank] = {}
 

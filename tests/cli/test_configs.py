@@ -54,6 +54,9 @@ def test_runs_on_demo_shards(name, toy_flags, words, tmp_path):
     stage = "test" if model["class_path"] == "ZeroShot" else "fit"
     flags = [*toy_flags, "--data.train", "toy-train", "--data.val", "{id: 0.25, ood: {val: [toy-val-ood]}}"]
     flags += ["--data.batch_size", "16"]
+    if model["class_path"] == "PromptLearning":
+        # The toy text tower takes 16 tokens in all.
+        flags += ["--model.method.init_args.context.tokens", "4", "--trainer.precision", "32-true"]
     for score, settings in model["init_args"]["scores"].items():
         if settings["class_path"] in MINED:
             flags += [f"--model.scores.{score}.init_args.negatives", str(words)]

@@ -23,6 +23,8 @@ from mmood.encoders.loading import check_open_clip
 from mmood.features.store import Manifest, open_store, read_manifest, write_manifest
 from mmood.files import parse_yaml
 from mmood.loading.decoding import SampleError, decode_image, decode_label
+from mmood.prompts import LearnedPrompts, PromptFamily, load_prompts, save_prompts
+from mmood.prompts.family import Layout
 from mmood.report.runs import load_runs
 from mmood.results.serialisation import read_results, to_json
 from mmood.results.tables import to_csv, to_latex, to_markdown
@@ -65,6 +67,7 @@ def build_world(folder: Path) -> None:
     _write_run(folder / "run")
     write_valid(folder / "states")
     _write_checkpoint(folder / "a.ckpt")
+    _write_prompts(folder / "prompts")
     (folder / "config.yaml").write_text(json.dumps(CONFIG))
     (folder / "clip").mkdir()
     (folder / "clip" / "open_clip_config.json").write_text(json.dumps(CLIP))
@@ -306,6 +309,23 @@ def read_checkpoint_settings(folder: Path) -> None:
     assert not any(text in repr(config) for text in ("'class_path': 'os.", "'optimizer': 'os."))
 
 
+def _write_prompts(folder: Path) -> None:
+    families = {
+        "positive": PromptFamily(torch.randn(1, 4, 8), Layout("every", ".")),
+        "negative": PromptFamily(torch.randn(3, 4, 8), Layout("none", "")),
+    }
+    tower = {"name": "ViT-B-16", "pretrained": "openai", "weights_sha256": "0" * 64}
+    maps = {"map": torch.eye(3)}
+    save_prompts(LearnedPrompts("CoOp", ("cat", "dog"), families, ("a {}",), tower, {"seed": 1}, maps), folder)
+
+
+def read_learned_prompts(folder: Path) -> None:
+    prompts = load_prompts(folder / "prompts")
+    assert all(family.context.ndim == 3 for family in prompts.families.values())
+    assert all(bool(family.context.isfinite().all()) for family in prompts.families.values())
+    assert all(isinstance(name, str) for name in prompts.class_names)
+
+
 def check_sentence(error: BaseException) -> None:
     """Assert that an error is one clear sentence."""
     text = str(error)
@@ -335,6 +355,8 @@ READERS = {
     "yaml": Reader("config.yaml", read_yaml, damaged_yaml),
     "checkpoint": Reader("a.ckpt", read_checkpoint_settings, damaged_checkpoint),
     **{f"state-{name}": Reader(f"states/{name}.safetensors", reader(name), damaged_state) for name in METHODS},
+    "prompts": Reader("prompts/prompts.json", read_learned_prompts, damaged_json),
+    "prompt-vectors": Reader("prompts/context.safetensors", read_learned_prompts),
     "model-config": Reader(
         "clip/open_clip_config.json",
         lambda folder: check_open_clip(EncoderSettings(name=f"local-dir:{folder / 'clip'}")),

@@ -17,10 +17,12 @@ def index(tmp_path_factory):
     return write_set(tmp_path_factory.mktemp("sets"), "train", [13, 7, 21, 9])  # 50 samples
 
 
-def train_loader(index, rank=0, world=1, workers=0, batch_size=4, transform=to_tensor, seed=0, buffer=8, keys=None):
+def train_loader(
+    index, rank=0, world=1, workers=0, batch_size=4, transform=to_tensor, seed=0, buffer=8, keys=None, hold=False
+):
     settings = LoaderSettings(workers=workers, seed=seed, shuffle_buffer=buffer, persistent=True)
     keys = index.keys() if keys is None else keys
-    return TrainLoader(index, keys, Decoder(transform, CLASSES), batch_size, settings, rank, world)
+    return TrainLoader(index, keys, Decoder(transform, CLASSES), batch_size, settings, rank, world, hold)
 
 
 def keys_in(batches):
@@ -96,6 +98,23 @@ def test_an_unfinished_epoch_needs_the_same_settings(index):
     other.load_state_dict(loader.state_dict())
     assert list(other) == []
     assert len(in_epoch(other, 1)) == 10
+
+
+def test_held_samples_have_one_order_for_any_number_of_ranks_and_workers(index):
+    keys = index.keys()[5:45:2]  # 20 samples over four shards
+    alone = in_epoch(train_loader(index, keys=keys, batch_size=8, hold=True), 1)
+    assert [len(batch) for batch in alone] == [8, 8]
+    assert len({key for batch in alone for key in batch} & set(keys.tolist())) == 16
+    for workers in (0, 2):
+        ranks = [in_epoch(train_loader(index, rank, 2, workers, 4, keys=keys, hold=True), 1) for rank in range(2)]
+        assert [[*one, *two] for one, two in zip(*ranks, strict=True)] == alone
+    assert in_epoch(train_loader(index, keys=keys, batch_size=8, hold=True, seed=1), 1) != alone
+    loader = train_loader(index, keys=keys, batch_size=8, hold=True)
+    assert in_epoch(loader, 2) != alone
+    next(iter(loader))
+    rest = train_loader(index, 0, 2, 0, 4, keys=keys, hold=True)
+    rest.load_state_dict(loader.state_dict())
+    assert len(keys_in(rest)) == 1, "another number of ranks goes on in the same epoch"
 
 
 def test_augmentation_depends_on_seed_epoch_and_key_only(index):

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
-from mmood.scores.base import Embedded
+from mmood.scores.base import Embedded, Reference
 from mmood.scores.negatives import CSP, EOE, NegLabel
 from mmood.words import CorpusSettings, NegativeMiner, load_negatives
 from mmood.words import miner as presets
@@ -142,6 +142,7 @@ class FakeReference:
     class_names: tuple[str, ...] = ("cat", "dog", "boat")
     weights: str = "w0"
     calls: int = 0
+    learned: None = None
 
     @property
     def prototypes(self):
@@ -149,6 +150,8 @@ class FakeReference:
 
     def identity(self):
         return {"name": "fake", "weights_sha256": self.weights}
+
+    encode_words = Reference.encode_words
 
     def encode_text(self, texts, normalise=True):
         self.calls += 1

@@ -6,15 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmood.words.embedding import embed_words
+from mmood.scores.base import Reference
 from mmood.words.lists import NegativeList
 from mmood.words.miner import NegativeMiner
-from mmood.words.mining import MiningReference, candidate_words
+from mmood.words.mining import candidate_words
 
 
-def other_words(
-    miner: NegativeMiner, negatives: NegativeList, reference: MiningReference
-) -> Float[Tensor, "words dim"]:
+def other_words(miner: NegativeMiner, negatives: NegativeList, reference: Reference) -> Float[Tensor, "words dim"]:
     """Return the embeddings of the words that could have been mined, without those in the list.
 
     Nouns come first, each kind in the order of the corpus and in the miner's prompts.
@@ -28,5 +26,5 @@ def other_words(
         rest = [word for word in words if word not in known]
         if rest:
             templates = miner.templates.of(kind)
-            parts.append(embed_words(reference.encode_text, rest, templates, miner.templates.normalise_first))
+            parts.append(reference.encode_words(rest, templates, miner.templates.normalise_first))
     return torch.cat(parts) if parts else negatives.embed(reference.encode_text)[:0]

@@ -1,0 +1,134 @@
+"""In which order training images come: along the shards of a large set, or freely among a few that memory holds."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+from mmood.loading.few_shot import epoch_order
+from mmood.loading.plan import epoch_keys
+from mmood.loading.settings import LoaderSettings
+from mmood.shards.hashes import digest
+from mmood.shards.index import Keys, SetIndex
+from mmood.shards.reading import RawSample, Skipped
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of each epoch a rank trains on.
+
+    Attributes:
+        steps: batches of an epoch.
+        batch_size: samples per batch and rank.
+        rank: in [0, world).
+        world: number of ranks.
+    """
+
+    steps: int
+    batch_size: int
+    rank: int
+    world: int
+
+
+class SampleOrder(ABC):
+    """The order of an epoch's samples; picklable, so that workers can be started in any way."""
+
+    @abstractmethod
+    def samples(self, epoch: int, slot: int, workers: int) -> Iterator[RawSample | Skipped]:
+        """Yield the samples of the batches numbered slot, slot + workers, ... of a rank, batch after batch."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, int | str]:
+        """Return the settings that make the order."""
+
+
+@final
+class ShardOrder(SampleOrder):
+    """Shard after shard in an order drawn for the epoch; each worker draws from a buffer of encoded samples.
+
+    So shuffling and fast-forward decode nothing, and a shard is read from its beginning to its end. The order is a pure
+    function of (seed, epoch, ranks, workers).
+
+    Args:
+        index: the training set.
+        keys: which of them, ascending.
+        settings: seed, workers, buffer, behaviour on errors.
+        share: of the rank.
+    """
+
+    def __init__(self, index: SetIndex, keys: Keys, settings: LoaderSettings, share: Share) -> None:
+        self.index, self.keys, self.settings, self.share = index, keys, settings, share
+
+    def samples(self, epoch: int, slot: int, workers: int) -> Iterator[RawSample | Skipped]:
+        """See SampleOrder."""
+        generator = random.Random(digest(self._seed, epoch, self.share.rank, slot))  # noqa: S311 - an order, no secret
+        buffer: list[RawSample | Skipped] = []
+        for item in self.index.read(self._slot_keys(epoch, slot, workers), self.settings.on_error == "skip"):
+            if len(buffer) < self.settings.shuffle_buffer:
+                buffer.append(item)
+                continue
+            place = int(generator.random() * len(buffer))
+            yield buffer[place]
+            buffer[place] = item
+        while buffer:
+            place = int(generator.random() * len(buffer))
+            buffer[place], buffer[-1] = buffer[-1], buffer[place]
+            yield buffer.pop()
+
+    def identity(self) -> dict[str, int | str]:
+        """See SampleOrder."""
+        return {
+            "index": self.index.hash,
+            "samples": len(self.keys),
+            "seed": self._seed,
+            "ranks": self.share.world,
+            "workers": self.settings.workers,
+            "batch_size": self.share.batch_size,
+            "shuffle_buffer": self.settings.shuffle_buffer,
+        }
+
+    @property
+    def _seed(self) -> int:
+        return self.settings.seed or 0
+
+    def _slot_keys(self, epoch: int, slot: int, workers: int) -> Keys:
+        share = self.share
+        keys = epoch_keys(self.index, self.keys, self._seed, epoch)
+        sizes = [len(range(worker, share.steps, workers)) * share.batch_size for worker in range(workers)]
+        first = share.rank * share.steps * share.batch_size + sum(sizes[:slot])
+        return keys[first : first + sizes[slot]]
+
+
+@final
+class HeldOrder(SampleOrder):
+    """Samples that are read once, held as files, and shuffled as a whole in each epoch.
+
+    For a few images out of a large set, which is then not read again. The order is a pure function of (seed, epoch),
+    and the ranks share each global batch: so any number of ranks and workers trains on the same batches.
+
+    Args:
+        index: the training set.
+        keys: which of them, ascending.
+        settings: seed, behaviour on errors.
+        share: of the rank.
+    """
+
+    def __init__(self, index: SetIndex, keys: Keys, settings: LoaderSettings, share: Share) -> None:
+        self.index_hash, self.seed, self.share = index.hash, settings.seed or 0, share
+        self.held = tuple(index.read(keys, settings.on_error == "skip"))
+
+    def samples(self, epoch: int, slot: int, workers: int) -> Iterator[RawSample | Skipped]:
+        """See SampleOrder."""
+        share, order = self.share, epoch_order(len(self.held), self.seed, epoch).tolist()
+        for step in range(slot, share.steps, workers):
+            first = (step * share.world + share.rank) * share.batch_size
+            for position in order[first : first + share.batch_size]:
+                yield self.held[position]
+
+    def identity(self) -> dict[str, int | str]:
+        """See SampleOrder."""
+        batch = self.share.batch_size * self.share.world
+        return {"index": self.index_hash, "samples": len(self.held), "seed": self.seed, "global_batch": batch}
