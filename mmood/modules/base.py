@@ -208,8 +208,8 @@ class AbstractDetector(Recorded, LightningModule, ABC):
             training_set: returns the name of the ID training set; raises MmoodError where the settings name none.
         """
         with torch.no_grad():
-            head = self.reference().head()
-        around = Surroundings(self.encoder, None if head is None else head.reads, training_set)
+            reads = tuple(head.reads for head in self.reference().heads())
+        around = Surroundings(self.encoder, reads, training_set)
         for name, score in self.named_scores():
             for requirement in (*around.of_outputs(score.needs), *score.requirements(around)):
                 yield name, requirement

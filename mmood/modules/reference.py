@@ -26,7 +26,7 @@ class ModelReference(Reference):
         encoder: the model, with or without a text encoder.
         class_names: the C ID classes, in the order of the labels.
         templates: prompts of the text prototypes, which are made when they are first asked for.
-        linear: the trained head that gives the logits; None where they are cosines with the prototypes.
+        heads: the trained heads, first the one that gives the logits; none where texts give them.
         provider: gives the ID training images; None where there are none.
         labels: what gives the classes of training images; None for the true ones.
         learned: prompts of the ID classes in the place of templates.
@@ -37,7 +37,7 @@ class ModelReference(Reference):
         encoder: AbstractEncoder,
         class_names: Sequence[str],
         templates: Sequence[str],
-        linear: LinearHead | None = None,
+        heads: tuple[LinearHead, ...] = (),
         provider: FeatureProvider | None = None,
         labels: Labeller | None = None,
         learned: LearnedPrompts | None = None,
@@ -45,7 +45,7 @@ class ModelReference(Reference):
         self.encoder = encoder
         self.class_names = class_names
         self.templates = templates
-        self.linear = linear
+        self.trained = heads
         self.provider = provider
         self.labels = labels
         self.learned = learned
@@ -63,9 +63,9 @@ class ModelReference(Reference):
             raise MmoodError("There is no ID training set here; run the module over data with `data.train` set.")
         return self.provider.bank(shots, transform, self.labels)
 
-    def head(self) -> LinearHead | None:
-        """Return the trained head that gives the logits, or None where they are cosines with the prototypes."""
-        return self.linear
+    def heads(self) -> tuple[LinearHead, ...]:
+        """Return the trained heads, first the one that gives the logits."""
+        return self.trained
 
 
 def text_prototypes(

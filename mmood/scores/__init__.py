@@ -4,10 +4,13 @@ from mmood.scores.activations import ASH, SCALE, ReAct
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
 from mmood.scores.calibrated import L1Norm
 from mmood.scores.gaussian import Mahalanobis, RelativeMahalanobis
+from mmood.scores.local import GLMCM, LMCM, AbstractLocalScore
 from mmood.scores.logits import GEN, MCM, Energy, Entropy, Margin, MaxLogit, SoftmaxVariance
+from mmood.scores.mixtures import MMP, COOkeD
 from mmood.scores.negatives import CSP, EOE, NegLabel
 from mmood.scores.neighbours import KNN, NNGuide
 from mmood.scores.patterns import SHE, KLMatching
+from mmood.scores.sigmoid import NoisyOr, SigmoidMax
 from mmood.scores.subspace import Residual, ViM
 from mmood.scores.test_time import TANL, TINS, AdaNeg, CoEvo, InterNeg
 
@@ -16,15 +19,20 @@ __all__ = [
     "CSP",
     "EOE",
     "GEN",
+    "GLMCM",
     "KNN",
+    "LMCM",
     "MCM",
+    "MMP",
     "SCALE",
     "SHE",
     "TANL",
     "TINS",
+    "AbstractLocalScore",
     "AbstractScore",
     "AdaNeg",
     "Bank",
+    "COOkeD",
     "CoEvo",
     "Embedded",
     "Energy",
@@ -37,10 +45,12 @@ __all__ = [
     "MaxLogit",
     "NNGuide",
     "NegLabel",
+    "NoisyOr",
     "ReAct",
     "Reference",
     "RelativeMahalanobis",
     "Residual",
+    "SigmoidMax",
     "SoftmaxVariance",
     "ViM",
 ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import with_texts
+from mmood.errors import MmoodError
 from mmood.images.rgb import to_rgb
 from mmood.prompts import LearnedPrompts
 from mmood.scores.surroundings import Surroundings
@@ -41,6 +42,26 @@ class Embedded:
     logits: Float[Tensor, "batch classes"]
     embedding: Float[Tensor, "batch dim"] | None = None
     patches: Float[Tensor, "batch patches dim"] | None = None
+
+    def joint(self) -> Float[Tensor, "batch dim"]:
+        """Return the embedding.
+
+        Raises:
+            MmoodError: the encoder is image-only.
+        """
+        if self.embedding is None:
+            raise MmoodError("This score needs a vision-language model, but this encoder has no text encoder.")
+        return self.embedding
+
+    def local(self) -> Float[Tensor, "batch patches dim"]:
+        """Return the patch embeddings.
+
+        Raises:
+            MmoodError: the images were encoded without them.
+        """
+        if self.patches is None:
+            raise MmoodError("This score reads patches, but the images were encoded without them.")
+        return self.patches
 
     def to(self, device: torch.device) -> Embedded:
         """Return the batch on a device."""
@@ -201,8 +222,12 @@ class Reference(ABC):
         """
 
     @abstractmethod
+    def heads(self) -> tuple[LinearHead, ...]:
+        """Return the trained linear heads, first the one that gives the logits; none where texts give them."""
+
     def head(self) -> LinearHead | None:
         """Return the trained linear head that gives the logits, or None where they are cosines with the prototypes."""
+        return next(iter(self.heads()), None)
 
     def identity(self) -> dict[str, object]:
         """Return the fingerprint of the encoder: model, tag, sha256 of the weights, transform."""

@@ -7,6 +7,8 @@ is on the cosine: CLIP's own scale of 100 is the temperature 0.01.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -74,6 +76,34 @@ def entropy(logits: Logits, temperature: float = 1.0) -> Scores:
     log_p = log_p.scatter(-1, scaled.argmax(dim=-1, keepdim=True), largest.unsqueeze(-1))
     # A class at -inf has probability 0 and adds nothing; 0 * -inf would be NaN.
     return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
+
+
+def entropy_log_odds(logits: Logits, temperature: float = 1.0) -> Scores:
+    """Return the log-odds of the share 1 - H / log C, H the entropy of softmax(logits / T); 0 with one class.
+
+    It orders images as -H does, and keeps apart both nearly uniform and nearly certain ones.
+
+    >>> entropy_log_odds(torch.tensor([[0.0, 0.0]]))
+    tensor([-inf])
+    """
+    classes = logits.shape[-1]
+    if classes == 1:
+        return torch.zeros_like(logits[..., 0])
+    found = entropy(logits, temperature)
+    # Rounding may leave the uniform distribution a hair above log C.
+    return (math.log(classes) - found).clamp_min(0).log() - found.log()
+
+
+def noisy_or_log_odds(logits: Logits) -> Scores:
+    """Return the log-odds of 1 - prod_c (1 - sigmoid(logit_c)), the probability of any of C independent classes.
+
+    With a = -log prod_c (1 - p_c) = -sum_c log sigmoid(-logit_c) they are log(exp(a) - 1), here a + log(1 - exp(-a)).
+
+    >>> noisy_or_log_odds(torch.tensor([[0.0, 0.0]])).exp()  # 3/4 against 1/4
+    tensor([3.])
+    """
+    against = -log_sigmoid(-logits).sum(dim=-1)
+    return against + (-torch.expm1(-against)).log()
 
 
 def softmax_variance(logits: Logits, temperature: float = 1.0) -> Scores:

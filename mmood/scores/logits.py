@@ -6,22 +6,16 @@ uniform that float32 arithmetic would leave a few hundred distinct values, and t
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mmood.scores import functional
 from mmood.scores.base import AbstractScore, Embedded
+from mmood.scores.stable import precise
 from mmood.settings import check_count, check_number
 
 Scores = Float[Tensor, " batch"]
-
-
-def _precise(logits: Tensor) -> Tensor:
-    # Apple's GPUs have no float64.
-    return logits if logits.device.type == "mps" else logits.to(torch.float64)
 
 
 class MCM(AbstractScore):
@@ -42,7 +36,7 @@ class MCM(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return log p - log(1 - p) of the largest softmax probability p."""
-        return functional.max_softmax_log_odds(_precise(embedded.logits), self.temperature).float()
+        return functional.max_softmax_log_odds(precise(embedded.logits), self.temperature).float()
 
 
 class MaxLogit(AbstractScore):
@@ -67,7 +61,7 @@ class Energy(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return T * logsumexp_c(logit_c / T)."""
-        return functional.energy(_precise(embedded.logits), self.temperature).float()
+        return functional.energy(precise(embedded.logits), self.temperature).float()
 
 
 class Entropy(AbstractScore):
@@ -88,12 +82,7 @@ class Entropy(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return log(log C - H) - log H; 0 with one class, which has no entropy to compare."""
-        logits = _precise(embedded.logits)
-        if logits.shape[-1] == 1:
-            return torch.zeros_like(embedded.logits[..., 0])
-        entropy = functional.entropy(logits, self.temperature)
-        # Rounding may leave the uniform distribution a hair above log C.
-        return ((math.log(logits.shape[-1]) - entropy).clamp_min(0).log() - entropy.log()).float()
+        return functional.entropy_log_odds(precise(embedded.logits), self.temperature).float()
 
 
 class SoftmaxVariance(AbstractScore):
@@ -112,7 +101,7 @@ class SoftmaxVariance(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the variance of the probabilities."""
-        return functional.softmax_variance(_precise(embedded.logits), self.temperature).float()
+        return functional.softmax_variance(precise(embedded.logits), self.temperature).float()
 
 
 class GEN(AbstractScore):
@@ -138,7 +127,7 @@ class GEN(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return GEN minus GEN of the uniform distribution."""
-        logits = _precise(embedded.logits)
+        logits = precise(embedded.logits)
         classes = logits.shape[-1]
         uniform = min(self.top or classes, classes) * (1 / classes * (1 - 1 / classes)) ** self.gamma
         entropy = functional.generalised_entropy(logits, self.temperature, self.gamma, self.top)

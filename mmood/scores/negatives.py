@@ -15,6 +15,7 @@ from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
 from mmood.scores.bank import fitted
 from mmood.scores.base import AbstractScore, Embedded, NegativeTexts, Output, Reference
+from mmood.scores.stable import precise
 from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_count, check_number
 from mmood.settings.requirements import Requirement
@@ -167,7 +168,7 @@ class AbstractMinedNegatives(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return log S - log(1 - S)."""
-        embedding = _required(embedded.embedding)
+        embedding = embedded.joint()
         texts = self.texts_ = fitted(self, self.texts_).to(embedding.device)
         return functional.neglabel_log_odds(embedding, texts.positive, texts.negative, self.temperature, texts.groups)
 
@@ -292,11 +293,10 @@ class EOE(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return max_c p_c - beta max_o p_o."""
-        embedding = _required(embedded.embedding)
+        embedding = embedded.joint()
         texts = self.texts_ = fitted(self, self.texts_).to(embedding.device)
-        # At temperature 1 probabilities differ in the fourth digit: float64 until the end (Apple's GPUs have none).
-        precise = torch.float32 if embedding.device.type == "mps" else torch.float64
-        positive, negative = ((embedding @ rows.T).to(precise) for rows in (texts.positive, texts.negative))
+        # At temperature 1 probabilities differ in the fourth digit: float64 until the end.
+        positive, negative = (precise(embedding @ rows.T) for rows in (texts.positive, texts.negative))
         return functional.eoe(positive, negative, self.beta, self.temperature).float()
 
     def negative_labels(self) -> NegativeTexts | None:
@@ -314,11 +314,3 @@ def encoded(negatives: NegativeList, reference: Reference) -> Float[Tensor, "neg
     """Return the unit-norm embeddings of a list in its own prompts, or in the learned context that is for words."""
     parts = [part for part in negatives.parts if part.words]
     return torch.cat([reference.encode_words(one.words, one.templates, negatives.normalise_first) for one in parts])
-
-
-def _required(embedding: Tensor | None) -> Tensor:
-    if embedding is None:
-        raise MmoodError(
-            "Scores with negative labels need a vision-language model, but this encoder has no text encoder."
-        )
-    return embedding

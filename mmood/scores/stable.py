@@ -13,6 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def precise(values: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
+    """Return values in float64; on Apple's GPUs, which have none, as they are."""
+    return values if values.device.type == "mps" else values.double()
+
+
 def log_sum_exp(values: Float[Tensor, "*rows columns"]) -> Float[Tensor, "*rows"]:
     """Return log sum exp over the last dimension; at least one value of a row must be finite.
 

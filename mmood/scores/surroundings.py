@@ -12,18 +12,26 @@ from mmood.errors import MmoodError
 from mmood.settings.requirements import Requirement
 
 
+def without_head(owner: str, reads: str) -> str:
+    """Return the sentence that says that a score lacks a trained head on an output."""
+    return (
+        f"{owner} needs a trained linear head on the {reads}, but the module has none; train a probe with "
+        "`model.grid.reads: [features, embedding]` and one learning rate."
+    )
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What is known of a run before it reads an image.
 
     Attributes:
         encoder: with its weights.
-        head_reads: what the trained linear head reads; None where the logits are cosines with texts.
+        head_reads: what each trained linear head reads, first the one that gives the logits; none where texts do.
         training_set: returns the name of the ID training set; raises MmoodError where the settings name none.
     """
 
     encoder: AbstractEncoder
-    head_reads: Literal["features", "embedding"] | None
+    head_reads: tuple[Literal["features", "embedding"], ...]
     training_set: Callable[[], str]
 
     def training_images(self) -> Requirement:
@@ -33,6 +41,10 @@ class Surroundings:
     def feature_head(self) -> Requirement:
         """Return the requirement of a trained head on the features."""
         return Requirement("head on features", self._feature_head)
+
+    def heads(self, owner: str, *reads: str) -> Requirement:
+        """Return the requirement of a trained head on each of these outputs; `owner` is the score."""
+        return Requirement("trained heads", lambda: self._heads(owner, reads))
 
     def text_encoder(self) -> Requirement:
         """Return the requirement of a text encoder."""
@@ -46,17 +58,23 @@ class Surroundings:
             yield Requirement("patch embeddings", self._patches)
 
     def _feature_head(self) -> str:
-        if self.head_reads is None:
+        if not self.head_reads:
             raise MmoodError(
                 "This score needs a linear head on the features, but the module has none (its logits are cosines with "
                 "text embeddings); use it with a probe."
             )
-        if self.head_reads != "features":
+        if self.head_reads[0] != "features":
             raise MmoodError(
                 "This score needs a linear head on the features, but the module's head reads the embedding; train one "
                 "with `reads: features`."
             )
         return "the module has one"
+
+    def _heads(self, owner: str, reads: tuple[str, ...]) -> str:
+        for kind in reads:
+            if kind not in self.head_reads:
+                raise MmoodError(without_head(owner, kind))
+        return f"one on each of {', '.join(reads)}"
 
     def _embedding(self) -> str:
         if self.encoder.embedding_dim is None:

@@ -77,13 +77,13 @@ class WithoutClasses(Reference):
             )
         return self._banks[shots, transform]
 
-    def head(self) -> LinearHead | None:
-        """Return the rows of the head for the classes that are left."""
-        head = self.whole.head()
-        if head is None:
-            return None
-        kept = self.kept.to(head.weight.device)
-        return LinearHead(head.reads, head.weight[kept], head.bias[kept])
+    def heads(self) -> tuple[LinearHead, ...]:
+        """Return the rows of the heads for the classes that are left."""
+        return tuple(
+            LinearHead(head.reads, head.weight[kept], head.bias[kept])
+            for head in self.whole.heads()
+            for kept in [self.kept.to(head.weight.device)]
+        )
 
     def embedded(self, batch: Embedded) -> Embedded:
         """Return images with the logits of the classes that are left."""

@@ -45,7 +45,7 @@ def test_prototypes_are_made_once_and_not_before_a_score_asks(encoder, monkeypat
 def test_without_classes_nothing_is_left_of_them(encoder):
     linear = LinearHead("features", torch.arange(8.0).reshape(4, 2), torch.arange(4.0))
     provider = Provider()
-    whole = ModelReference(encoder, NAMES, ["a {}"], linear, provider)
+    whole = ModelReference(encoder, NAMES, ["a {}"], (linear,), provider)
     part = WithoutClasses(whole, torch.tensor([1, 3]))
     assert list(part.class_names) == ["dog", "truck"]
     assert torch.equal(part.prototypes, whole.prototypes[[1, 3]])

@@ -32,6 +32,10 @@ class FakeReference:
     def head(self) -> LinearHead | None:
         return None if self.weight is None or self.bias is None else LinearHead(self.reads, self.weight, self.bias)
 
+    def heads(self) -> tuple[LinearHead, ...]:
+        head = self.head()
+        return () if head is None else (head,)
+
     def identity(self) -> Mapping[str, object]:
         return {}
 

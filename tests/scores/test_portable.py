@@ -1,5 +1,6 @@
 """Every static score (stream scores: test_time/test_contract.py) as plain data and tensors: back again it gives the same numbers to the bit."""
 
+import inspect
 import json
 
 import pytest
@@ -9,8 +10,9 @@ from torch.nn.functional import normalize
 
 import mmood.scores as scores
 from mmood.errors import MmoodError
-from mmood.scores.base import AbstractScore, Embedded, NegativeTexts
+from mmood.scores.base import AbstractScore, Embedded, LinearHead, NegativeTexts
 from mmood.scores.portable import PortableScore, packed, unpacked
+from mmood.scores.sigmoid import SigmoidTexts
 from mmood.scores.test_time.base import AbstractStreamScore
 
 WITH_SETTINGS = {
@@ -19,11 +21,21 @@ WITH_SETTINGS = {
     "MCM": {"temperature": 0.02},
     "EOE": {"outliers": "names.txt", "beta": 0.5},
 }
+TEXTS, IMAGES = normalize(torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(1)), dim=2)
+PROBE, CLOSED = (LinearHead(reads, 3 * TEXTS, IMAGES[:, 0]) for reads in ("embedding", "features"))
+LEARNED = {
+    "GLMCM": {"prototypes_": TEXTS},
+    "LMCM": {"prototypes_": TEXTS},
+    "MMP": {"texts_": TEXTS, "images_": IMAGES},
+    "COOkeD": {"prototypes_": TEXTS, "probe_": PROBE, "closed_": CLOSED},
+    "SigmoidMax": {"texts_": SigmoidTexts(TEXTS, 8.0, -4.0)},
+    "NoisyOr": {"texts_": SigmoidTexts(TEXTS, 8.0, -4.0)},
+}
 STATIC = [
     name
     for name in scores.__all__
     if issubclass(kind := getattr(scores, name), AbstractScore)
-    and kind is not AbstractScore
+    and not inspect.isabstract(kind)
     and not issubclass(kind, AbstractStreamScore)
 ]
 
@@ -34,14 +46,22 @@ def fitted(name):
         texts = normalize(torch.randn(11, 6, generator=torch.Generator().manual_seed(0)), dim=1)
         words = tuple(f"word {number}" for number in range(8))
         score.texts_ = NegativeTexts(texts[:3], texts[3:], words, groups=1 if name == "EOE" else 4)
+    elif name in LEARNED:
+        for attribute, value in LEARNED[name].items():
+            setattr(score, attribute, value)
     else:
         score.fit(with_head())
     return score
 
 
+def patches_of(features):
+    """Return four unit vectors for each image."""
+    return torch.stack([normalize(features.roll(step, 1), dim=1) for step in range(4)], dim=1)
+
+
 def images():
     found = queries(with_head())
-    return Embedded(found.features, found.logits, normalize(found.features, dim=1))
+    return Embedded(found.features, found.logits, normalize(found.features, dim=1), patches_of(found.features))
 
 
 @pytest.mark.parametrize("name", STATIC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -121,7 +122,7 @@ def check_classes(score: AbstractScore, classes: int) -> None:
         for kind in kinds
         if isinstance(kind, type)
         and issubclass(kind, AbstractScore)
-        and kind is not AbstractScore
+        and not inspect.isabstract(kind)
         and not issubclass(kind, AbstractStreamScore)
         and kind.least_classes <= classes
     ]

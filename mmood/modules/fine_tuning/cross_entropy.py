@@ -100,7 +100,7 @@ class CrossEntropyFineTune(AbstractDetector):
     def reference(self) -> Reference:
         """Return the ID classes, the training images and the head, with texts from the tower as it was pre-trained."""
         linear = LinearHead(self.head_settings.reads, self.head.weight.detach(), self.head.bias.detach())
-        return ModelReference(self.encoder, self.class_names, self.templates, linear, self.provider)
+        return ModelReference(self.encoder, self.class_names, self.templates, (linear,), self.provider)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return the head, and the whole encoder if its image tower is trained."""

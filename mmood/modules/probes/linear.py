@@ -82,7 +82,7 @@ class LinearProbe(AbstractDetector):
 
     def reference(self) -> Reference:
         """Return the ID classes, the training images and the head."""
-        return ModelReference(self.encoder, self.class_names, self.templates, self.probe.linear(), self.provider)
+        return ModelReference(self.encoder, self.class_names, self.templates, self.probe.linear_heads(), self.provider)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return head and standardisation."""

@@ -66,6 +66,12 @@ class Probe(nn.Module):
         kind, heads, number = self.choice()
         return LinearHead(kind, *heads.folded(number))
 
+    def linear_heads(self) -> tuple[LinearHead, ...]:
+        """Return the chosen head, then those on other kinds of rows, if there is one on each kind."""
+        chosen, groups = self.choice()[0], list(self.by_kind())
+        others = [(kind, heads) for kind, heads in groups if kind != chosen and len(heads.heads) == 1]
+        return (self.linear(), *(LinearHead(kind, *heads.folded()) for kind, heads in others))
+
     def outputs(self, store: StoredFeatures) -> StoredOutputs:
         """Return the rows of a set that the heads read."""
         both: dict[Stored, Tensor | None] = {"features": store.features, "embedding": store.embedding}

@@ -92,8 +92,8 @@ class PseudoLabelProbe(AbstractDetector):
 
     def reference(self) -> Reference:
         """Return the ID classes, the training images with their pseudo-labels, and the head."""
-        linear = self.probe.linear()
-        return ModelReference(self.encoder, self.class_names, self.templates, linear, self.provider, self._labels)
+        heads = self.probe.linear_heads()
+        return ModelReference(self.encoder, self.class_names, self.templates, heads, self.provider, self._labels)
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return head and standardisation."""

@@ -36,8 +36,8 @@ class ToyReference(Reference):
     def identity(self) -> dict[str, object]:
         return {"name": "toy", "weights_sha256": self.encoder.weights_hash()}
 
-    def head(self) -> None:
-        return None
+    def heads(self) -> tuple[()]:
+        return ()
 
     def bank(self, shots: int | None = None, transform: str = "eval") -> Bank:
         self.asked = f"{shots} {transform}"
