@@ -93,7 +93,7 @@ def _images(folder: Path, size: int, seed: int, labelled: bool) -> None:
         Image.fromarray(pixels).save(path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy_flags(toy_root, toy_model) -> list[str]:
     """The flags that turn a config for ImageNet into a run over the toy sets."""
     return [

@@ -30,23 +30,34 @@ def main(argv: list[str]) -> int:
         MmoodError: the detector or an input is not there, or the file cannot be written.
     """
     options = _parser().parse_args(argv)
-    from mmood.detector.detection import Job, Ranks, Table, counts, find_images_of, run_job
-    from mmood.detector.detector import Detector
+    from mmood.detector.detection import (
+        Job,
+        Ranks,
+        Table,
+        counts,
+        find_images_of,
+        job_memory,
+        parts_folder,
+        run_job,
+    )
+    from mmood.detector.loading import load_detector
     from mmood.detector.manifest import manifest_hash
 
     table = Table(options.out)
     images, passed_over = find_images_of(options.inputs, sys.stdin)
     if passed_over:
         say(str(passed_over))
+    detector = load_detector(options.detector, options.device)
     job = Job(
         table=table,
         images=images,
-        detector=Detector.load(options.detector, options.device),
+        detector=detector,
         detector_sha256=manifest_hash(options.detector),
         batch_size=options.batch_size,
         threads=options.threads or os.cpu_count() or 1,
         fdr=options.fdr,
         embeddings=options.embeddings,
+        memory=job_memory(detector, parts_folder(table), options.memory),
     )
     written = run_job(job, Ranks.of_environment(os.environ))
     if written is not None:
@@ -69,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
                         help="add a column fdr_ood: OoD by Benjamini-Hochberg over all inputs, at this false-discovery "
                              "rate")  # fmt: skip
     parser.add_argument("--embeddings", action="store_true", help="keep embeddings beside FILE, for `mmood monitor`")
+    parser.add_argument("--memory", type=Path, metavar="FILE",
+                        help="of a test-time score: the memory to begin with, if FILE is there, and where to write "
+                             "that behind the last image")  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="that read and decode (default: one for each core)")
     parser.add_argument("--device", help="of torch, such as cuda or cpu (default: a GPU if there is one)")

@@ -9,5 +9,5 @@
 * `detection`: `mmood detect`, from many inputs to a file of decisions.
 * `serving`: `mmood serve`, a detector behind HTTP.
 * `monitoring`: `mmood monitor`, decisions of today against the calibration.
-* `streams`: scores that learn from what they see.
+* `streams`: the same for a score that learns from what it sees; `loading` reads a folder of either kind.
 """

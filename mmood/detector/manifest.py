@@ -106,6 +106,7 @@ class Manifest:
         calibration: scores and recall; None before `calibrate`.
         provenance: for a reader; nothing is computed from it.
         files: the other files of the folder, by relative path.
+        stream: of a test-time score, what a saved memory must belong to; None for a score of single images.
     """
 
     backend: Backend
@@ -121,6 +122,7 @@ class Manifest:
     calibration: Calibration | None
     provenance: Plain
     files: Mapping[str, FileRecord]
+    stream: Plain | None = None
 
     def with_files(self, folder: Path) -> Manifest:
         """Return the manifest with the records of all files that lie in the folder now."""
@@ -149,6 +151,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "head_reads": manifest.head_reads,
         "provenance": manifest.provenance,
         "files": {path: vars(record) for path, record in manifest.files.items()},
+        **({} if manifest.stream is None else {"stream": manifest.stream}),
         "calibration_scores": [shortest(score) for score in calibration.scores.tolist()],
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
@@ -181,6 +184,7 @@ def read_manifest(folder: Path) -> Manifest:
         calibration=_calibration(top),
         provenance=top.mapping("provenance"),
         files=_files(top.child("files")),
+        stream=top.mapping("stream") if top.has("stream") else None,
     )
 
 

@@ -21,7 +21,7 @@ from mmood.modules.zero_shot import ZeroShot
 from mmood.scores.bank import logit_head
 from mmood.scores.base import AbstractScore, LinearHead
 from mmood.scores.portable import packed
-from mmood.scores.test_time.base import AbstractStreamScore
+from mmood.scores.test_time.base import AbstractStreamScore, AnyStreamScore
 
 
 def detector_from_names(
@@ -51,7 +51,7 @@ def from_module(
     Raises:
         MmoodError: the score cannot be shipped, or the module's logits are no linear map of features or embeddings.
     """
-    score = dict(module.static_scores())[name]
+    score = dict(module.named_scores())[name]
     portable = packed(score)
     head = logit_head(module.reference())
     _check_head(module, head)
@@ -85,27 +85,23 @@ def from_module(
             **(provenance or {}),
         },
         files={},
+        stream=_owner(module, score) if isinstance(score, AbstractStreamScore) else None,
     )
     return manifest, torch_scorer(encoder, head, score, module.device)
 
 
 def chosen_score(module: AbstractDetector, name: str | None) -> str:
-    """Return the name of the static score that is to be shipped.
+    """Return the name of the score that is to be shipped.
 
     Raises:
-        MmoodError: there is no such score, none was chosen among several, it is a test-time score, or it is the same
-            for every image with so few classes.
+        MmoodError: there is no such score, none was chosen among several, or it is the same for every image with so
+            few classes.
     """
-    known = dict(module.static_scores())
+    known = dict(module.named_scores())
     if name is None and len(known) == 1:
         name = next(iter(known))
     if name is None:
         raise MmoodError(f"The config has the scores {', '.join(known) or 'none'}; choose one with --score.")
-    if name in dict(module.stream_scores()):
-        raise MmoodError(
-            f"The score '{name}' learns from the images it sees, so no fixed threshold belongs to it; use "
-            "StreamDetector (docs/ship.md), or a static score."
-        )
     if name not in known:
         raise unknown("score in this config", name, known)
     check_classes(known[name], len(module.class_names))
@@ -129,6 +125,19 @@ def check_classes(score: AbstractScore, classes: int) -> None:
     raise MmoodError(
         f"{type(score).__name__} is the same for every image with {classes} class; these are not: {', '.join(usable)}."
     )
+
+
+def _owner(module: AbstractDetector, score: AnyStreamScore) -> dict[str, object]:
+    """Return what a saved memory must belong to."""
+    # Two names of the encoder may mean the same weights.
+    encoder = {key: value for key, value in module.encoder.identity().items() if key not in ("name", "pretrained")}
+    return {
+        "score": type(score).__name__,
+        "settings": score.record(),
+        "encoder": encoder,
+        "detector": {"class": type(module).__name__, **module.own_record()},
+        "class names (sha256)": class_names_hash(module.class_names),
+    }
 
 
 def _score_by_name(name: str) -> AbstractScore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -27,9 +28,26 @@ _SCORE = "score."
 
 
 def save_detector(
-    manifest: Manifest, scorer: TorchScorer, embeddings: CalibrationEmbeddings, folder: Path, copy_weights: bool
+    manifest: Manifest,
+    scorer: TorchScorer,
+    embeddings: CalibrationEmbeddings,
+    folder: Path,
+    copy_weights: bool,
+    write_more: Callable[[Path], object] = lambda _: None,
 ) -> None:
-    """Write a calibrated detector that torch runs into a new or empty folder; see `Detector.save`."""
+    """Write a calibrated detector that torch runs into a new or empty folder; see `Detector.save`.
+
+    Args:
+        manifest: what the detector is.
+        scorer: what computes its scores.
+        embeddings: of the calibration images.
+        folder: where to.
+        copy_weights: put the weights of the tower inside.
+        write_more: writes other files of the detector into the folder.
+
+    Raises:
+        MmoodError: the folder holds other files, or a tower that was trained would be named.
+    """
     if not copy_weights and manifest.provenance.get("trained_tower"):
         raise MmoodError("The tower of this detector was trained, so no name means its weights; use --weights copy.")
     check_new(folder)
@@ -43,6 +61,7 @@ def save_detector(
     tensors |= {f"{_HEAD}weight": graph.head.weight, f"{_HEAD}bias": graph.head.bias}
     save_file({name: _own(tensor) for name, tensor in tensors.items()}, folder / SCORE_FILE)
     write_embeddings(folder, embeddings)
+    write_more(folder)
     encoder = replace(manifest.encoder, weights="copy" if copy_weights else "name")
     write_manifest(folder, replace(manifest, encoder=encoder).with_files(folder))
 

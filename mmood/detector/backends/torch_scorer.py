@@ -12,7 +12,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from mmood.detector.scorer import Pixels, Scored
-from mmood.encoders import AbstractEncoder, ImageTransform
+from mmood.encoders import AbstractEncoder, EncodedImages, ImageTransform
 from mmood.scores.base import AbstractScore, Embedded, LinearHead
 
 
@@ -40,20 +40,33 @@ class ScoringGraph(nn.Module):
 
         An image-only encoder has no joint space: there the embedding is the normalised features.
         """
+        embedded = self.embed(images)
+        scores = self.score(embedded).float()
+        joint = in_joint_space(embedded)
+        return scores, embedded.logits, joint, self._nearest(joint)
+
+    def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
+        """Return what the score reads of a batch."""
         encoded = self.encoder.encode_image(images, patches="patches" in self.score.needs)
+        return Embedded(encoded.features, self.logits(encoded), encoded.embedding, encoded.patches)
+
+    def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
+        """Return the logits of encoded images."""
         rows = encoded.features if self.head.reads == "features" else encoded.embedding
         assert rows is not None, "checked when the head was taken"
-        logits = self.head.logits(rows)
-        scores = self.score(Embedded(encoded.features, logits, encoded.embedding, encoded.patches)).float()
-        embedding = encoded.embedding
-        if embedding is None:
-            embedding = nn.functional.normalize(encoded.features, dim=-1)
-        return scores, logits, embedding, self._nearest(embedding)
+        return self.head.logits(rows)
 
     def _nearest(self, embedding: Float[Tensor, "batch dim"]) -> Int64[Tensor, " batch"]:
         if self.negative is None:
             return embedding[:, 0].long() * 0 - 1
         return (embedding @ self.negative.T).argmax(dim=1)
+
+
+def in_joint_space(embedded: Embedded) -> Float[Tensor, "batch dim"]:
+    """Return unit-norm embeddings; of an image-only encoder, which has no joint space, the normalised features."""
+    if embedded.embedding is not None:
+        return embedded.embedding
+    return nn.functional.normalize(embedded.features, dim=-1)
 
 
 @final

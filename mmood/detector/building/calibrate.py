@@ -8,14 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mmood.detector.backends.from_module import chosen_score, from_module
+from mmood.detector.backends.from_settings import module_from_settings
 from mmood.detector.backends.torch_folder import check_new
 from mmood.detector.building.calibration_set import CalibrationSet, calibration_set
-from mmood.detector.building.from_settings import module_from_settings
 from mmood.detector.calibration import Calibration, coverage_band, least_images
 from mmood.detector.detector import Detector
+from mmood.detector.streams import StreamDetector
 from mmood.errors import MmoodError
 
 _NEW_IMAGES = 1000
+_LEARNS = (
+    "This is the threshold before the first image. The score learns from the images it decides on; before each batch, "
+    "the calibration images are scored with the memory of that moment, so the threshold moves. The share of accepted "
+    "ID images is promised all the same, for images that, like those of the calibration, were not in the stream before."
+)
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,12 @@ def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: s
         "checkpoint": checkpoint,
         "banks": [] if module.provider is None else list(module.provider.banks.values()),
     }
-    detector = Detector(*from_module(module, name, data.exif or "apply", provenance))
+    shipped = from_module(module, name, data.exif or "apply", provenance)
+    learns = shipped[0].stream is not None
+    detector = StreamDetector(*shipped) if learns else Detector(*shipped)
     detector = detector.calibrated_on(images.images(), request.id_recall, min(data.batch_size, 64))
     detector.save(request.out, request.copy_weights)
-    return _said(detector.calibration, name, images, request.out)
+    return _said(detector.calibration, name, images, request.out, _LEARNS if learns else None)
 
 
 def _check_number(images: int, id_recall: float) -> None:
@@ -77,7 +85,7 @@ def _check_number(images: int, id_recall: float) -> None:
         )
 
 
-def _said(calibration: Calibration, name: str, images: CalibrationSet, out: Path) -> list[str]:
+def _said(calibration: Calibration, name: str, images: CalibrationSet, out: Path, learns: str | None) -> list[str]:
     n, recall = len(calibration.scores), calibration.id_recall
     band, of_new = coverage_band(n, recall), coverage_band(n, recall, _NEW_IMAGES)
     lines = [
@@ -91,4 +99,6 @@ def _said(calibration: Calibration, name: str, images: CalibrationSet, out: Path
             f"Beware: {n} images are few for --id_recall {recall:g}. This threshold may reject more than twice the "
             f"{1 - recall:.1%} of ID images that were asked for."
         )
+    if learns is not None:
+        lines.append(learns)
     return [*lines, f"Detector: {out}"]

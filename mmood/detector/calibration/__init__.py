@@ -17,21 +17,27 @@ from mmood.detector.calibration.embeddings import (
     summarised,
     write_embeddings,
 )
-from mmood.detector.calibration.scores import calibration_scores
+from mmood.detector.calibration.rows import ROWS_FILE, CalibrationRows, read_rows, write_rows
+from mmood.detector.calibration.scores import calibration_pixels, calibration_scores
 
 __all__ = [
     "EMBEDDINGS_FILE",
+    "ROWS_FILE",
     "Band",
     "Calibration",
     "CalibrationEmbeddings",
+    "CalibrationRows",
     "benjamini_hochberg",
     "calibrate",
+    "calibration_pixels",
     "calibration_scores",
     "check_rate",
     "coverage_band",
     "least_images",
     "rank_of",
     "read_embeddings",
+    "read_rows",
     "summarised",
     "write_embeddings",
+    "write_rows",
 ]

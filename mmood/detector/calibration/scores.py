@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Float32
 
 from mmood.detector.calibration.embeddings import CalibrationEmbeddings, summarised
 from mmood.detector.pictures import Picture
-from mmood.detector.scorer import Scorer, batched, prepared
+from mmood.detector.scorer import Pixels, Scorer, batched, prepared
 from mmood.errors import ImageError, MmoodError
 from mmood.images.rgb import Exif
 
@@ -29,13 +29,33 @@ def calibration_scores(
         MmoodError: there is no image, or one cannot be read.
     """
     scores, embeddings = [], []
-    for batch in batched(images, batch_size):
-        scored = scorer.score(np.stack([_readable(name, prepared(scorer, picture, exif)) for name, picture in batch]))
+    for pixels in calibration_pixels(scorer, images, exif, batch_size):
+        scored = scorer.score(pixels)
         scores.append(scored.scores)
         embeddings.append(scored.embedding)
-    if not scores:
-        raise MmoodError("There is no ID image to calibrate on.")
     return np.concatenate(scores), summarised(embeddings)
+
+
+def calibration_pixels(
+    scorer: Scorer, images: Iterable[tuple[str, Picture]], exif: Exif, batch_size: int
+) -> Iterator[Pixels]:
+    """Yield ID images as the tower reads them, in batches.
+
+    Args:
+        scorer: prepares them.
+        images: what an error calls each image, and the image.
+        exif: whether images are turned as their cameras noted.
+        batch_size: images that pass the tower together.
+
+    Raises:
+        MmoodError: there is no image, or one cannot be read.
+    """
+    empty = True
+    for batch in batched(images, batch_size):
+        yield np.stack([_readable(name, prepared(scorer, picture, exif)) for name, picture in batch])
+        empty = False
+    if empty:
+        raise MmoodError("There is no ID image to calibrate on.")
 
 
 def _readable(name: str, pixels: np.ndarray | ImageError) -> np.ndarray:

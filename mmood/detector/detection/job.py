@@ -20,9 +20,10 @@ from jaxtyping import Float16
 
 from mmood.detector.calibration import benjamini_hochberg, check_rate
 from mmood.detector.decisions import Decision
+from mmood.detector.detection.memory import JobMemory
 from mmood.detector.detection.sources import Input, Sequenced
 from mmood.detector.detection.tables import Table
-from mmood.detector.detector import Detector
+from mmood.detector.face import AbstractDecider
 from mmood.detector.scorer import Prepared, batched
 from mmood.errors import ImageError, MmoodError
 from mmood.files import parse_json, read_limited, whole_file, write_atomically
@@ -73,9 +74,10 @@ class Job:
         threads: that read and decode images.
         fdr: false-discovery rate of the column `fdr_ood`; None for no such column.
         embeddings: keep the embeddings beside the rows, for `mmood monitor`.
+        memory: of a detector that learns from the images; None for any other.
     """
 
-    detector: Detector
+    detector: AbstractDecider
     detector_sha256: str
     images: Sequenced
     table: Table
@@ -83,17 +85,23 @@ class Job:
     threads: int
     fdr: float | None = None
     embeddings: bool = False
+    memory: JobMemory | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.threads < 1:
             raise MmoodError(f"batch_size is {self.batch_size} and threads {self.threads}; each is at least 1.")
         if self.fdr is not None:
             check_rate(self.fdr)
+            if self.memory is not None:
+                raise MmoodError(
+                    "A test-time score has another calibration before each batch, and the rate of --fdr is promised "
+                    "for p-values of one calibration; leave --fdr out."
+                )
 
     @property
     def folder(self) -> Path:
         """Where the blocks are kept until all are there."""
-        return self.table.path.with_name(f"{self.table.path.name}.parts")
+        return parts_folder(self.table)
 
     @property
     def blocks(self) -> int:
@@ -118,7 +126,13 @@ class Job:
             "inputs": self.images.sha256,
             "batch_size": self.batch_size,
             "embeddings": self.embeddings,
+            **({} if self.memory is None else {"memory": self.memory.sha256}),
         }
+
+
+def parts_folder(table: Table) -> Path:
+    """Return where the blocks of a table are kept until all are there."""
+    return table.path.with_name(f"{table.path.name}.parts")
 
 
 def run_job(job: Job, ranks: Ranks) -> Path | None:
@@ -128,13 +142,20 @@ def run_job(job: Job, ranks: Ranks) -> Path | None:
         MmoodError: another job was begun here and not ended, or a file cannot be written.
     """
     share = ranks.share(job.blocks)
+    if job.memory is not None and ranks.world > 1:
+        raise MmoodError(
+            "A test-time score decides on the images in their order, so one process has to; start `mmood detect` "
+            "without torchrun, on one task."
+        )
     if not share:
         return None  # the others need not wait for us, nor we for them
     _begin(job)
+    missing = [number for number in share if not job.block(number).is_file()]
+    if job.memory is not None and missing:
+        job.memory.resume(missing[0])
     with ThreadPoolExecutor(job.threads) as pool:
-        for number in share:
-            if not job.block(number).is_file():
-                _make(job, number, pool)
+        for number in missing:
+            _make(job, number, pool)
     return _join(job)
 
 
@@ -168,7 +189,11 @@ def _make(job: Job, number: int, pool: ThreadPoolExecutor) -> None:
         with whole_file(_embeddings(job.block(number))) as file:
             width = job.detector.embedding_width
             np.save(file, np.concatenate(rows) if rows else np.empty((0, width), np.float16), allow_pickle=False)
+    if job.memory is not None:
+        job.memory.keep(number)
     write_atomically(job.block(number), b"".join(lines))
+    if job.memory is not None:
+        job.memory.forget(number - 1)
 
 
 def _prepared(job: Job, images: Iterator[Input], pool: ThreadPoolExecutor) -> Iterator[tuple[str, Prepared]]:
@@ -202,6 +227,8 @@ def _join(job: Job) -> Path | None:
         if job.embeddings:
             _join_embeddings(job)
         job.table.write(_rows(job), flagged)
+        if job.memory is not None:
+            job.memory.finish(job.blocks)
         shutil.rmtree(job.folder)
     Path(f"{job.folder}.lock").unlink(missing_ok=True)
     return job.table.path

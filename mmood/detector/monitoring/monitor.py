@@ -130,6 +130,11 @@ class Reference:
     def read(cls, folder: Path) -> Reference:
         """Return that of a detector folder; MmoodError if it is none, or damaged."""
         manifest = read_manifest(folder)
+        if manifest.stream is not None:
+            raise MmoodError(
+                f"{folder} decides with the test-time score '{manifest.score.name}', whose calibration moves with its "
+                "memory, so its decisions cannot be compared with one calibration; monitor a score of single images."
+            )
         assert manifest.calibration is not None, "what is written is calibrated"
         check_file(folder, manifest, EMBEDDINGS_FILE)
         return cls(folder, manifest.score.name, manifest_hash(folder), manifest.calibration, read_embeddings(folder))

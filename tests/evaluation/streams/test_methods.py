@@ -71,9 +71,9 @@ def test_a_restored_memory_goes_on_the_same(method, flags, toy_root, tmp_path):
     stream.reset(seed=1)
     for at in range(0, 24, 8):
         stream.step(pictures[at : at + 8])
-    stream.save(tmp_path / "state.safetensors")
+    stream.save_state(tmp_path / "state.safetensors")
     rest = [stream.step(pictures[at : at + 8]) for at in range(24, len(pictures), 8)]
-    other.load(tmp_path / "state.safetensors")
+    other.load_state(tmp_path / "state.safetensors")
     for at, expected in zip(range(24, len(pictures), 8), rest, strict=True):
         assert torch.equal(other.step(pictures[at : at + 8]), expected)
     assert other.score.counts() == stream.score.counts()

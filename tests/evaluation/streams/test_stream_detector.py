@@ -15,7 +15,7 @@ RUNNING = "{running: {class_path: running_mean.RunningMean, init_args: {update: 
 def rest_of_the_stream(settings, state, folder, path):
     """Score the images from the eighth on with a restored stream."""
     stream = StreamDetector.from_settings(settings)
-    stream.load(state)
+    stream.load_state(state)
     images = [Image.open(path) for path in sorted(folder.iterdir())]
     torch.save([stream.step(images[start : start + 4]) for start in range(8, len(images), 4)], path)
 
@@ -43,7 +43,7 @@ def test_a_restored_stream_goes_on_with_the_same_scores(settings, images, tmp_pa
     stream.reset(seed=3)
     for at in (0, 4):
         stream.step(pictures[at : at + 4])
-    stream.save(tmp_path / "state.safetensors")
+    stream.save_state(tmp_path / "state.safetensors")
     ended = forked.call(rest_of_the_stream, settings, tmp_path / "state.safetensors", folder, tmp_path / "rest.pt")
     assert ended.code == 0, ended.err
     rest = torch.load(tmp_path / "rest.pt")
@@ -58,7 +58,7 @@ def test_tensors_and_pictures_score_the_same(settings, images):
     _, pictures = images
     stream = StreamDetector.from_settings(settings)
     first = steps(stream, pictures)
-    transform = stream.detector.image_transform(train=False)
+    transform = stream.scorer.transform
     stream.reset()
     again = steps(stream, torch.stack([transform(picture.convert("RGB")) for picture in pictures]))
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
@@ -91,23 +91,23 @@ def test_pictures_of_every_mode_come_in_by_the_way_of_predict(settings):
 def test_a_state_of_another_detector_is_refused(other, said, settings, images, tmp_path):
     stream = StreamDetector.from_settings(settings)
     stream.step(images[1][:4])
-    stream.save(tmp_path / "state.safetensors")
+    stream.save_state(tmp_path / "state.safetensors")
     with pytest.raises(MmoodError, match=said):
-        StreamDetector.from_settings([*settings, *other]).load(tmp_path / "state.safetensors")
+        StreamDetector.from_settings([*settings, *other]).load_state(tmp_path / "state.safetensors")
 
 
 def test_what_is_no_state_is_refused(settings, tmp_path):
     stream = StreamDetector.from_settings(settings)
     with pytest.raises(MmoodError, match="no state of a stream"):
-        stream.load(tmp_path / "nothing.safetensors")
+        stream.load_state(tmp_path / "nothing.safetensors")
     (tmp_path / "noise.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(MmoodError, match="is no state of a stream"):
-        stream.load(tmp_path / "noise.safetensors")
+        stream.load_state(tmp_path / "noise.safetensors")
 
 
 def test_an_image_that_is_not_a_number_is_refused_and_teaches_nothing(settings, images):
     stream = StreamDetector.from_settings(settings)
-    transform = stream.detector.image_transform(train=False)
+    transform = stream.scorer.transform
     batch = torch.stack([transform(picture.convert("RGB")) for picture in images[1][:4]])
     stream.step(batch)
     kept = stream.score.state()
@@ -131,7 +131,7 @@ def test_what_a_state_says_of_itself_may_be_anything(owner, said, settings, tmp_
     stream = StreamDetector.from_settings(settings)
     (tmp_path / "state.safetensors").write_bytes(save(stream.score.state(), {"mmood_stream": owner}))
     with pytest.raises(MmoodError, match=said):
-        stream.load(tmp_path / "state.safetensors")
+        stream.load_state(tmp_path / "state.safetensors")
 
 
 def test_a_score_is_named_if_there_are_several_or_none(settings):
