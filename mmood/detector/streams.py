@@ -254,12 +254,12 @@ class StreamDetector(AbstractDecider):
 
     def _score(self, embedded: Embedded) -> Float[Tensor, " batch"]:
         with torch.autocast(self.device.type, enabled=False):
-            return self.score(embedded)
+            scores: Tensor = self.score(embedded)
+            return scores
 
     def _learn(self, embedded: Embedded) -> Float[Tensor, " batch"]:
         with torch.autocast(self.device.type, enabled=False):
-            scores: Tensor = self.score.step(embedded)
-            return scores
+            return self.score.step(embedded)
 
 
 def _stream_score(scorer: TorchScorer) -> AnyStreamScore:
