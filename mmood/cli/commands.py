@@ -39,6 +39,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "tune": Command("--config NAME --grid GRID", "choose settings of scores on validation sets", "mmood.cli.tune"),
     },
     "Data": {
+        "prepare": Command(
+            "BENCHMARK|SET ... --root FOLDER", "fetch, select and pack the sets of a benchmark", "mmood.cli.prepare"
+        ),
         "pack": Command("--out SET --folder IMAGES", "make, index and verify WebDataset shards", "mmood.cli.pack"),
         "embed": Command("--config NAME", "encode every set once; later runs read features", "mmood.cli.embed"),
         "negatives": Command("--config NAME --out FILE", "mine negative labels into a file", "mmood.cli.negatives"),

@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import TextIO, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from mmood.output.escaping import visible
 from mmood.output.printing import lasting
@@ -34,15 +43,19 @@ class Bar:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int, quiet: bool = False, transient: bool = False) -> Iterator[Bar]:
+def progress_bar(
+    title: str, total: int | None, quiet: bool = False, transient: bool = False, in_bytes: bool = False
+) -> Iterator[Bar]:
     """Yield a line of progress on standard error.
 
     Args:
         title: what is worked on.
-        total: when it is done.
+        total: when it is done; None if that is not known.
         quiet: show nothing.
         transient: take the line away at the end.
+        in_bytes: the amounts are bytes; also show how many come per second.
     """
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    amount = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amount, TimeRemainingColumn())
     with Progress(*columns, console=console(stderr=True), disable=quiet, transient=transient) as progress:
         yield Bar(progress, progress.add_task(visible(title), total=total))

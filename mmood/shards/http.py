@@ -29,18 +29,26 @@ class HttpStream(io.RawIOBase):
 
     Args:
         url: what to read.
+        start: the byte to begin at, for a file whose first bytes are there already.
+        tag: the ETag that the server gave with those bytes; "" if there was none.
+
+    Attributes:
+        length: bytes of the whole file, None if the server does not say.
+        tag: the strong ETag of the file, "" if it has none.
 
     Raises:
+        ChangedError: the file is not the one whose first bytes are there.
         FileNotFoundError: the server says that there is no such file.
         OSError: it says something else that will not pass, did so in every try, or never answered.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, start: int = 0, tag: str = "") -> None:
         super().__init__()
         self._url = urllib.parse.quote(url, safe=_MEANT)
-        self._offset = 0
-        self._end: int | None = None
-        self._tag: str | None = None
+        self._offset = start
+        self.length: int | None = None
+        self.tag = tag
+        self._known = bool(tag)
         self._tries = self._safe = 0
         self._response: http.client.HTTPResponse | None = None
         self._try(self._connect)
@@ -67,6 +75,8 @@ class HttpStream(io.RawIOBase):
                 if self._offset - self._safe >= PROGRESS:
                     self._tries = 0
                 self._safe = self._offset
+                if isinstance(error, ChangedError):
+                    raise
                 if not _passes(error) or self._tries == len(PAUSES):
                     raise _final(error, self._tries + 1) from error
                 time.sleep(PAUSES[self._tries])
@@ -79,23 +89,27 @@ class HttpStream(io.RawIOBase):
         count = self._response.readinto(buffer)
         self._offset += count
         # A response that ends early looks like one that ends.
-        if count == 0 and len(buffer) and self._end is not None and self._offset < self._end:
-            raise ConnectionError(f"the connection was lost after {self._offset} of {self._end} bytes")
+        if count == 0 and len(buffer) and self.length is not None and self._offset < self.length:
+            raise ConnectionError(f"the connection was lost after {self._offset} of {self.length} bytes")
         return count
 
     def _connect(self) -> int:
         request = urllib.request.Request(self._url, headers={"User-Agent": "mmood"})  # noqa: S310 - http(s) only
         if self._offset:
             request.add_header("Range", f"bytes={self._offset}-")
-            if self._tag is not None:
-                request.add_header("If-Range", self._tag)
+            if self.tag:
+                request.add_header("If-Range", self.tag)
         response = _opener().open(request, timeout=TIMEOUT)
-        tag, length = response.headers.get("ETag"), response.headers.get("Content-Length")
+        tag, length = response.headers.get("ETag") or "", response.headers.get("Content-Length")
+        tag = "" if tag.startswith("W/") else tag  # a weak tag promises no equal bytes
         rest = response.status == 206
-        if self._offset and tag != self._tag:
-            raise _ChangedError("the file was changed while it was read")
-        self._tag = None if tag is None or tag.startswith("W/") else tag
-        self._end = None if length is None else int(length) + (self._offset if rest else 0)
+        if self._known and self._offset and tag != self.tag:
+            raise ChangedError("the file was changed while it was read")
+        begin = f"bytes {self._offset}-"
+        if rest and not response.headers.get("Content-Range", begin).startswith(begin):
+            raise OSError("the server sent another part of the file than it was asked for")
+        self.tag, self._known = tag, True
+        self.length = None if length is None else int(length) + (self._offset if rest else 0)
         self._response = response
         if self._offset and not rest:
             self._skip(self._offset)
@@ -116,7 +130,7 @@ class HttpStream(io.RawIOBase):
             response.close()
 
 
-class _ChangedError(OSError):
+class ChangedError(OSError):
     """Going on would join two files."""
 
 
@@ -139,7 +153,7 @@ def _opener() -> urllib.request.OpenerDirector:
 def _passes(error: Exception) -> bool:
     if isinstance(error, urllib.error.HTTPError):
         return error.code in _PASSING
-    return not isinstance(error, ValueError | _ChangedError)
+    return not isinstance(error, ValueError)
 
 
 def _final(error: Exception, tries: int) -> OSError:

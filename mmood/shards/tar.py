@@ -67,6 +67,11 @@ class TarStream:
                 longer = {}
             self._pass(self._left + -self._size % _BLOCK)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the member whose name came last."""
+        return self._size
+
     def content(self) -> bytes:
         """Return the content of the member whose name came last."""
         if self._size > MAX_CONTENT_BYTES:

@@ -4,11 +4,13 @@ from data_world import CLASSES, noisy, number_of, png, to_tensor, write_set
 from lightning.pytorch import LightningModule, Trainer
 
 from mmood.data import benchmarks
-from mmood.data.benchmarks import BENCHMARKS, KNOWN_SETS, Benchmark, KnownSet
+from mmood.data.benchmarks import BENCHMARKS, Benchmark
 from mmood.data.datamodule import OoDDataModule
 from mmood.data.settings import ValSettings, resolve
 from mmood.errors import MmoodError
 from mmood.loading.settings import LoaderSettings
+from mmood.recipes.recipe import parse_recipe
+from mmood.recipes.registry import set_names
 
 NAMES = [f"class {i}" for i in range(CLASSES)]
 
@@ -174,7 +176,8 @@ def test_the_module_must_know_its_transform(root):
 def test_a_known_set_of_another_size_is_named(root, monkeypatch):
     own = Benchmark("own", "id", {"far": ("far",)}, "cifar10", "")
     monkeypatch.setattr(benchmarks, "BENCHMARKS", {"own": own})
-    monkeypatch.setattr(benchmarks, "KNOWN_SETS", {"far": KnownSet("far", 7, "somewhere.", variant="far_6")})
+    far = parse_recipe("{name: far, count: 7, variant: far_6, sets: [id]}", "far")
+    monkeypatch.setattr(benchmarks, "known_set", {"far": far}.get)
     data = OoDDataModule(str(root), benchmark="own", class_names=NAMES)
     with pytest.raises(MmoodError, match=r"'far' holds 6 samples, but the protocol has 7; .* variant 'far_6'"):
         data.setup("test")
@@ -189,11 +192,5 @@ def test_a_benchmark_fills_only_what_is_unset():
 
 
 def test_the_registry_is_complete():
-    counts = {name: known.count for name, known in KNOWN_SETS.items()}
-    assert (counts["imagenet"], counts["imagenet_openood"]) == (50_000, 45_000)
-    assert (counts["textures"], counts["textures_5160"]) == (5_640, 5_160)
     for benchmark in BENCHMARKS.values():
-        assert {benchmark.id, *(n for names in benchmark.ood.values() for n in names)} <= counts.keys()
-    for known in KNOWN_SETS.values():
-        assert "drive.google" not in known.get
-        assert known.variant is None or KNOWN_SETS[known.variant].variant == known.name
+        assert {benchmark.id, *(n for names in benchmark.ood.values() for n in names)} <= set(set_names())

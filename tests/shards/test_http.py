@@ -2,10 +2,10 @@
 
 import hashlib
 import http.server
-import threading
 
 import pytest
 from data_world import eval_loader, write_set
+from file_server import FileServer
 
 from mmood.errors import MmoodError
 from mmood.loading.settings import LoaderSettings
@@ -17,61 +17,12 @@ from mmood.shards.shard_index import load_index
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: more than a socket takes at once
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder; `faults` holds a fault for each of the next requests, and `seen` their headers."""
-
-    daemon_threads = True
-
-    def __init__(self, folder):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.folder, self.faults, self.seen, self.ranges, self.tag = folder, [], [], True, '"1"'
-        self.over = threading.Event()
-
-    def handle_error(self, request, client_address):
-        """Say nothing: clients that leave early are what is tried here."""
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        server = self.server
-        server.seen.append(dict(self.headers))
-        fault = server.faults.pop(0) if server.faults else None
-        if isinstance(fault, int):
-            self.send_error(fault)
-            return
-        if fault == "silent":
-            server.over.wait(20)
-            return
-        content = (server.folder / self.path.lstrip("/")).read_bytes()
-        start = 0
-        if server.ranges and (wanted := self.headers.get("Range")):
-            start = int(wanted.removeprefix("bytes=").rstrip("-"))
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", server.tag)
-        self.end_headers()
-        rest = content[start:]
-        self.wfile.write(rest[: len(rest) // 2] if fault == "break" else rest)
-
-
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(CONTENT)
     monkeypatch.setattr(own, "PAUSES", (0.01, 0.02, 0.04))
-    with Server(tmp_path) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with FileServer(tmp_path) as server:
         yield server
-        server.over.set()
-        server.shutdown()
-        thread.join()
 
 
 def keys(index):

@@ -1,0 +1,355 @@
+"""`mmood prepare` against a server with archives in the layouts in which sets are published, and with its faults."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from file_server import FileServer
+from PIL import Image
+
+from mmood.cli.main import main
+from mmood.prepare import transfer
+from mmood.shards import http
+from mmood.shards.indexing import verify_folder
+from mmood.shards.shard_index import load_index
+
+COUNT = 12
+CLASSES = ("red", "green", "blue")
+
+
+def image(number):
+    pixels = np.random.default_rng(number).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+IMAGES = [image(number) for number in range(2 * COUNT)]
+
+
+def zipped(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(members):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def in_class_folders(prefix):
+    return {f"{prefix}{CLASSES[n % 3]}/{n:04d}.png": IMAGES[n] for n in range(COUNT)}
+
+
+def listed(prefix, labels=False):
+    return "".join(f"{prefix}{CLASSES[n % 3]}/{n:04d}.png {n % 3 if labels else -1}\n" for n in range(COUNT)).encode()
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A server of archives, and a function that writes a recipe for some of them."""
+    monkeypatch.setattr(http, "PAUSES", (0.01, 0.02, 0.04))
+    (tmp_path / "www").mkdir()
+    with FileServer(tmp_path / "www") as server:
+        yield World(tmp_path, server)
+
+
+class World:
+    def __init__(self, folder, server):
+        self.folder, self.server, self.root = folder, server, folder / "data"
+
+    def serve(self, name, content):
+        (self.folder / "www" / name).write_bytes(content)
+        return f"{self.server.url}/{name}"
+
+    def recipe(self, name="own", **keys):
+        path = self.folder / f"{name}.yaml"
+        path.write_text(json.dumps({"name": name, **keys}))  # JSON is YAML
+        return str(path)
+
+    def prepare(self, *flags):
+        return main(["prepare", "--root", str(self.root), "--quiet", *flags])
+
+    def samples(self, name="own"):
+        index = load_index(str(self.root), name)
+        return index, list(index.read(index.keys(), skip=False))
+
+    def left(self):
+        folder = self.root / ".prepare"
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def pinned(content):
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+ZIP = zipped({"__MACOSX/x/._0001.png": b"no", "own/readme.txt": b"hello", **in_class_folders("own/")})
+LAYOUTS = {
+    "zip with folders": ("own.zip", ZIP),
+    "zip without a top folder": ("own.zip", zipped(in_class_folders(""))),
+    "tar": ("own.tar", tarred(in_class_folders("./images_largescale/own/"))),
+    "tar.gz": ("own.tar.gz", gzip.compress(tarred(in_class_folders("OWN/")), mtime=0)),
+    "tar of tars": (
+        "own.tar",
+        tarred({f"{name}.tar": tarred({f"{n:04d}.png": IMAGES[n] for n in range(i, COUNT, 3)})
+                for i, name in enumerate(CLASSES)}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_set_in_any_layout_becomes_the_same_shards(world, layout):
+    name, content = LAYOUTS[layout]
+    images = [{"url": world.serve(name, content), **pinned(content)}]
+    lists = [{"url": world.serve("test_own.txt", listed("own/"))}]
+    assert world.prepare("--recipe", world.recipe(count=COUNT, images=images, lists=lists)) == 0
+    index, samples = world.samples()
+    assert [sample.image for sample in samples] == IMAGES[:COUNT]
+    assert (index.count, index.classes) == (COUNT, None)
+    assert [row.name for row in index.rows()] == [CLASSES[n % 3] for n in range(COUNT)]
+    verify_folder(world.root / "own", lambda amount: None)
+    assert world.left() == ["hashes.json"]  # of the list; the archive is gone
+
+
+def test_labels_of_folders_and_of_a_list_follow_the_class_names(world):
+    names = world.folder / "names.txt"
+    names.write_text("green\nred\nblue\n")
+    archive = world.serve("own.zip", ZIP)
+    folders = world.recipe(
+        "folders", images=[{"url": archive, **pinned(ZIP)}], labels="folders", class_names=str(names)
+    )
+    assert world.prepare("--recipe", folders) == 0
+    index, _ = world.samples("folders")
+    assert index.class_names == ("green", "red", "blue")
+    of_class = {row.name: row.label for row in index.rows()}
+    assert of_class == {"green": 0, "red": 1, "blue": 2}
+
+
+def test_a_list_that_is_not_for_these_images_is_refused_by_their_folders(world, capsys):
+    names = world.folder / "names.txt"
+    names.write_text("green\nred\nblue\n")
+    recipe = world.recipe(
+        images=[{"url": world.serve("own.zip", ZIP)}], labels="list", class_names=str(names),
+        lists=[{"url": world.serve("list.txt", listed("own/", labels=True))}],
+    )  # fmt: skip
+    assert world.prepare("--recipe", recipe) == 2
+    assert "it lies in the folder red, which is label 1" in capsys.readouterr().err
+
+
+def test_two_sets_of_one_archive_fetch_it_once_and_delete_it_at_the_end(world):
+    archive = {"url": world.serve("own.zip", ZIP), **pinned(ZIP)}
+    first = world.recipe("first", images=[archive])
+    second = world.recipe(
+        "second", images=[archive], lists=[{"url": world.serve("l.txt", listed("own/")[:110].rpartition(b"\n")[0])}]
+    )
+    assert world.prepare("--recipe", first, second) == 0
+    assert world.server.paths.count("/own.zip") == 1
+    assert world.samples("first")[0].count == COUNT
+    assert world.samples("second")[0].count < COUNT
+    assert world.left() == ["hashes.json"]
+
+
+def test_what_is_there_is_not_fetched_again_and_what_is_kept_is_used(world):
+    recipe = world.recipe(count=COUNT, images=[{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}])
+    assert world.prepare("--recipe", recipe, "--keep") == 0
+    assert world.prepare("--recipe", recipe) == 0
+    (world.root / "own" / "index.json").unlink()
+    for path in (world.root / "own").iterdir():
+        path.unlink()
+    assert world.prepare("--recipe", recipe, "--offline") == 0
+    assert world.server.paths == ["/own.zip"]
+
+
+def test_a_set_of_sets_has_their_images_one_after_the_other(world):
+    names = world.folder / "names.txt"
+    names.write_text("red\ngreen\nblue\n")
+    common = {"images": [{"url": world.serve("own.zip", ZIP)}], "labels": "folders", "class_names": str(names)}
+    one, two = world.recipe("one", **common), world.recipe("two", **common)
+    both = world.recipe("both", sets=["one", "two"], labels="list", class_names=str(names), count=2 * COUNT)
+    assert world.prepare("both", "--recipe", one, two, both) == 0
+    index, samples = world.samples("both")
+    single = [sample.image for sample in world.samples("one")[1]]
+    assert [sample.image for sample in samples] == single * 2
+    assert index.class_names == ("red", "green", "blue")
+
+
+# The faults of servers.
+
+
+def test_connections_that_break_are_resumed_at_their_byte(world):
+    world.server.faults = [None, 1000.0, 900.0, "break"]
+    images = [{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}]
+    lists = [{"url": world.serve("l.txt", listed("own/"))}]
+    assert world.prepare("--recipe", world.recipe(images=images, lists=lists)) == 0
+    assert world.server.sent["/own.zip"] == len(ZIP)
+    assert len([path for path in world.server.paths if path == "/own.zip"]) == 4
+    assert [sample.image for sample in world.samples()[1]] == IMAGES[:COUNT]
+
+
+def test_a_server_without_ranges_sends_again_and_the_set_is_right(world):
+    world.server.ranges = False
+    world.server.faults = [1000.0]
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}])
+    assert world.prepare("--recipe", recipe) == 0
+    assert world.samples()[0].count == COUNT
+
+
+@pytest.mark.parametrize("tag", ['"1"', 'W/"1"', None])
+def test_a_server_without_lengths_and_tags_is_slow_and_right(world, tag):
+    world.server.lengths, world.server.tag, world.server.pause = False, tag, 0.01
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}])
+    assert world.prepare("--recipe", recipe) == 0
+    assert world.samples()[0].count == COUNT
+
+
+def test_redirections_are_followed_to_http_only(world, capsys):
+    world.serve("there.zip", ZIP)
+    world.server.redirects = {"/own.zip": f"{world.server.url}/there.zip", "/bad.zip": "file:///etc/passwd"}
+    world.server.faults = [1000.0]
+    good = world.recipe("good", images=[{"url": f"{world.server.url}/own.zip", **pinned(ZIP)}])
+    assert world.prepare("--recipe", good) == 0
+    assert world.server.sent["/there.zip"] == len(ZIP)
+    bad = world.recipe("bad", images=[{"url": f"{world.server.url}/bad.zip"}])
+    assert world.prepare("--recipe", bad) == 2
+    assert "bad.zip could not be fetched" in capsys.readouterr().err
+
+
+def test_the_next_mirror_goes_on_where_the_first_one_failed(world):
+    url = world.serve("own.zip", ZIP)
+    world.server.faults = [2000.0, 404, None]
+    recipe = world.recipe(images=[{"url": [url, f"{world.server.url}/own.zip?mirror"], **pinned(ZIP)}])
+    (world.folder / "www" / "own.zip?mirror").write_bytes(ZIP)
+    assert world.prepare("--recipe", recipe) == 0
+    assert sum(world.server.sent.values()) == len(ZIP)
+
+
+def test_a_wrong_hash_takes_the_next_archive_and_ends_in_a_sentence_without_one(world, capsys):
+    bad = {"url": world.serve("bad.zip", ZIP[:-1] + b"x"), **pinned(ZIP)}
+    good = {"url": world.serve("good.zip", ZIP), **pinned(ZIP)}
+    assert world.prepare("--recipe", world.recipe("one", images=[{**bad, "instead": [good]}])) == 0
+    assert world.samples("one")[0].count == COUNT
+    assert world.prepare("--recipe", world.recipe("two", images=[bad])) == 2
+    told = capsys.readouterr().err
+    assert "has the sha256" in told
+    assert "and should have" in told
+    assert "Traceback" not in told
+    assert not any("bad.zip" in name for name in world.left())
+
+
+def test_a_file_without_a_published_hash_is_bound_to_the_first_one(world, capsys):
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", ZIP)}])
+    assert world.prepare("--recipe", recipe) == 0
+    assert "trusted at first use and recorded" in capsys.readouterr().out
+    for path in (world.root / "own").iterdir():
+        path.unlink()
+    world.serve("own.zip", zipped(in_class_folders("other/")))
+    assert world.prepare("--recipe", recipe) == 2
+    assert "at first use; if the publisher is known to have changed it" in capsys.readouterr().err
+    assert json.loads((world.root / ".prepare" / "hashes.json").read_text())[f"{world.server.url}/own.zip"] == (
+        hashlib.sha256(ZIP).hexdigest()
+    )
+
+
+def test_a_file_that_changed_since_the_part_is_fetched_anew(world):
+    url = world.serve("own.zip", ZIP)
+    world.server.faults = [1000.0, 500, 500, 500]
+    recipe = world.recipe(images=[{"url": url}])
+    assert world.prepare("--recipe", recipe) == 2
+    world.serve("own.zip", zipped(in_class_folders("new/")))
+    world.server.tag = '"2"'
+    assert world.prepare("--recipe", recipe) == 0
+    assert {row.file for row in world.samples()[0].rows()} == set(in_class_folders("new/"))
+
+
+def test_a_page_instead_of_an_archive_is_a_sentence_and_is_not_kept(world, capsys):
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", b"<html>please log in</html>")}])
+    assert world.prepare("--recipe", recipe) == 2
+    assert "cannot be read as an archive" in capsys.readouterr().err
+    world.serve("own.zip", ZIP)
+    assert world.prepare("--recipe", recipe) == 0
+
+
+# The faults of disks and processes.
+
+
+def test_no_room_is_said_before_the_first_byte(world, monkeypatch, capsys):
+    monkeypatch.setattr(transfer, "free_bytes", lambda folder: transfer.RESERVE + len(ZIP) // 2)
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}])
+    assert world.prepare("--recipe", recipe) == 2
+    assert "make room" in capsys.readouterr().err
+    assert world.server.paths == []
+    unknown = world.recipe("unknown", images=[{"url": world.serve("own.zip", ZIP)}])
+    assert world.prepare("--recipe", unknown) == 2  # its size is known from the server's answer alone
+    assert "make room" in capsys.readouterr().err
+    assert not (world.root / "own").exists()
+
+
+def test_a_disk_that_fills_up_keeps_what_came(world, monkeypatch, capsys):
+    class Full:
+        def __init__(self, path):
+            self.file = path.open("ab")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, piece):
+            self.file.write(piece[:1000])
+            self.file.flush()
+            raise OSError(28, "No space left on device")
+
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}])
+    with monkeypatch.context() as full:
+        full.setattr(transfer, "_appending", Full)
+        assert world.prepare("--recipe", recipe) == 2
+    assert "No space left on device. What came is kept" in capsys.readouterr().err
+    assert world.prepare("--recipe", recipe) == 0
+    assert world.server.seen[-1]["Range"] == "bytes=1000-"
+
+
+def killed_at(arguments, count):
+    """Run a command and die, as by SIGKILL, once so many bytes have been written to a download or a shard."""
+    written = 0
+
+    def advance(amount):
+        nonlocal written
+        written += amount
+        if written >= count:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    from mmood.output.console import Bar
+
+    Bar.advance = lambda self, amount, title=None: advance(amount)
+    main(arguments)
+
+
+def test_a_kill_at_any_byte_costs_nothing_that_was_there(world, forked):
+    content = gzip.compress(tarred(in_class_folders("own/")), mtime=0)
+    recipe = world.recipe(count=COUNT, images=[{"url": world.serve("own.tar.gz", content), **pinned(content)}])
+    arguments = ["prepare", "--root", str(world.root), "--recipe", recipe]
+    world.server.pause = 0.002
+    draw = random.Random(0)
+    codes = [forked.call(killed_at, arguments, draw.randrange(1, 2 * len(content))).code for _ in range(4)]
+    assert -signal.SIGKILL in codes
+    assert world.prepare("--recipe", recipe) == 0
+    assert [row.file for row in world.samples()[0].rows()] == sorted(in_class_folders("own/"))
+    verify_folder(world.root / "own", lambda amount: None)
+    assert world.left() == []
