@@ -229,12 +229,7 @@ class DetectorCLI(LightningCLI):
     def _checked_class_names(self, data: OoDDataModule) -> str | list[str]:
         if self.subcommand is not None:
             data.check(self.subcommand)
-        if data.plan.class_names is None:
-            raise MmoodError(
-                "data.class_names is not set; name a list such as imagenet-openai, "
-                "or a text file with one class name a line."
-            )
-        return data.plan.class_names
+        return data.class_names()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer so that everything that a run writes lies in its own folder."""

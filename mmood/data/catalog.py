@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from mmood.classes.imagenet import is_synset
 from mmood.classes.matching import Classes, compare
 from mmood.data.benchmarks import where_to_get
 from mmood.errors import MmoodError
 from mmood.loading.plan import held_out
+from mmood.sets.finding import Classing, find_set
+from mmood.sets.places import set_name
 from mmood.shards.index import Keys, MissingSetError, SetIndex
-from mmood.shards.shard_index import load_index
 
 ID_GROUP = "id"
 
@@ -22,7 +24,7 @@ class Member:
     Attributes:
         name: the key of its loader.
         group: `id`, or the name of the OoD group.
-        set: folder of the set.
+        set: what the settings call the set; see `place_of`.
         held_out: fraction of the set that is meant, None for all of it.
     """
 
@@ -39,7 +41,7 @@ class EvaluationSet:
     Attributes:
         name: the key of its loader.
         group: `id`, or the name of the OoD group.
-        index: the index of its shards.
+        index: the index of the set.
         count: number of samples that all ranks together yield.
         keys: their keys, ascending.
     """
@@ -55,25 +57,35 @@ def members(id: str | float | None, ood: dict[str, list[str]], train: str | None
     """Return the sets that a stage evaluates, ID first; a fraction as `id` means that share of `train`."""
     found = []
     if isinstance(id, str):
-        found.append(Member(id, ID_GROUP, id))
+        found.append(Member(set_name(id), ID_GROUP, id))
     elif id is not None:
         if train is None:
             raise MmoodError(f"`data.val.id` is {id}, a fraction of `data.train`, but `data.train` is not set.")
-        found.append(Member(f"{train}_held_out", ID_GROUP, train, id))
-    return found + [Member(name, group, name) for group, names in ood.items() for name in names]
+        found.append(Member(f"{set_name(train)}_held_out", ID_GROUP, train, id))
+    return found + [Member(set_name(name), group, name) for group, names in ood.items() for name in names]
 
 
 class Catalog:
-    """The indices below a root, each read once.
+    """The indices of sets, each found once.
 
     Args:
         root: folder, http(s) prefix or command that holds the sets.
         pipes: whether an index may name commands.
+        id_sets: what the settings call the ID sets, whose images need labels.
+        class_names: returns the ID classes by which their folders are labelled; None for the folders' own names.
     """
 
-    def __init__(self, root: str, pipes: bool) -> None:
+    def __init__(
+        self,
+        root: str,
+        pipes: bool,
+        id_sets: Iterable[str] = (),
+        class_names: Callable[[], Sequence[str] | None] = lambda: None,
+    ) -> None:
         self.root = root
         self.pipes = pipes
+        self.id_sets = frozenset(id_sets)
+        self._class_names = class_names
         self._indices: dict[str, SetIndex] = {}
 
     def index(self, name: str) -> SetIndex:
@@ -87,12 +99,31 @@ class Catalog:
         for name in wanted:
             if name not in self._indices:
                 try:
-                    self._indices[name] = load_index(self.root, name, self.pipes)
+                    self._indices[name] = find_set(self.root, name, self.pipes, self._classing(name))
                 except MissingSetError as error:
                     missing[name] = error
         if missing:
-            raise MmoodError(_missing_sentence(self.root, missing))
+            raise MissingSetError(_missing_sentence(self.root, missing))
         return {name: self._indices[name] for name in wanted}
+
+    def own_class_names(self, settings: Iterable[object]) -> tuple[str, ...] | None:
+        """Return how the first of these ID sets that is there calls its classes, None if it does not.
+
+        Raises:
+            MmoodError: it calls them by synsets, which say nothing to a text encoder.
+        """
+        for setting in settings:
+            try:
+                index = self.index(setting) if isinstance(setting, str) else None
+            except MissingSetError:
+                continue
+            if index is not None and index.class_names:
+                _refuse_synsets(index)
+                return index.known_names or None
+        return None
+
+    def _classing(self, name: str) -> Classing:
+        return Classing(self._class_names() or (), needed=True) if name in self.id_sets else Classing()
 
     def known(self) -> list[SetIndex]:
         """Return the indices that were read so far."""
@@ -127,6 +158,15 @@ def check_classes(index: SetIndex, class_names: Sequence[str] | None) -> str:
             f"The set '{index.name}' has {index.classes} classes, but `data.class_names` has {len(class_names)} names."
         )
     return _compared(index, class_names)
+
+
+def _refuse_synsets(index: SetIndex) -> None:
+    synset = next((name for name in index.class_names if is_synset(name)), None)
+    if synset is not None:
+        raise MmoodError(
+            f"`data.class_names` is not set, and the set '{index.name}' calls a class '{synset}', which no text "
+            "encoder knows; name a list such as imagenet-openai, or a text file with one class name a line."
+        )
 
 
 def check_not_empty(index: SetIndex) -> None:

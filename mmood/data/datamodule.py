@@ -1,9 +1,9 @@
-"""The data module: sets of shards behind names, exact on one process and on a cluster."""
+"""The data module: sets behind names, exact on one process and on a cluster."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -45,6 +45,7 @@ from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import TrainLoader
 from mmood.output.printing import complain
 from mmood.runs.open_files import make_room
+from mmood.sets.places import set_name
 from mmood.settings import check_count, check_number
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.locations import is_local
@@ -76,21 +77,24 @@ class Consumer(Protocol):
 
 
 class OoDDataModule(LightningDataModule):
-    """ID and OoD sets from shards.
+    """ID and OoD sets.
 
-    A set is a folder of tar shards with an `index.json`, made by `mmood pack`, below `root`.
+    A set is the name of a folder below `root`, of tar shards with an `index.json` (made by `mmood pack`) or of images;
+    or a path: `folder:PATH`, `zip:PATH`, `list:PATH` (an image list), or any path with a slash. `NAME=` in front of a
+    path names the set in the results. Below a folder of images, subfolders are classes.
 
     Args:
         root: folder, http(s) prefix, or `pipe:` command with `{}` for the path, that holds the sets.
         benchmark: a known benchmark (imagenet-mos, imagenet-openood, cifar10, cifar100); fills `id`, `ood` and
             `class_names` where they are unset.
         id: the ID test set.
-        ood: OoD test sets: group -> names of sets.
+        ood: OoD test sets: group -> sets.
         train: the training set.
         val: what is evaluated between epochs: a set or a fraction of `train` as ID, and groups of OoD sets.
         predict: for `predict`: an image, a folder, a pattern such as `photos/*.jpg`, a list of images (`.txt`,
             `.json`), several of these, or a set.
-        class_names: name of a list, a text file with one name a line, or the names of the ID classes.
+        class_names: name of a list, a text file with one name a line, or the names of the ID classes; by default those
+            of the ID set, where it names its classes.
         batch_size: images per batch and device.
         loader: workers, seed, behaviour on broken samples.
         features: stored features in place of images: `auto` reads those of the cache that fit, `off` none, a folder
@@ -101,7 +105,7 @@ class OoDDataModule(LightningDataModule):
 
     def __init__(
         self,
-        root: str,
+        root: str = "data",
         benchmark: str | None = None,
         id: str | None = None,
         ood: dict[str, list[str]] | None = None,
@@ -128,7 +132,8 @@ class OoDDataModule(LightningDataModule):
         self.plan: DataPlan = resolve(benchmark, id, ood, class_names)
         self.features = features
         self.exif: Exif | None = exif
-        self.catalog = Catalog(self.root, loader.pipes)
+        named = [name for name in (self.plan.id, train, val.id) if isinstance(name, str)]
+        self.catalog = Catalog(self.root, loader.pipes, named, self._given_class_names)
         self._consumer: Consumer | None = None
         self._said: set[str] = set()
         self._found: tuple[str | list[str], PredictSet] | None = None
@@ -177,13 +182,15 @@ class OoDDataModule(LightningDataModule):
             wanted += self._members("test")
         indices = self.catalog.indices(member.set for member in wanted)
         class_names = self._class_names()
-        notes = []
+        notes = [note for index in indices.values() for note in index.notes]
+        if self.plan.class_names is None and class_names is not None:
+            notes.append(f"`data.class_names` is not set; the classes are those of the ID set: {_listed(class_names)}.")
         for member in wanted:
             index = indices[member.set]
             check_not_empty(index)
             if member.group == ID_GROUP and (note := check_classes(index, class_names)):
                 notes.append(note)
-            check_sample_count(member.set, index.count)
+            check_sample_count(index.name, index.count)
         return notes
 
     def id_classes(self) -> dict[str, Classes]:
@@ -191,10 +198,10 @@ class OoDDataModule(LightningDataModule):
         named = [name for name in (self.train, self.val.id, self.plan.id) if isinstance(name, str)]
         class_names = self._class_names()
         joined = {name: joined_classes(index, class_names) for name, index in self.catalog.indices(named).items()}
-        return {name: classes for name, classes in joined.items() if classes is not None}
+        return {set_name(name): classes for name, classes in joined.items() if classes is not None}
 
     def all_sets(self) -> dict[str, SetIndex]:
-        """Return the index of every set that the settings name for training, validation and test."""
+        """Return the index of every set for training, validation and test, by what the settings call it."""
         names = [] if self.train is None else [self.train]
         names += [member.set for member in self._members("validate")] if self._validates() else []
         names += [member.set for member in self._members("test")] if self.plan.id is not None else []
@@ -351,8 +358,28 @@ class OoDDataModule(LightningDataModule):
         counts = Counter(labels[key] for key in self.train_keys())
         return lacking([counts[label] for label in range(len(class_names or ()))], class_names or (), shots)
 
-    def _class_names(self) -> tuple[str, ...] | None:
+    def class_names(self) -> str | list[str]:
+        """Return the ID classes, or the list or file of the settings that names them.
+
+        Raises:
+            MmoodError: neither the settings name them nor an ID set.
+        """
+        if self.plan.class_names is not None:
+            return self.plan.class_names
+        names = self._class_names()
+        if names is None:
+            raise MmoodError(
+                "data.class_names is not set; name a list such as imagenet-openai, "
+                "or a text file with one class name a line."
+            )
+        return list(names)
+
+    def _given_class_names(self) -> tuple[str, ...] | None:
         return None if self.plan.class_names is None else load_class_names(self.plan.class_names)
+
+    def _class_names(self) -> tuple[str, ...] | None:
+        """Return the class names of the settings, else those of the first ID set that is there, None without any."""
+        return self._given_class_names() or self.catalog.own_class_names((self.plan.id, self.train, self.val.id))
 
     def _classes(self, index: SetIndex) -> int:
         """Return below which number every label of an ID set must be."""
@@ -362,10 +389,9 @@ class OoDDataModule(LightningDataModule):
         return index.classes if class_names is None else len(class_names)
 
     def _labelled_train(self) -> LabelledSet:
-        name = self.train_name()
-        index = self.catalog.index(name)
+        index = self.catalog.index(self.train_name())
         self._classes(index)
-        return LabelledSet(name, index, self.train_keys())
+        return LabelledSet(index.name, index, self.train_keys())
 
     def _labelled_validation(self) -> LabelledSet:
         if self.val.id is None:
@@ -384,3 +410,7 @@ class OoDDataModule(LightningDataModule):
 
     def _rank_and_world(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

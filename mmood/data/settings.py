@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mmood.data.benchmarks import find_benchmark
 from mmood.errors import MmoodError
+from mmood.sets.places import place_of, set_name
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,8 @@ class ValSettings:
     """What `validate`, and `fit` between epochs, evaluate.
 
     Attributes:
-        id: name of a set, or the fraction of `train` to hold out (chosen by a hash of the key; never trained on).
-        ood: group -> names of sets.
+        id: a set, or the fraction of `train` to hold out (chosen by a hash of the key; never trained on).
+        ood: group -> sets.
     """
 
     id: float | str | None = None
@@ -26,8 +27,8 @@ class DataPlan:
     """What is evaluated, with the benchmark filled in.
 
     Attributes:
-        id: name of the ID set, or None if neither setting nor benchmark names one.
-        ood: group -> names of sets.
+        id: the ID set, or None if neither setting nor benchmark names one.
+        ood: group -> sets.
         class_names: name of a list or text file, the names themselves, or None.
     """
 
@@ -44,6 +45,8 @@ def resolve(
 ) -> DataPlan:
     """Return the plan: settings as they are, and what is unset from the benchmark.
 
+    An ID set at a path of its own does not get the class names of the benchmark.
+
     Raises:
         MmoodError: the benchmark is unknown, a group has no set, or a set appears twice.
     """
@@ -51,19 +54,26 @@ def resolve(
         known = find_benchmark(benchmark)
         id = known.id if id is None else id
         ood = {group: list(names) for group, names in known.ood.items()} if ood is None else ood
-        class_names = known.class_names if class_names is None else class_names
+        if class_names is None and not place_of(id).path:
+            class_names = known.class_names
     ood = ood or {}
     check_sets("data", id, ood)
     return DataPlan(id, ood, class_names)
 
 
 def check_sets(where: str, id: str | None, ood: dict[str, list[str]]) -> None:
-    """Raise MmoodError if a group has no set, or a set is in two groups or is both ID and OoD."""
-    groups = {} if id is None else {id: "id"}
+    """Raise MmoodError if a group has no set, a set is in two groups or is both ID and OoD, or two have one name."""
+    groups = {} if id is None else {set_name(id): ("id", id)}
     for group, names in ood.items():
         if not names:
             raise MmoodError(f"`{where}.ood.{group}` is empty; name its sets, or leave the group out.")
-        for name in names:
+        for setting in names:
+            name = set_name(setting)
+            if name in groups and place_of(setting) == place_of(groups[name][1]):
+                raise MmoodError(f"The set '{name}' is in `{where}` twice: as {groups[name][0]} and in ood.{group}.")
             if name in groups:
-                raise MmoodError(f"The set '{name}' is in `{where}` twice: as {groups[name]} and in ood.{group}.")
-            groups[name] = f"ood.{group}"
+                raise MmoodError(
+                    f"`{where}` has two sets that would both be called '{name}', {groups[name][1]} and {setting}; put "
+                    f"another name in front of one, such as {name}-2={place_of(setting).path or setting}."
+                )
+            groups[name] = (f"ood.{group}", setting)

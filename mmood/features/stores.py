@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from mmood.errors import MmoodError
@@ -17,6 +16,7 @@ from mmood.features.store import (
     store_name,
 )
 from mmood.files import user_path
+from mmood.files.cache import cache_folder as kept_in
 from mmood.shards.index import SetIndex
 
 AUTO, OFF = "auto", "off"
@@ -35,13 +35,12 @@ _WORDS = {
 
 def cache_folder() -> Path:
     """Return where stores are kept without a folder of their own: $MMOOD_CACHE/features, or ~/.cache/mmood/features."""
-    cache = os.environ.get("MMOOD_CACHE")
-    return user_path(cache or "~/.cache/mmood").absolute() / "features"
+    return kept_in("features")
 
 
 def hashes_folder() -> Path:
     """Return where hashes of images are kept: $MMOOD_CACHE/hashes, or ~/.cache/mmood/hashes."""
-    return cache_folder().with_name("hashes")
+    return kept_in("hashes")
 
 
 class FeatureStores:

@@ -1,4 +1,4 @@
-"""In which order training images come: along the shards of a large set, or freely among a few that memory holds."""
+"""In which order training images come: along the shards of a large set, or freely among single files or a few images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import final
+
+import numpy as np
 
 from mmood.loading.few_shot import epoch_order
 from mmood.loading.plan import epoch_keys
@@ -37,8 +40,15 @@ class SampleOrder(ABC):
     """The order of an epoch's samples; picklable, so that workers can be started in any way."""
 
     @abstractmethod
-    def samples(self, epoch: int, slot: int, workers: int) -> Iterator[RawSample | Skipped]:
-        """Yield the samples of the batches numbered slot, slot + workers, ... of a rank, batch after batch."""
+    def samples(self, epoch: int, slot: int, workers: int, start: int) -> Iterator[RawSample | Skipped]:
+        """Yield the samples of the batches numbered slot, slot + workers, ... of a rank, batch after batch.
+
+        Args:
+            epoch: the epoch.
+            slot: the first of its batches.
+            workers: the distance between two of them.
+            start: batches before this one are left out.
+        """
 
     @abstractmethod
     def identity(self) -> dict[str, int | str]:
@@ -62,8 +72,12 @@ class ShardOrder(SampleOrder):
     def __init__(self, index: SetIndex, keys: Keys, settings: LoaderSettings, share: Share) -> None:
         self.index, self.keys, self.settings, self.share = index, keys, settings, share
 
-    def samples(self, epoch: int, slot: int, workers: int) -> Iterator[RawSample | Skipped]:
+    def samples(self, epoch: int, slot: int, workers: int, start: int) -> Iterator[RawSample | Skipped]:
         """See SampleOrder."""
+        passed = len(range(slot, start, workers)) * self.share.batch_size
+        return islice(self._shuffled(epoch, slot, workers), passed, None)
+
+    def _shuffled(self, epoch: int, slot: int, workers: int) -> Iterator[RawSample | Skipped]:
         generator = random.Random(digest(self._seed, epoch, self.share.rank, slot))  # noqa: S311 - an order, no secret
         buffer: list[RawSample | Skipped] = []
         for item in self.index.read(self._slot_keys(epoch, slot, workers), self.settings.on_error == "skip"):
@@ -120,15 +134,56 @@ class HeldOrder(SampleOrder):
         self.index_hash, self.seed, self.share = index.hash, settings.seed or 0, share
         self.held = tuple(index.read(keys, settings.on_error == "skip"))
 
-    def samples(self, epoch: int, slot: int, workers: int) -> Iterator[RawSample | Skipped]:
+    def samples(self, epoch: int, slot: int, workers: int, start: int) -> Iterator[RawSample | Skipped]:
         """See SampleOrder."""
-        share, order = self.share, epoch_order(len(self.held), self.seed, epoch).tolist()
-        for step in range(slot, share.steps, workers):
-            first = (step * share.world + share.rank) * share.batch_size
-            for position in order[first : first + share.batch_size]:
-                yield self.held[position]
+        positions = _shared_positions(len(self.held), self.seed, self.share, epoch, range(slot, self.share.steps, workers), start)
+        return (self.held[position] for position in positions.tolist())
 
     def identity(self) -> dict[str, int | str]:
         """See SampleOrder."""
-        batch = self.share.batch_size * self.share.world
-        return {"index": self.index_hash, "samples": len(self.held), "seed": self.seed, "global_batch": batch}
+        return _shared_identity(self.index_hash, len(self.held), self.seed, self.share)
+
+
+@final
+class FileOrder(SampleOrder):
+    """All samples of a set of single files, shuffled as a whole in each epoch and read when they are needed.
+
+    The order is that of `HeldOrder`, so any number of ranks and workers trains on the same batches.
+
+    Args:
+        index: the training set, with `random_access`.
+        keys: which of them, ascending.
+        settings: seed, behaviour on errors.
+        share: of the rank.
+    """
+
+    def __init__(self, index: SetIndex, keys: Keys, settings: LoaderSettings, share: Share) -> None:
+        self.index, self.keys, self.settings, self.share = index, keys, settings, share
+        self.seed = settings.seed or 0
+
+    def samples(self, epoch: int, slot: int, workers: int, start: int) -> Iterator[RawSample | Skipped]:
+        """See SampleOrder."""
+        positions = _shared_positions(len(self.keys), self.seed, self.share, epoch, range(slot, self.share.steps, workers), start)
+        return self.index.read(self.keys[positions], self.settings.on_error == "skip")
+
+    def identity(self) -> dict[str, int | str]:
+        """See SampleOrder."""
+        return _shared_identity(self.index.hash, len(self.keys), self.seed, self.share)
+
+
+def order_of(index: SetIndex, keys: Keys, settings: LoaderSettings, share: Share, hold: bool) -> SampleOrder:
+    """Return the order in which a set is trained on; `hold` keeps its samples in memory."""
+    kind = HeldOrder if hold else FileOrder if index.random_access else ShardOrder
+    return kind(index, keys, settings, share)
+
+
+def _shared_positions(count: int, seed: int, share: Share, epoch: int, steps: range, start: int) -> Keys:
+    """Return which of the shuffled samples are in the batches of a rank; the ranks share each global batch."""
+    order = epoch_order(count, seed, epoch)
+    firsts = [(step * share.world + share.rank) * share.batch_size for step in steps if step >= start]
+    return np.concatenate([order[first : first + share.batch_size] for first in firsts] or [order[:0]])
+
+
+def _shared_identity(index_hash: str, count: int, seed: int, share: Share) -> dict[str, int | str]:
+    batch = share.batch_size * share.world
+    return {"index": index_hash, "samples": count, "seed": seed, "global_batch": batch}

@@ -16,7 +16,7 @@ from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.loading.buffers import Buffers, Failure, WorkerBatch
 from mmood.loading.loader import Decoded, Decoder, collate, decode_or_skip, started, worker_loader
-from mmood.loading.order import HeldOrder, SampleOrder, ShardOrder, Share
+from mmood.loading.order import SampleOrder, Share, order_of
 from mmood.loading.position import Position, TrainState
 from mmood.loading.settings import LoaderSettings
 from mmood.shards.hashes import digest
@@ -77,11 +77,10 @@ class TrainShards(IterableDataset[WorkerBatch | Failure]):
 
     def _batches(self, epoch: int, start: int, slot: int, workers: int) -> Iterator[WorkerBatch]:
         skip = self.settings.on_error == "skip"
-        samples = self.order.samples(epoch, slot, workers)
-        for step in range(slot, self.steps, workers):
+        steps = [step for step in range(slot, self.steps, workers) if step >= start]
+        samples = self.order.samples(epoch, slot, workers, start)
+        for step in steps:
             chunk = list(islice(samples, self.batch_size))
-            if step < start:
-                continue
             images, buffer = self.buffers.take((len(chunk), *self.empty_image.shape[1:]))
             batch = collate((self._augmented(item, epoch, skip) for item in chunk), images, skip)
             if len(batch["key"]) == 0:
@@ -96,8 +95,8 @@ class TrainShards(IterableDataset[WorkerBatch | Failure]):
 class TrainLoader:
     """Yields the batches of one rank, the same number on every rank.
 
-    The order is a pure function of (seed, epoch, ranks, workers), with `hold` of (seed, epoch); augmentation is one of
-    (seed, epoch, key). What does not fill a batch on every rank is left out: fewer samples than one global batch, other
+    The order is a pure function of (seed, epoch, ranks, workers), with `hold` or from single files of (seed, epoch);
+    augmentation is one of (seed, epoch, key). What does not fill a batch on every rank is left out: fewer samples than one global batch, other
     ones in each epoch.
 
     Lightning sets the epoch through `sampler`, and saves and loads the state.
@@ -137,7 +136,7 @@ class TrainLoader:
             _log.info("%s: %d of %d samples do not fill a batch and are skipped, different ones in each epoch.",
                       index.name, left_out, len(keys))  # fmt: skip
         share = Share(self._steps, batch_size, rank, world)
-        order = (HeldOrder if hold else ShardOrder)(index, keys, settings, share)
+        order = order_of(index, keys, settings, share, hold)
         self._shards = TrainShards(order, self._steps, batch_size, decoder, settings)
         self._batches = worker_loader(self._shards, settings, settings.persistent and settings.workers > 0)
         self.sampler = Position(self._steps, order.identity())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from mmood.errors import MmoodError
 from mmood.images.rgb import Exif
 from mmood.loading.decoding import SampleError, decode_image
 from mmood.report.runs import Run
+from mmood.sets.finding import Classing, find_set, is_known
+from mmood.sets.places import set_name
 from mmood.shards import locations
 from mmood.shards.index import SetIndex
 from mmood.shards.reading import Skipped
-from mmood.shards.shard_index import load_index
 from mmood.shards.table import SampleRow
 
 SIDE = 96  # pixels of a thumbnail
@@ -54,19 +56,22 @@ def open_set(run: Run, name: str) -> SetImages:
 
 
 def open_indexed(run: Run, name: str, index_sha256: str | None) -> SetImages:
-    """Return the images of a set below the run's root, if its index has this hash."""
-    root = _data(run).get("root")
+    """Return the images of a set where the run found it, if its index has this hash."""
+    root = _data(run).get("root", "data")
     if not isinstance(root, str):
         return SetImages(None, (), f"The run did not record where the images of {name} are.")
     if not locations.is_local(root):
         return SetImages(None, (), f"The images of {name} are at {root}; a report reads only local folders.")
     try:
-        index = load_index(root, name)
+        setting = _setting(run, name)
+        if not is_known(setting):
+            return SetImages(None, (), f"The images of {name} are in {setting}, which was not indexed here.")
+        index = find_set(root, setting, classing=Classing(class_names(run), needed=setting in _id_settings(run)))
         rows = index.rows()
     except MmoodError as error:
         return SetImages(None, (), f"The images of {name} cannot be read. {error}")
     if index.hash != index_sha256:
-        return SetImages(None, (), f"The shards of {name} below {root} are not the ones that the run read.")
+        return SetImages(None, (), f"The images of {name} are not the ones that the run read.")
     return SetImages(index, rows, "", "apply" if _data(run).get("exif") == "apply" else "ignore")
 
 
@@ -109,6 +114,31 @@ def thumbnails(images: SetImages, keys: Iterable[int]) -> Mapping[int, str]:
         image.save(buffer, "JPEG", quality=72, optimize=True)
         found[sample.key] = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     return found
+
+
+def _setting(run: Run, name: str) -> str:
+    """Return what the settings of a run call a set; its own name if they do not say."""
+    named = [*_id_settings(run), *_ood_settings(_data(run)), *_ood_settings(_data(run).get("val"))]
+    return next((setting for setting in named if _called(setting) == name), name)
+
+
+def _id_settings(run: Run) -> list[str]:
+    data = _data(run)
+    val = data.get("val")
+    named = [data.get("id"), data.get("train"), val.get("id") if isinstance(val, dict) else None]
+    return [setting for setting in named if isinstance(setting, str)]
+
+
+def _ood_settings(data: object) -> list[str]:
+    groups = data.get("ood") if isinstance(data, dict) else None
+    lists = groups.values() if isinstance(groups, dict) else ()
+    return [setting for names in lists if isinstance(names, list) for setting in names if isinstance(setting, str)]
+
+
+def _called(setting: str) -> str | None:
+    with contextlib.suppress(MmoodError):  # a run folder may be somebody else's
+        return set_name(setting)
+    return None
 
 
 def _data(run: Run) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from mmood.runs.identity import RUN_ID, new_run_id
 from mmood.runs.requeue import job_id
 from mmood.settings import plain
 from mmood.settings.seeds import resolved_seeds
+
+# A set that is a path (`mmood.sets.places`).
+_SET = re.compile(r"((?:[A-Za-z0-9._-]+=)?(?:folder|zip|list):|[A-Za-z0-9._-]+=(?=[^:]*/))(.+)")
 
 
 class RunFiles(SaveConfigCallback):
@@ -109,6 +113,8 @@ def _anchored(value: Any) -> Any:
         return [_anchored(item) for item in value]
     if isinstance(value, str):
         prefix, joined, path = value.rpartition("local-dir:")
+        if found := _SET.fullmatch(value):
+            prefix, joined, path = "", found[1], found[2]
         # A bare word such as a set's name is not a path, even where a file of that name exists.
         if joined or (os.sep in path and ":" not in path and Path(path).exists()):
             return prefix + joined + str(Path(path).absolute())

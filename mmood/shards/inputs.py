@@ -12,9 +12,9 @@ from typing import Protocol
 from mmood.classes.matching import Classes, join
 from mmood.errors import MmoodError
 from mmood.files import is_folder, utf8_name
-from mmood.shards.lists import read_image_list
+from mmood.shards.lists import ListedImage, read_image_list
 from mmood.shards.passed_over import PassedOver
-from mmood.shards.walk import find_images
+from mmood.shards.walk import FoundImages, find_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,29 @@ class PackInput(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class LabelledFile:
+    """An image file: its path below a folder, its label (None without one), and the name of its class or folder."""
+
     path: str
     label: int | None
     name: str
+
+
+@dataclass(frozen=True)
+class LabelledFiles:
+    """The image files of a folder or a list, in order.
+
+    Attributes:
+        files: at least one.
+        classes: folders and names in the order of the labels; None if unlabelled, or labelled by a list.
+        class_names: names in the order of the labels, where they come from no folders.
+        passed_over: what lies beside the images.
+    """
+
+    files: Sequence[LabelledFile]
+    classes: Classes | None
+    class_names: Sequence[str]
+    passed_over: PassedOver
 
 
 class FileInput:
@@ -53,30 +72,18 @@ class FileInput:
 
     Args:
         folder: what the paths are relative to.
-        files: relative path, label and class name of each image.
-        classes: folders and names in the order of the labels; None if unlabelled.
-        class_names: names in the order of the labels, where they come from no folders.
-        passed_over: what lies beside the images.
+        found: the files.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        files: Sequence[_File],
-        classes: Classes | None = None,
-        class_names: Sequence[str] = (),
-        passed_over: PassedOver | None = None,
-    ) -> None:
-        self.passed_over = passed_over or PassedOver()
-        if not files:
-            raise MmoodError(f"There is no image to pack in {folder}. {self.passed_over}".rstrip())
+    def __init__(self, folder: Path, found: LabelledFiles) -> None:
         self.folder = folder
-        self.files = files
-        self.classes = classes
-        self.class_names = class_names if classes is None else classes.names
-        self.class_folders: Sequence[str] = () if classes is None else classes.folders
+        self.files = found.files
+        self.classes = found.classes
+        self.passed_over = found.passed_over
+        self.class_names = found.class_names if found.classes is None else found.classes.names
+        self.class_folders: Sequence[str] = () if found.classes is None else found.classes.folders
         self.fingerprint = fingerprint(
-            f"{utf8_name(file.path)}\t{file.label}\t{file.name}\t{self._size(file.path)}" for file in files
+            f"{utf8_name(file.path)}\t{file.label}\t{file.name}\t{self._size(file.path)}" for file in found.files
         )
 
     def __len__(self) -> int:
@@ -102,51 +109,76 @@ class FileInput:
 
 
 def from_folder(folder: Path, class_names: Sequence[str] = ()) -> FileInput:
+    """Return the images of a folder as input of `mmood pack`; see `labelled_by_folder`."""
+    if not is_folder(folder):
+        raise MmoodError(f"There is no folder {folder}.")
+    return FileInput(folder, labelled_by_folder(find_images(folder), str(folder), class_names))
+
+
+def from_list(list_file: Path, images: Path, class_names: Sequence[str] = ()) -> FileInput:
+    """Return the images of a list as input of `mmood pack`; see `labelled_by_list`."""
+    return FileInput(images, labelled_by_list(read_image_list(list_file), list_file, images, class_names))
+
+
+def labelled_by_folder(
+    found: FoundImages, where: str, class_names: Sequence[str] = (), mixed: bool = False
+) -> LabelledFiles:
     """Return the images of a folder: one subfolder per class, or all in one folder without labels.
 
     Args:
-        folder: its subfolders that hold images are the classes, labelled as `mmood.classes.matching.join` says.
+        found: subfolders that hold images are the classes, labelled as `mmood.classes.matching.join` says.
+        where: what was walked, for messages.
         class_names: names of the classes in the order of the labels; by default the folders' names.
+        mixed: take images both in the folder and in subfolders as images without labels.
 
     Raises:
         MmoodError: no image, images both in the folder and in subfolders, or names that do not fit the folders.
     """
-    if not is_folder(folder):
-        raise MmoodError(f"There is no folder {folder}.")
-    found = find_images(folder)
+    passed_over = found.passed_over
     for image in found.images:
         if image.reason:
-            found.passed_over.add("images in unsupported formats (such as HEIC)", image.path)
+            passed_over.add("images in unsupported formats (such as HEIC)", image.path)
     paths = [image.path for image in found.images if not image.reason]
+    if not paths:
+        raise _no_image(where, passed_over)
     of_class = [utf8_name(path.partition("/")[0]) if "/" in path else None for path in paths]
     folders = {name for name in of_class if name is not None}
-    if not folders:
-        return FileInput(folder, [_File(path, None, "") for path in paths], passed_over=found.passed_over)
     flat = next((path for path, name in zip(paths, of_class, strict=True) if name is None), None)
+    if not folders or (mixed and flat is not None):
+        files = [LabelledFile(path, None, name or "") for path, name in zip(paths, of_class, strict=True)]
+        return LabelledFiles(files, None, (), passed_over)
     if flat is not None:
         raise MmoodError(
-            f"{folder} holds images itself ({utf8_name(flat)}) and in subfolders; subfolders are classes, so move it "
+            f"{where} holds images itself ({utf8_name(flat)}) and in subfolders; subfolders are classes, so move it "
             "into one."
         )
     for name in found.folders:
         if utf8_name(name) not in folders:
-            found.passed_over.add("folders without images, which are not classes", name)
-    classes = join(folders, class_names, str(folder))
+            passed_over.add("folders without images, which are not classes", name)
+    classes = join(folders, class_names, where)
     labels = {name: label for label, name in enumerate(classes.folders)}
     known = ((path, labels[name]) for path, name in zip(paths, of_class, strict=True) if name is not None)
-    files = [_File(path, label, classes.names[label]) for path, label in known]
-    return FileInput(folder, files, classes, passed_over=found.passed_over)
+    files = [LabelledFile(path, label, classes.names[label]) for path, label in known]
+    return LabelledFiles(files, classes, (), passed_over)
 
 
-def from_list(list_file: Path, images: Path, class_names: Sequence[str] = ()) -> FileInput:
-    """Return the images of a list, with a label each (-1 for OoD) or without; see `read_image_list`.
+def labelled_by_list(
+    listed: Sequence[ListedImage], list_file: Path, images: Path, class_names: Sequence[str] = ()
+) -> LabelledFiles:
+    """Return the images of a list, with a label each (-1 for OoD) or without.
+
+    Args:
+        listed: its images.
+        list_file: the list, for messages.
+        images: the folder that its paths are relative to.
+        class_names: names in the order of the labels.
 
     Raises:
-        MmoodError: the list cannot be read, a path leaves the folder of the images, only some labels are -1, or a label
-            is beyond the class names.
+        MmoodError: there is no image, a path leaves the folder of the images, only some labels are -1, or a label is
+            beyond the class names.
     """
     files = []
-    for where, path, label in read_image_list(list_file):
+    for where, path, label in listed:
         below = _below(path, images, where)
         if label is not None and label < 0:
             label = None
@@ -155,10 +187,16 @@ def from_list(list_file: Path, images: Path, class_names: Sequence[str] = ()) ->
             if label >= len(class_names):
                 raise MmoodError(f"{where}: label {label} is beyond the {len(class_names)} class names.")
             name = class_names[label]
-        files.append(_File(below, label, name))
+        files.append(LabelledFile(below, label, name))
+    if not files:
+        raise _no_image(str(images), PassedOver())
     if len({file.label is None for file in files}) > 1:
         raise MmoodError(f"{list_file} has labels for some images and -1 for others; label all images or none.")
-    return FileInput(images, files, class_names=class_names)
+    return LabelledFiles(files, None, class_names, PassedOver())
+
+
+def _no_image(where: str, passed_over: PassedOver) -> MmoodError:
+    return MmoodError(f"There is no image in {where}. {passed_over}".rstrip())
 
 
 def fingerprint(lines: Iterable[str]) -> str:

@@ -161,7 +161,7 @@ def test_an_image_list(tmp_path, images):
         ("../images/cat/photo.1.png\n", "leaves the folder"),
         ("cat/photo.1.png -1\ndog.s/photo.0.png 0\n", "label all images or none"),
         ("cat/none.png 0\n", "none.png cannot be read"),
-        ("", "no image to pack"),
+        ("", "There is no image in"),
     ):
         lines.write_text(text)
         with pytest.raises(MmoodError, match=sentence):

@@ -67,7 +67,7 @@ def calibration_set(data: OoDDataModule, fraction: float) -> CalibrationSet:
     else:
         (entry,) = (found for found in data.evaluation_sets("test").values() if found.group == "id")
         source = "data.id"
-    if entry.index.name == data.train and not isinstance(data.val.id, float):
+    if data.train is not None and data.train == (data.val.id or data.plan.id):
         raise MmoodError(
             f"`{source}` and `data.train` are both '{data.train}'; a threshold needs ID images that nothing was "
             "trained on, such as a share of them that is held out: --data.val.id 0.1."
