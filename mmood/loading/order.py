@@ -1,4 +1,4 @@
-"""In which order training images come: along the shards of a large set, or freely among single files or a few images."""
+"""In which order training images come: along shards, or freely where each can be read alone or memory holds them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,26 @@ class Share:
     batch_size: int
     rank: int
     world: int
+
+    def positions(self, count: int, seed: int, epoch: int, slot: int, workers: int, start: int) -> Keys:
+        """Return which of `count` shuffled samples are in batches of this rank; the ranks share each global batch.
+
+        Args:
+            count: number of samples.
+            seed: of the order.
+            epoch: the epoch.
+            slot: the first of the batches.
+            workers: the distance between two of them.
+            start: batches before this one are left out.
+        """
+        order: Keys = epoch_order(count, seed, epoch).numpy()
+        steps = (step for step in range(slot, self.steps, workers) if step >= start)
+        firsts = [(step * self.world + self.rank) * self.batch_size for step in steps]
+        return np.concatenate([order[:0], *(order[first : first + self.batch_size] for first in firsts)])
+
+    def identity(self, index_hash: str, count: int, seed: int) -> dict[str, int | str]:
+        """Return what this order depends on."""
+        return {"index": index_hash, "samples": count, "seed": seed, "global_batch": self.batch_size * self.world}
 
 
 class SampleOrder(ABC):
@@ -136,12 +156,12 @@ class HeldOrder(SampleOrder):
 
     def samples(self, epoch: int, slot: int, workers: int, start: int) -> Iterator[RawSample | Skipped]:
         """See SampleOrder."""
-        positions = _shared_positions(len(self.held), self.seed, self.share, epoch, range(slot, self.share.steps, workers), start)
+        positions = self.share.positions(len(self.held), self.seed, epoch, slot, workers, start)
         return (self.held[position] for position in positions.tolist())
 
     def identity(self) -> dict[str, int | str]:
         """See SampleOrder."""
-        return _shared_identity(self.index_hash, len(self.held), self.seed, self.share)
+        return self.share.identity(self.index_hash, len(self.held), self.seed)
 
 
 @final
@@ -163,27 +183,15 @@ class FileOrder(SampleOrder):
 
     def samples(self, epoch: int, slot: int, workers: int, start: int) -> Iterator[RawSample | Skipped]:
         """See SampleOrder."""
-        positions = _shared_positions(len(self.keys), self.seed, self.share, epoch, range(slot, self.share.steps, workers), start)
+        positions = self.share.positions(len(self.keys), self.seed, epoch, slot, workers, start)
         return self.index.read(self.keys[positions], self.settings.on_error == "skip")
 
     def identity(self) -> dict[str, int | str]:
         """See SampleOrder."""
-        return _shared_identity(self.index.hash, len(self.keys), self.seed, self.share)
+        return self.share.identity(self.index.hash, len(self.keys), self.seed)
 
 
 def order_of(index: SetIndex, keys: Keys, settings: LoaderSettings, share: Share, hold: bool) -> SampleOrder:
     """Return the order in which a set is trained on; `hold` keeps its samples in memory."""
     kind = HeldOrder if hold else FileOrder if index.random_access else ShardOrder
     return kind(index, keys, settings, share)
-
-
-def _shared_positions(count: int, seed: int, share: Share, epoch: int, steps: range, start: int) -> Keys:
-    """Return which of the shuffled samples are in the batches of a rank; the ranks share each global batch."""
-    order = epoch_order(count, seed, epoch)
-    firsts = [(step * share.world + share.rank) * share.batch_size for step in steps if step >= start]
-    return np.concatenate([order[first : first + share.batch_size] for first in firsts] or [order[:0]])
-
-
-def _shared_identity(index_hash: str, count: int, seed: int, share: Share) -> dict[str, int | str]:
-    batch = share.batch_size * share.world
-    return {"index": index_hash, "samples": count, "seed": seed, "global_batch": batch}

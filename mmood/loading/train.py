@@ -96,8 +96,8 @@ class TrainLoader:
     """Yields the batches of one rank, the same number on every rank.
 
     The order is a pure function of (seed, epoch, ranks, workers), with `hold` or from single files of (seed, epoch);
-    augmentation is one of (seed, epoch, key). What does not fill a batch on every rank is left out: fewer samples than one global batch, other
-    ones in each epoch.
+    augmentation is one of (seed, epoch, key). What does not fill a batch on every rank is left out: fewer samples than
+    one global batch, other ones in each epoch.
 
     Lightning sets the epoch through `sampler`, and saves and loads the state.
 
