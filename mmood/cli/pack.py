@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     check_set_name(out.name)
     samples = _input(options)
     settings = PackSettings(options.shard_size, options.source, options.shuffle, not options.no_check)
-    with progress_bar(f"packing {out.name}", len(samples), options.quiet) as bar:
+    with progress_bar(f"packing {out.name}", len(samples), options.quiet, late=True) as bar:
         index = pack(samples, out, settings, bar.advance)
     _report(index, options.out, samples.passed_over if isinstance(samples, FileInput) else PassedOver())
     if isinstance(samples, FileInput) and samples.classes is not None:
@@ -116,7 +116,8 @@ def _input(options: argparse.Namespace) -> PackInput:
 def _index_or_verify(given: Path, options: argparse.Namespace) -> None:
     folder = given.resolve()
     size = sum(shard.stat().st_size for shard in shard_files(folder)) if is_folder(folder) else 0
-    with progress_bar(f"{'indexing' if options.index else 'verifying'} {folder.name}", size, options.quiet) as bar:
+    title = f"{'indexing' if options.index else 'verifying'} {folder.name}"
+    with progress_bar(title, size, options.quiet, in_bytes=True, late=True) as bar:
         if options.verify:
             index, passed_over = verify_folder(folder, bar.advance), PassedOver()
         else:

@@ -1,7 +1,7 @@
 """Which images of the OoD test sets are exact copies of ID images: public OoD sets do contain some.
 
-Files are compared by the hashes of their bytes. These are computed once and kept in the cache, so that a test of sets
-that were seen before reads no image for it.
+Files are compared by the hashes of their bytes. Packed sets come with these, also large and remote ones; for others
+they are computed once and kept in the cache, so that a test of sets that were seen before reads no image for it.
 """
 
 from __future__ import annotations

@@ -39,12 +39,18 @@ class Bar:
 
     def advance(self, amount: int, title: str | None = None) -> None:
         """Advance by an amount; a title names the current item."""
+        self.progress.start()  # does nothing once it has started
         self.progress.update(self.task, advance=amount, description=None if title is None else visible(title))
 
 
 @contextlib.contextmanager
 def progress_bar(
-    title: str, total: int | None, quiet: bool = False, transient: bool = False, in_bytes: bool = False
+    title: str,
+    total: int | None,
+    quiet: bool = False,
+    transient: bool = False,
+    in_bytes: bool = False,
+    late: bool = False,
 ) -> Iterator[Bar]:
     """Yield a line of progress on standard error.
 
@@ -54,8 +60,16 @@ def progress_bar(
         quiet: show nothing.
         transient: take the line away at the end.
         in_bytes: the amounts are bytes; also show how many come per second.
+        late: show nothing before the first advance, which may be by 0: what refuses the work before it shows no line.
     """
     amount = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amount, TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), disable=quiet, transient=transient) as progress:
-        yield Bar(progress, progress.add_task(visible(title), total=total))
+    progress = Progress(*columns, console=console(stderr=True), disable=quiet, transient=transient)
+    bar = Bar(progress, progress.add_task(visible(title), total=total))
+    if not late:
+        progress.start()
+    try:
+        yield bar
+    finally:
+        if progress.live.is_started:
+            progress.stop()

@@ -167,7 +167,7 @@ class Preparation:
             raise MmoodError(f"There are {len(samples):,} images for '{recipe.name}', which has {recipe.count:,}")
         source = f"{recipe.title}. {recipe.citation}".strip()
         settings = PackSettings(source=source, shuffle=recipe.shuffle)
-        with progress_bar(f"packing {recipe.name}", len(samples), self.quiet, transient=True) as bar:
+        with progress_bar(f"packing {recipe.name}", len(samples), self.quiet, transient=True, late=True) as bar:
             return pack(samples, self.plan.root / recipe.name, settings, bar.advance)
 
     def _finish(self, recipe: Recipe, index: SetIndex, fetched: Sequence[Fetched]) -> None:

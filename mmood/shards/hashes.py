@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmood.errors import MmoodError
-from mmood.files import write_atomically
+from mmood.files import read_limited, write_atomically
 from mmood.runs.locks import wait_for_lock
 from mmood.shards.index import Hashes, Keys, SetIndex
 from mmood.shards.reading import Skipped
+
+_MAX_BYTES = 2**32
 
 NO_IMAGE = np.uint64(0)
 """In the place of the hash where a sample holds no image, or was left out under `on_error: skip`."""
@@ -23,6 +25,29 @@ NO_IMAGE = np.uint64(0)
 def digest(*numbers: int) -> int:
     """Return 64 bits of the numbers' sha256: a hash that no release of a library changes."""
     return int.from_bytes(hashlib.sha256(",".join(map(str, numbers)).encode()).digest()[:8], "big")
+
+
+def image_hash(content: bytes) -> int:
+    """Return the first 64 bits of the sha256 of an image's encoded bytes."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
+
+
+def dump_hashes(hashes: Sequence[int] | Hashes) -> bytes:
+    """Return the content of a file of hashes."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(hashes, dtype=np.uint64), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def parse_hashes(content: bytes, count: int, what: str) -> Hashes:
+    """Return the hashes in the content of a file; MmoodError, which begins with `what`, if they are not `count`."""
+    try:
+        found = np.load(io.BytesIO(content), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise MmoodError(f"{what} cannot be read ({error}); delete the file.") from error
+    if found.dtype != np.uint64 or found.shape != (count,):
+        raise MmoodError(f"{what} are not those of {count} images; delete the file.")
+    return np.asarray(found, dtype=np.uint64)
 
 
 def image_hashes(
@@ -51,9 +76,7 @@ def image_hashes(
         kept = kept_hashes(index, keys, folder)
         if kept is None:
             kept = _hashed(index, keys, skip, advance)
-            buffer = io.BytesIO()
-            np.save(buffer, kept, allow_pickle=False)
-            write_atomically(path, buffer.getvalue())
+            write_atomically(path, dump_hashes(kept))
     return kept
 
 
@@ -61,7 +84,7 @@ def _hashed(index: SetIndex, keys: Keys, skip: bool, advance: Callable[[int], ob
     found = np.full(len(keys), NO_IMAGE, dtype=np.uint64)
     for position, sample in enumerate(index.read(keys, skip)):
         if not isinstance(sample, Skipped) and sample.image is not None:
-            found[position] = int.from_bytes(hashlib.sha256(sample.image).digest()[:8], "big")
+            found[position] = image_hash(sample.image)
         advance(1)
     return found
 
@@ -72,7 +95,10 @@ def kept_hashes(index: SetIndex, keys: Keys, folder: Path) -> Hashes | None:
     if known is not None:
         return known
     path = _path(index, keys, folder)
-    return _read(path, len(keys)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    what = f"The image hashes {path}"
+    return parse_hashes(read_limited(path, what, _MAX_BYTES), len(keys), what)
 
 
 def are_copies(images: Hashes, others: Hashes) -> NDArray[np.bool_]:
@@ -84,13 +110,3 @@ def are_copies(images: Hashes, others: Hashes) -> NDArray[np.bool_]:
 def _path(index: SetIndex, keys: Keys, folder: Path) -> Path:
     of_keys = hashlib.sha256(f"{index.hash},".encode() + keys.astype("<i8").tobytes()).hexdigest()
     return folder / f"{index.name}.{of_keys[:16]}.images.npy"
-
-
-def _read(path: Path, count: int) -> Hashes:
-    try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise MmoodError(f"The image hashes {path} cannot be read ({error}); delete the file.") from error
-    if found.dtype != np.uint64 or found.shape != (count,):
-        raise MmoodError(f"The image hashes {path} are not those of {count} images; delete the file.")
-    return np.asarray(found, dtype=np.uint64)

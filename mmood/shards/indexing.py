@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmood.classes.matching import compare
 from mmood.errors import MmoodError
 from mmood.files import is_folder, write_atomically
 from mmood.images.formats import IMAGE_EXTENSIONS
+from mmood.shards.hashes import image_hash
 from mmood.shards.locations import check_set_name
 from mmood.shards.packing import Progress
 from mmood.shards.passed_over import PassedOver
 from mmood.shards.reading import FIELDS, UNREADABLE, tar_samples
 from mmood.shards.shard_index import (
+    IMAGES_FILE,
     INDEX_FILE,
     ShardEntry,
     ShardIndex,
     load_index,
+    save_image_hashes,
     save_index,
     sha256_of,
     shard_files,
@@ -60,11 +63,13 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
     if not shards:
         raise MmoodError(f"There are no shards (*.tar) in {folder}.")
     passed_over = _beside(folder, shards)
-    entries, rows = _read(shards, passed_over, progress)
+    progress(0)
+    entries, rows, images = _read(shards, passed_over, progress)
     if not rows:
         raise MmoodError(f"The shards in {folder} hold no samples. {passed_over}".rstrip())
     index = _index(folder, entries, rows, class_names, source)
     write_atomically(folder / TABLE_FILE, dump_rows(rows))
+    index = replace(index, image_hashes=save_image_hashes(images, folder))
     save_index(index, folder)
     return Indexed(index, passed_over)
 
@@ -76,17 +81,23 @@ def verify_folder(folder: Path, progress: Progress) -> ShardIndex:
     return index
 
 
-def _read(shards: list[Path], passed_over: PassedOver, progress: Progress) -> tuple[list[ShardEntry], list[SampleRow]]:
+def _read(
+    shards: list[Path], passed_over: PassedOver, progress: Progress
+) -> tuple[list[ShardEntry], list[SampleRow], list[int]]:
+    """Return the shards, the rows of their samples and the hashes of their images."""
     entries: list[ShardEntry] = []
     rows: list[SampleRow] = []
+    images: list[int] = []
     for shard in shards:
         before = len(rows)
-        rows.extend(_rows(shard, before, passed_over))
+        for row, image in _rows(shard, before, passed_over):
+            rows.append(row)
+            images.append(image)
         if len(rows) == before:
             passed_over.add("shards without a sample", shard.name)
         entries.append(ShardEntry(shard.name, len(rows) - before, sha256_of(shard)))
         progress(shard.stat().st_size)
-    return entries, rows
+    return entries, rows, images
 
 
 def _index(
@@ -114,23 +125,26 @@ def _index(
 def _beside(folder: Path, shards: list[Path]) -> PassedOver:
     passed_over = PassedOver()
     for path in sorted(folder.iterdir()):
-        if path not in shards and path.name != TABLE_FILE and not is_hidden(path.name):
+        if path not in shards and path.name not in (TABLE_FILE, IMAGES_FILE) and not is_hidden(path.name):
             passed_over.add("files and folders that are not shards", path.name)
     return passed_over
 
 
-def _rows(shard: Path, first_key: int, passed_over: PassedOver) -> Iterator[SampleRow]:
+def _rows(shard: Path, first_key: int, passed_over: PassedOver) -> Iterator[tuple[SampleRow, int]]:
     def pass_over(member: str) -> None:
         passed_over.add(_why(member), member)
 
     try:
         with shard.open("rb") as stream:
             for key, (name, fields) in enumerate(tar_samples(stream, pass_over=pass_over), first_key):
-                images = sum(extension in IMAGE_EXTENSIONS for extension in fields)
-                if images != 1:
-                    raise MmoodError(f"The sample '{name}' of {shard} has {images} images; a sample needs exactly one.")
+                images = [content for extension, content in fields.items() if extension in IMAGE_EXTENSIONS]
+                if len(images) != 1:
+                    raise MmoodError(
+                        f"The sample '{name}' of {shard} has {len(images)} images; a sample needs exactly one."
+                    )
                 try:
-                    yield row_of(key, name, fields.get("cls"), _facts(name, fields, passed_over))
+                    row = row_of(key, name, fields.get("cls"), _facts(name, fields, passed_over))
+                    yield row, image_hash(images[0])
                 except ValueError as error:
                     raise MmoodError(f"The sample '{name}' of {shard} cannot be indexed: {error}.") from error
     except UNREADABLE as error:

@@ -12,7 +12,7 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from mmood.images.rgb import check_decodable, open_image
 from mmood.runs.locks import lock_or_refuse
 from mmood.runs.signals import leaves, uninterrupted
 from mmood.settings import check_count
-from mmood.shards.hashes import digest
+from mmood.shards.hashes import digest, image_hash
 from mmood.shards.inputs import InputSample, PackInput
-from mmood.shards.shard_index import INDEX_FILE, ShardEntry, ShardIndex, save_index, sha256_of
+from mmood.shards.shard_index import INDEX_FILE, ShardEntry, ShardIndex, save_image_hashes, save_index, sha256_of
 from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows
 
 JOURNAL_FILE = ".pack-journal.jsonl"
@@ -54,6 +54,7 @@ class PackSettings:
 class _Done:
     entry: ShardEntry
     rows: list[SampleRow]
+    images: list[int]
 
 
 def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Progress) -> ShardIndex:
@@ -64,7 +65,8 @@ def pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pro
         folder: ROOT/NAME; new, or left by a killed run of the same input, whose finished shards are kept if their
             hashes still hold.
         settings: how the set is cut.
-        progress: called with the number of samples written (or kept) each time.
+        progress: called with 0 once nothing speaks against the set, then with the number of samples written (or kept)
+            each time.
 
     Raises:
         MmoodError: the set is already there, the folder holds something else, another process packs into it, or an
@@ -80,6 +82,7 @@ def _pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pr
     order = _order(len(samples), settings.shuffle)
     begin = {"input": samples.fingerprint, **asdict(settings)}
     kept = _resume(folder, begin)
+    progress(0)
     leaves("pack", "Finished shards are kept; run the same command again to resume.")
     done: list[_Done] = []
     for number, start in enumerate(range(0, len(order), settings.shard_size)):
@@ -89,9 +92,13 @@ def _pack(samples: PackInput, folder: Path, settings: PackSettings, progress: Pr
             progress(len(part))
             continue
         shard = _write_shard(samples, part, start, folder, number, settings, progress)
-        _append(folder / JOURNAL_FILE, {"shard": asdict(shard.entry), "rows": [asdict(row) for row in shard.rows]})
+        _append(folder / JOURNAL_FILE, _journal_line(shard))
         done.append(shard)
     return _finish(samples, folder, settings, done)
+
+
+def _journal_line(shard: _Done) -> dict[str, object]:
+    return {"shard": asdict(shard.entry), "rows": [asdict(row) for row in shard.rows], "images": shard.images}
 
 
 def shard_name(set_name: str, number: int) -> str:
@@ -113,6 +120,8 @@ def _finish(samples: PackInput, folder: Path, settings: PackSettings, done: list
     )
     with uninterrupted():
         write_atomically(folder / TABLE_FILE, dump_rows(rows))
+        hashes = save_image_hashes([image for shard in done for image in shard.images], folder)
+        index = replace(index, image_hashes=hashes)
         save_index(index, folder)
         (folder / JOURNAL_FILE).unlink()
         leaves("pack", "The set is complete.")
@@ -135,7 +144,8 @@ def _write_shard(
 ) -> _Done:
     path = folder / shard_name(folder.name, number)
     temporary = path.with_name(f".{path.name}.part")
-    rows = []
+    rows: list[SampleRow] = []
+    images: list[int] = []
     try:
         with _said(path), temporary.open("wb") as file:
             with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
@@ -143,6 +153,7 @@ def _write_shard(
                     sample = samples[position]
                     extension = _extension(sample, position, settings.check)
                     rows.append(SampleRow(key, f"{key:09d}", sample.label, sample.name, settings.source, sample.file))
+                    images.append(image_hash(sample.image))
                     _add_sample(tar, rows[-1], sample.image, extension)
                     progress(1)
             file.flush()
@@ -150,7 +161,7 @@ def _write_shard(
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)  # of a shard that was given up
-    return _Done(ShardEntry(path.name, len(part), sha256_of(path)), rows)
+    return _Done(ShardEntry(path.name, len(part), sha256_of(path)), rows, images)
 
 
 @contextlib.contextmanager
@@ -218,11 +229,13 @@ def _still_valid(folder: Path, lines: list[Any]) -> list[_Done]:
     kept: list[_Done] = []
     for line in lines:
         try:
-            done = _Done(ShardEntry(**line["shard"]), [SampleRow(**row) for row in line["rows"]])
+            done = _Done(
+                ShardEntry(**line["shard"]), [SampleRow(**row) for row in line["rows"]], list(map(int, line["images"]))
+            )
             path = folder / done.entry.url
-            if not path.exists() or sha256_of(path) != done.entry.sha256:
+            if not path.exists() or sha256_of(path) != done.entry.sha256 or len(done.images) != len(done.rows):
                 break
-        except (KeyError, TypeError, AttributeError, OSError):
+        except (KeyError, TypeError, ValueError, AttributeError, OSError):
             # What the journal does not say plainly is packed again.
             break
         kept.append(done)

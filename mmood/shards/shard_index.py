@@ -3,16 +3,17 @@
 `index.json` stands beside the shards:
 
     {"schema": 1, "name": "sun", "classes": null, "class_names": [], "class_folders": [], "seen_names": [],
-     "source": "...", "shards": [{"url": "sun-000000.tar", "nsamples": 5000, "sha256": "..."}]}
+     "source": "...", "image_hashes": "...", "shards": [{"url": "sun-000000.tar", "nsamples": 5000, "sha256": "..."}]}
 
-A sample's key is the number of samples in all earlier shards plus its position in its own.
+`images.npy` has a hash of each image, so that sets can be compared that are far away or large. A sample's key is the
+number of samples in all earlier shards plus its position in its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +24,14 @@ import numpy as np
 from mmood.errors import MmoodError
 from mmood.files import parse_json, write_atomically
 from mmood.shards import locations
+from mmood.shards.hashes import dump_hashes, parse_hashes
 from mmood.shards.index import MAX_SAMPLES, Hashes, Keys, MissingSetError, SetIndex
 from mmood.shards.reading import RawSample, ShardError, Skipped, read_shard
 from mmood.shards.table import TABLE_FILE, SampleRow, load_table
 
 SCHEMA = 1
 INDEX_FILE = "index.json"
+IMAGES_FILE = "images.npy"
 _SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2")
 
 
@@ -48,10 +51,12 @@ class ShardIndex(SetIndex):
 
     Attributes:
         shards: in the order of the keys.
+        image_hashes: sha256 of the file `images.npy` beside the index, which holds a hash of each image; "" without it.
         root: folder or URL prefix that holds the set's folder; not part of the file.
     """
 
     shards: tuple[ShardEntry, ...]
+    image_hashes: str = field(default="", compare=False)
     root: str = field(default=".", compare=False)
 
     @cached_property
@@ -132,8 +137,17 @@ class ShardIndex(SetIndex):
         return sum(Path(place).stat().st_size for place in places if Path(place).exists())
 
     def known_hashes(self, keys: Keys) -> Hashes | None:
-        """Return None: the index has hashes of shards, not of images."""
-        return None
+        """Return the hashes of the file beside the index; MmoodError if it is not the one that the index names."""
+        if not self.image_hashes:
+            return None
+        location = locations.join(self.root, f"{self.name}/{IMAGES_FILE}")
+        try:
+            content = locations.read_bytes(location, MAX_SAMPLES * 8 + 2**10)
+        except OSError as error:
+            raise MmoodError(f"The image hashes {location} cannot be read: {error}.") from error
+        if hashlib.sha256(content).hexdigest() != self.image_hashes:
+            raise MmoodError(f"The image hashes {location} are not those that the index names; index the set again.")
+        return parse_hashes(content, self.count, f"The image hashes {location}")[keys]
 
     def verify(self, advance: Callable[[int], object] = lambda amount: None) -> None:
         """Hash every shard again; MmoodError names the first that differs, is missing, or is not a local file."""
@@ -176,9 +190,16 @@ def load_index(root: str, name: str, pipes: bool = False) -> ShardIndex:
 def save_index(index: ShardIndex, folder: Path) -> None:
     """Write `index.json` into the set's folder, in full or not at all."""
     facts = asdict(index)
-    order = ("name", "shards", "classes", "class_names", "class_folders", "seen_names", "source")
+    order = ("name", "shards", "classes", "class_names", "class_folders", "seen_names", "source", "image_hashes")
     document = {"schema": SCHEMA} | {name: facts[name] for name in order}
     write_atomically(folder / INDEX_FILE, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def save_image_hashes(hashes: Sequence[int], folder: Path) -> str:
+    """Write the hashes of a set's images, in the order of the keys, and return the sha256 that the index names."""
+    content = dump_hashes(hashes)
+    write_atomically(folder / IMAGES_FILE, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def parse_index(document: Any, location: str, name: str, root: str) -> ShardIndex:
@@ -207,8 +228,20 @@ def parse_index(document: Any, location: str, name: str, root: str) -> ShardInde
         class_folders=names["class_folders"],
         seen_names=names["seen_names"],
         source=_typed(document, "source", str, location) if "source" in document else "",
+        image_hashes=_image_hashes(document, location),
         root=root,
     )
+
+
+def _image_hashes(document: dict[str, Any], location: str) -> str:
+    sha256 = _typed(document, "image_hashes", str, location) if "image_hashes" in document else ""
+    if sha256 and not _is_sha256(sha256):
+        raise MmoodError(f"In the index {location}, `image_hashes` must be 64 hexadecimal digits, or empty.")
+    return str(sha256)
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
 def _shard(entry: Any, where: str) -> ShardEntry:
@@ -219,7 +252,7 @@ def _shard(entry: Any, where: str) -> ShardEntry:
     sha256 = _typed(entry, "sha256", str, where)
     if nsamples < 0:
         raise MmoodError(f"In the index {where}, `nsamples` is {nsamples}; it must not be negative.")
-    if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+    if not _is_sha256(sha256):
         raise MmoodError(f"In the index {where}, `sha256` must be 64 hexadecimal digits.")
     if reason := locations.check_relative(url) if locations.is_local(url) else locations.check_printable(url):
         raise MmoodError(f"In the index {where}, the url {url!r:.80} {reason}.")

@@ -8,13 +8,14 @@ import pytest
 
 from mmood.cli.main import main
 from mmood.data.catalog import EvaluationSet
+from mmood.errors import MmoodError
 from mmood.evaluation import overlap
 from mmood.metrics.functional import auroc
 from mmood.results.model import Overlap
 from mmood.results.overlap import overlap_sentences
 from mmood.results.serialisation import read_results
 from mmood.shards.hashes import NO_IMAGE, are_copies
-from mmood.shards.shard_index import ShardEntry, ShardIndex
+from mmood.shards.shard_index import ShardEntry, ShardIndex, load_index
 
 COPIES = 9
 
@@ -82,18 +83,46 @@ def test_it_can_be_left_out(flags, tmp_path):
     assert not (tmp_path / "cache" / "hashes").exists()
 
 
-def test_a_second_test_reads_no_image_for_it(flags, tmp_path, monkeypatch):
+def without_hashes(root):
+    """Let the sets be as packed before shards came with hashes of their images."""
+    for path in root.glob("*/index.json"):
+        index = json.loads(path.read_text())
+        index["image_hashes"] = ""
+        path.write_text(json.dumps(index))
+
+
+def test_a_second_test_reads_no_image_for_it(root, flags, tmp_path, monkeypatch):
+    without_hashes(root)
     first = results_of(flags, tmp_path / "one")
+    assert counted(first)["near-copy", "toy-test"] == (COPIES, COPIES + 2)
     monkeypatch.setattr(overlap, "image_hashes", lambda *_: pytest.fail("an image was read"))
     assert results_of(flags, tmp_path / "two")["overlap"] == first["overlap"]
 
 
-def test_a_set_too_large_to_read_for_it_is_said_and_tested(flags, tmp_path, monkeypatch, capsys):
+def test_packed_sets_are_compared_however_large_they_are(flags, tmp_path, monkeypatch):
+    monkeypatch.setattr(overlap, "MOST_BYTES", 10)
+    monkeypatch.setattr(overlap, "image_hashes", lambda *_: pytest.fail("an image was read"))
+    assert counted(results_of(flags, tmp_path / "run"))["near-copy", "toy-test"] == (COPIES, COPIES + 2)
+
+
+def test_a_set_too_large_to_read_for_it_is_said_and_tested(root, flags, tmp_path, monkeypatch, capsys):
+    without_hashes(root)
     monkeypatch.setattr(overlap, "MOST_BYTES", 10)
     results = results_of(flags, tmp_path / "run")
     assert all(one["copies"] is None and "GiB" in one["reason"] for one in results["overlap"])
     assert results["rows"]
     assert "contain images of toy-test" in " ".join(capsys.readouterr().out.split())
+
+
+def test_hashes_that_are_not_those_of_the_index_are_not_used(root):
+    index = load_index(str(root), "near-copy")
+    images = root / "near-copy" / "images.npy"
+    images.write_bytes(images.read_bytes()[:-1] + b"x")
+    with pytest.raises(MmoodError, match="are not those that the index names"):
+        index.known_hashes(index.keys())
+    images.unlink()
+    with pytest.raises(MmoodError, match=r"images.npy cannot be read"):
+        index.known_hashes(index.keys())
 
 
 def test_sets_on_other_machines_are_not_read(root):

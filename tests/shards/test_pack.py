@@ -1,3 +1,4 @@
+import hashlib
 import io
 import os
 import struct
@@ -338,3 +339,29 @@ def test_links_hidden_folders_and_names_that_are_no_utf8(tmp_path, images, capsy
     assert index.class_names == ("bird", "cat", "dog.s")
     assert [row.file for row in index.rows() if row.label == 0] == ["bird/b.png"]
     assert "dog.s/caf\\xe9.png" in [row.file for row in index.rows()]
+
+
+def test_packing_and_indexing_write_the_hash_of_each_image(tmp_path, images):
+    run("--out", tmp_path / "sets/pets", "--folder", images, "--shard-size", 3)
+    packed = load_index(str(tmp_path / "sets"), "pets")
+    files = [images / row.file for row in packed.rows()]
+    wanted = [int(hashlib.sha256(file.read_bytes()).hexdigest()[:16], 16) for file in files]
+    assert packed.known_hashes(packed.keys()).tolist() == wanted
+    assert packed.known_hashes(packed.keys()[[1, 6]]).tolist() == [wanted[1], wanted[6]]
+    for name in ("index.json", "images.npy"):
+        (tmp_path / "sets/pets" / name).unlink()
+    run("--index", tmp_path / "sets/pets")
+    indexed = load_index(str(tmp_path / "sets"), "pets")
+    assert indexed.image_hashes == packed.image_hashes
+    assert indexed.hash == packed.hash
+
+
+def test_a_refusal_shows_no_bar(tmp_path, images, capsys):
+    arguments = ["--out", str(tmp_path / "pets"), "--folder", str(images)]
+    assert main(arguments) == 0
+    assert "packing pets" in capsys.readouterr().err
+    with pytest.raises(MmoodError, match="already complete"):
+        main(arguments)
+    with pytest.raises(MmoodError, match="already has an index"):
+        main(["--index", str(tmp_path / "pets")])
+    assert capsys.readouterr().err == ""
