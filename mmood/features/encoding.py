@@ -208,13 +208,14 @@ class SetEncoder:
             transform = SeededByImage(transform, self.augment_seed)
         settings, decoder = replace(self.loader, on_error="raise"), Decoder(transform, index.classes, self.exif)
         loader = EvalLoader(index, _keys(plan, own), decoder, plan.batch_size, settings)
-        for batch in _aligned(loader, plan):
+        device = next(self.encoder.parameters()).device
+        # Cut and joined on the device: in host memory that would cost a GPU more time than the tower.
+        for batch in _aligned((_with_images_on(device, batch) for batch in loader), plan):
             yield int(batch["key"][0]), self._tensors(batch)
 
     def _tensors(self, batch: Batch) -> dict[str, Tensor]:
-        device = next(self.encoder.parameters()).device
         with self.ranks.autocast():
-            encoded = self.encoder.encode_image(batch["image"].to(device, non_blocking=True))
+            encoded = self.encoder.encode_image(batch["image"])
         tensors = {"features": encoded.features, "label": batch["label"]}
         if encoded.embedding is not None:
             tensors["embedding"] = encoded.embedding
@@ -237,33 +238,39 @@ def _keys(plan: ChunkPlan, chunks: list[int]) -> Keys:
     return np.concatenate([np.empty(0, dtype=np.int64), *runs])
 
 
+def _with_images_on(device: torch.device, batch: Batch) -> Batch:
+    return Batch(image=batch["image"].to(device, non_blocking=True), label=batch["label"], key=batch["key"])
+
+
 def _aligned(batches: Iterable[Batch], plan: ChunkPlan) -> Iterator[Batch]:
     """Yield the images in the batches of the plan: those of the loader begin where the work of each worker begins."""
     pieces: dict[int, list[Batch]] = {}
     for batch in batches:
-        numbers = batch["key"] // plan.batch_size
-        for number in sorted(set(numbers.tolist())):
-            inside = numbers == number
-            # A loader may use the memory of its batch again: what waits for the rest is a copy.
+        numbers, counts = (batch["key"] // plan.batch_size).unique_consecutive(return_counts=True)
+        stops = counts.cumsum(0).tolist()
+        for number, stop, count in zip(numbers.tolist(), stops, counts.tolist(), strict=True):
             collected = pieces.setdefault(number, [])
             size = min(plan.batch_size, plan.count - number * plan.batch_size)
-            collected.append(batch if len(inside) == inside.sum() == size else _rows(batch, inside))
+            collected.append(batch if count == size == len(batch["key"]) else _copied(batch, slice(stop - count, stop)))
             if sum(len(piece["key"]) for piece in collected) == size:
-                yield _sorted(pieces.pop(number))
+                yield _joined(pieces.pop(number))
 
 
-def _rows(batch: Batch, rows: Tensor) -> Batch:
-    return Batch(image=batch["image"][rows], label=batch["label"][rows], key=batch["key"][rows])
+def _copied(batch: Batch, rows: slice) -> Batch:
+    """Return some images of a batch; a copy, since a loader may use the memory of its batch again."""
+    return Batch(image=batch["image"][rows].clone(), label=batch["label"][rows].clone(), key=batch["key"][rows].clone())
 
 
-def _sorted(pieces: list[Batch]) -> Batch:
+def _joined(pieces: list[Batch]) -> Batch:
+    """Return runs of images as one batch, in the order of their keys."""
     if len(pieces) == 1:
         return pieces[0]
-    keys = torch.cat([piece["key"] for piece in pieces])
-    images = torch.cat([piece["image"] for piece in pieces])
-    labels = torch.cat([piece["label"] for piece in pieces])
-    order = keys.argsort()
-    return Batch(image=images[order], label=labels[order], key=keys[order])
+    ordered = sorted(pieces, key=lambda piece: int(piece["key"][0]))
+    return Batch(
+        image=torch.cat([piece["image"] for piece in ordered]),
+        label=torch.cat([piece["label"] for piece in ordered]),
+        key=torch.cat([piece["key"] for piece in ordered]),
+    )
 
 
 def _by_chunk(
