@@ -53,7 +53,8 @@ class ZeroShot(AbstractDetector):
         """Return the raw cosines of the embeddings with the prototypes."""
         if encoded.embedding is None or self._prototypes is None:
             raise MmoodError("ZeroShot needs text prototypes to make logits; call fit_scores() first.")
-        return encoded.embedding @ self._prototypes.T
+        # After a run a Trainer takes the weights back to the CPU, but not what is no parameter.
+        return encoded.embedding @ self._prototypes.to(encoded.embedding.device).T
 
     def reference(self) -> Reference:
         """Return the class names and their text prototypes, made now."""

@@ -25,7 +25,7 @@ from mmood.loading.batch import Batch
 from mmood.modules.fine_tuning.alignment import AlignmentFineTune, LossSettings
 from mmood.modules.fine_tuning.captions import Captions
 from mmood.modules.fine_tuning.trained import training_mode
-from mmood.modules.optimisation import Execution
+from mmood.modules.optimisation import Execution, fused, prepare
 from mmood.scores.logits import MCM
 
 CUDA = torch.cuda.is_available()
@@ -48,11 +48,12 @@ def settings(folder: Path) -> EncoderSettings:
 
 
 def build(
-    encoder: EncoderSettings, classes: list[str], texts: str = "pairs", chunk: int | None = None
+    encoder: EncoderSettings, classes: list[str], texts: str = "pairs", chunk: int | None = None, compiled: bool = False
 ) -> AlignmentFineTune:
     """Return a module that is ready to train, without a trainer."""
-    loss, execution = LossSettings(texts=texts), Execution(chunk=chunk)
+    loss, execution = LossSettings(texts=texts), Execution(chunk=chunk, compile=compiled)
     module = AlignmentFineTune(encoder, classes, {"mcm": MCM()}, 1e-3, loss=loss, execution=execution).to(DEVICE)
+    prepare(module.encoder, execution)
     training_mode(module.encoder, module.trained)
     module._captions = Captions(module.encoder, classes, module.templates)
     return module
@@ -71,7 +72,7 @@ def noise(size: int, classes: int, module: AlignmentFineTune) -> Batch:
 
 def stepper(module: AlignmentFineTune, batch: Batch) -> Callable[[], torch.Tensor]:
     """Return the function that takes one step of mmood."""
-    optimizer = module.optimizer(module.encoder.parameters())
+    optimizer = fused(module.optimizer(module.encoder.parameters()))
 
     def step() -> torch.Tensor:
         with torch.autocast(DEVICE, torch.bfloat16, enabled=CUDA):

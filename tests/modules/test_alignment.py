@@ -16,7 +16,7 @@ from mmood.modules.fine_tuning.alignment import LossSettings
 from mmood.modules.fine_tuning.alignment_monitor import AlignmentMonitor
 from mmood.modules.fine_tuning.interpolation import interpolate
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups
-from mmood.modules.optimisation import Execution, WarmupCosine, warmup_cosine
+from mmood.modules.optimisation import Execution, WarmupCosine, fused, warmup_cosine
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +256,18 @@ def test_compile_marks_both_towers(vit):
     compiled = {name for name, part in module.encoder.model.named_modules() if part._compiled_call_impl is not None}
     assert compiled == {"transformer", "visual.transformer"}
     assert set(weights(module)) == set(weights(tune(vit)))
+
+
+def test_a_fused_optimiser_takes_the_steps_of_a_plain_one():
+    def moved(own):
+        parameter = torch.nn.Parameter(torch.linspace(-1, 1, 50))
+        optimizer = own(torch.optim.AdamW([parameter], lr=1e-2, weight_decay=0.1))
+        for number in range(5):
+            parameter.grad = torch.sin(number + torch.arange(50.0))
+            optimizer.step()
+        return optimizer, parameter.detach()
+
+    optimizer, parameter = moved(fused)
+    assert optimizer.param_groups[0]["fused"]
+    torch.testing.assert_close(parameter, moved(lambda plain: plain)[1], rtol=1e-6, atol=1e-7)
+    assert "fused" not in fused(torch.optim.Adafactor([torch.nn.Parameter(torch.ones(2))])).param_groups[0]

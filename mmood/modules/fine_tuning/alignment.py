@@ -27,7 +27,7 @@ from mmood.modules.fine_tuning.gradient_cache import in_chunks
 from mmood.modules.fine_tuning.interpolation import interpolate, interpolation_weights
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select, training_mode
 from mmood.modules.gather import gathered, rank, world_size
-from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, total_steps
+from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, fused, prepare, total_steps
 from mmood.modules.reference import ModelReference
 from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore, Reference
@@ -131,7 +131,8 @@ class AlignmentFineTune(AbstractDetector):
     def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
         """Return the raw cosines of the embeddings with the prototypes."""
         assert encoded.embedding is not None
-        return encoded.embedding @ self.prototypes.T
+        # After a run a Trainer takes the weights back to the CPU, but not what is no parameter.
+        return encoded.embedding @ self.prototypes.to(encoded.embedding.device).T
 
     def reference(self) -> Reference:
         """Return the class names and their text prototypes, made now with the fine-tuned text tower."""
@@ -184,7 +185,7 @@ class AlignmentFineTune(AbstractDetector):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser of the trained parameters and its schedule, stepped after every batch."""
-        optimizer = self.optimizer(parameter_groups(self.encoder, self.trained.decay_vectors))
+        optimizer = fused(self.optimizer(parameter_groups(self.encoder, self.trained.decay_vectors)))
         scheduler = self.schedule(optimizer, total_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -210,27 +211,33 @@ class AlignmentFineTune(AbstractDetector):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of the global batch, computed in float32."""
+        # How many texts there are is known on the CPU only when a GPU is done with all that it was given: ask before
+        # the image tower's work, not after it.
+        ids, pairs = self._candidates(batch)
         image = gathered(in_chunks(self._embed_images, batch["image"], self.execution.chunk))
-        text, pairs = self._texts(batch)
+        text = gathered(self._embed_texts(ids)) if self.loss.texts == "pairs" else self._shared(ids)
         with torch.autocast(self.device.type, enabled=False):
             return alignment_loss(image, text, self.logit_scale, self.alignment, pairs, self.loss.detach_scale)
 
-    def _texts(self, batch: Batch) -> tuple[Float[Tensor, "texts dim"], Pairs]:
-        """Return the embeddings of the step's texts, over all ranks, and which image has which."""
+    def _candidates(self, batch: Batch) -> tuple[Int[Tensor, " texts"], Pairs]:
+        """Return the texts to encode, and which image of the global batch has which.
+
+        The texts are those of all ranks, of which each encodes a share; of `pairs` they are those of this rank's own
+        images.
+        """
         captions, labels = self._captions, batch["label"]
         if self.loss.texts == "classes":
-            ids, pairs = captions.of_classes(self.global_step), Pairs(gathered(labels))
-            text = self._shared(ids)
-        else:
-            own = captions.of_images(labels, batch["key"], self.current_epoch)
-            ids = gathered(own)
-            if self.loss.texts == "distinct":
-                ids, pairs = distinct_texts(ids)
-                text = self._shared(ids)
-            else:
-                pairs = Pairs(torch.arange(len(ids), device=ids.device))
-                text = gathered(self._embed_texts(own))
-        return text, with_classes(pairs, captions, ids) if self.loss.multi_positive else pairs
+            texts, pairs = captions.of_classes(self.global_step), Pairs(gathered(labels))
+            return texts, self._positives(pairs, texts)
+        own = captions.of_images(labels, batch["key"], self.current_epoch)
+        ids = gathered(own)
+        if self.loss.texts == "distinct":
+            texts, pairs = distinct_texts(ids)
+            return texts, self._positives(pairs, texts)
+        return own, self._positives(Pairs(torch.arange(len(ids), device=ids.device)), ids)
+
+    def _positives(self, pairs: Pairs, texts: Int[Tensor, " texts"]) -> Pairs:
+        return with_classes(pairs, self._captions, texts) if self.loss.multi_positive else pairs
 
     def _shared(self, ids: Int[Tensor, " texts"]) -> Float[Tensor, "texts dim"]:
         """Return the embeddings of texts, each rank encoding an equal share (the last texts may be encoded twice)."""
