@@ -16,9 +16,10 @@ Prototypes = Float[Tensor, "classes dim"]
 Negatives = Float[Tensor, "negatives dim"]
 Scores = Float[Tensor, " batch"]
 
-ROWS = 1024
-COLUMNS = 2048
-"""Block of cosines that is worked on at a time: 8 MiB, which the passes after the product find in the cache."""
+BLOCK = 1024, 2048
+"""Cosines that are worked on at a time: 8 MiB, which the passes after the product find in the cache."""
+GPU_BLOCK = 8192, 8192
+"""The same on a GPU, which waits for the next product if they are small."""
 
 
 def group_order(count: int, groups: int, seed: int = 0) -> Int64[Tensor, " kept"]:
@@ -52,18 +53,19 @@ def group_logsumexp(
     if torch.compiler.is_exporting():
         # A graph has no buffers, and no loop over a batch whose size it does not know.
         return log_sum_exp((embedding / temperature @ texts.T).view(-1, groups, size))
-    batch, step = len(embedding), max(1, COLUMNS // size)
+    rows, columns = GPU_BLOCK if embedding.is_cuda else BLOCK
+    batch, step = len(embedding), max(1, columns // size)
     result = embedding.new_empty(batch, groups)
-    buffer = embedding.new_empty(min(ROWS, batch) * min(step, groups) * size)
-    for row in range(0, batch, ROWS):
-        scaled = embedding[row : row + ROWS] / temperature
+    buffer = embedding.new_empty(min(rows, batch) * min(step, groups) * size)
+    for row in range(0, batch, rows):
+        scaled = embedding[row : row + rows] / temperature
         for group in range(0, groups, step):
             block = texts[group * size : (group + step) * size]
             logits = buffer[: len(scaled) * len(block)].view(len(scaled), len(block))
             logits = torch.mm(scaled, block.T, out=logits).view(len(scaled), -1, size)
             largest = logits.amax(-1, keepdim=True)
             sums = logits.sub_(largest).exp_().sum(-1)
-            result[row : row + ROWS, group : group + step] = sums.log_().add_(largest.squeeze(-1))
+            result[row : row + rows, group : group + step] = sums.log_().add_(largest.squeeze(-1))
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -29,15 +30,17 @@ Search = Literal["exact", "approximate"]
 class Neighbours:
     """A bank to search: rows as they are stored and a factor for each.
 
-    On a GPU both are copied there once, the rows in the precision of the store (1.28M x 768 halves: 2 GB).
+    A GPU gets both once, the rows in the precision of the store (1.28M x 768 halves: 2 GB). Rows that would take more
+    than half of the memory that it has left stay where they are, and every batch reads them from there.
     """
 
     rows: Float[Tensor, "images dim"]
     scale: Float[Tensor, " images"]
 
     def to(self, device: torch.device) -> Neighbours:
-        """Return the bank on a device."""
-        return Neighbours(self.rows.to(device), self.scale.to(device))
+        """Return the bank on a device, as far as it fits."""
+        fits = self.rows.device == device or 2 * self.rows.nbytes <= memory_left(device)
+        return Neighbours(self.rows.to(device) if fits else self.rows, self.scale.to(device))
 
     def nearest(self, queries: Float[Tensor, "batch dim"], k: int) -> Float[Tensor, "batch k"]:
         """Return the k largest products of each query with rows times their factors, largest first."""
@@ -162,6 +165,16 @@ class NNGuide(AbstractScore):
 
     def _energy(self, logits: Float[Tensor, "batch classes"]) -> Scores:
         return functional.energy(double(logits), self.temperature).float().to(logits.device)
+
+
+def memory_left(device: torch.device) -> float:
+    """Return how many bytes this process can still take on a device; of anything but a CUDA device, all it asks for."""
+    if device.type != "cuda":
+        return math.inf
+    free, total = torch.cuda.mem_get_info(device)
+    own = torch.cuda.memory_allocated(device)
+    limit = torch.cuda.get_per_process_memory_fraction(device) * total
+    return min(free + torch.cuda.memory_reserved(device) - own, limit - own)
 
 
 def _inverted_lists(bank: Neighbours) -> InvertedLists:

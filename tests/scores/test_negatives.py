@@ -57,9 +57,8 @@ def test_equals_brute_force_in_float64(temperature, groups):
 def test_blocks_do_not_change_the_result(monkeypatch):
     images, texts = unit(0, 50, 8), unit(1, 60, 8)
     whole = functional.group_logsumexp(images, texts, 0.01, 12)
-    for rows, columns in ((7, 11), (50, 1), (13, 10_000)):
-        monkeypatch.setattr(functional, "ROWS", rows)
-        monkeypatch.setattr(functional, "COLUMNS", columns)
+    for block in ((7, 11), (50, 1), (13, 10_000)):
+        monkeypatch.setattr(functional, "BLOCK", block)
         torch.testing.assert_close(functional.group_logsumexp(images, texts, 0.01, 12), whole, atol=2e-4, rtol=0)
 
 
