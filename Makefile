@@ -15,7 +15,7 @@ endif
 WORKERS ?= 2
 PYTEST  := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo docs test test-all seconds lint fuzz audit bench picture clean
+.PHONY: install demo docs test test-all seconds lint fuzz audit bench gpu picture clean
 
 install: $(STAMP)
 
@@ -60,6 +60,11 @@ audit: $(STAMP)
 
 bench: $(STAMP)
 	for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# What only a GPU shows: its tests, then docs/gpu.md. Without a GPU it says so.
+gpu: $(STAMP)
+	$(BIN)/python -m pytest -m gpu --quiet tests/test_gpu.py tests/scores/test_scores_on_gpu.py
+	PYTHONPATH=tests/benchmarks $(BIN)/python -m gpu
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

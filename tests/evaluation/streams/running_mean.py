@@ -43,8 +43,8 @@ class RunningMean(AbstractStreamScore[Fitted, Memory]):
         return Fitted(reference.prototypes)
 
     def start(self, fitted, seed):
-        none = torch.empty(0, dtype=torch.int64)
-        mean = torch.zeros(fitted.prototypes.shape[1])
+        none = fitted.prototypes.new_empty(0, dtype=torch.int64)
+        mean = fitted.prototypes.new_zeros(fitted.prototypes.shape[1])
         return Memory(mean, none.new_zeros(()), none, torch.Generator().manual_seed(seed).get_state())
 
     def resume(self, fitted, saved):
@@ -58,12 +58,12 @@ class RunningMean(AbstractStreamScore[Fitted, Memory]):
         assert not torch.is_inference_mode_enabled()
         assert not torch.is_grad_enabled()
         generator = torch.Generator()
-        generator.set_state(memory.generator)
+        generator.set_state(memory.generator.cpu())
         total = memory.seen + len(embedding)
         mean = memory.mean * (memory.seen / total) + embedding.sum(dim=0) / total
         low = torch.cat([memory.low, memory.seen + (embedding @ mean < 0.5).nonzero().flatten()])
         scores = embedding @ (mean if self.update == "before" else memory.mean)
-        scores = scores + self.noise * torch.rand(len(embedding), generator=generator)
+        scores = scores + self.noise * torch.rand(len(embedding), generator=generator).to(scores.device)
         place = self.nan_at - int(memory.seen)
         if 0 <= place < len(scores):
             scores[place] = torch.nan
