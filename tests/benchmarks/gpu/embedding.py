@@ -20,8 +20,8 @@ from mmood.encoders import EncoderSettings, build_encoder
 from mmood.features.encoding import Ranks, SetEncoder
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.settings import LoaderSettings
-from mmood.shards.index import SetIndex, ShardEntry
-from mmood.shards.sources import ShardSource
+from mmood.shards.index import SetIndex
+from mmood.shards.shard_index import ShardEntry, ShardIndex
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def write_set(folder: Path, size: Size) -> SetIndex:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     entry = ShardEntry(path.name, size.images, hashlib.sha256(path.read_bytes()).hexdigest())
-    return SetIndex("photos", (entry,) * size.repeats, root=str(folder))
+    return ShardIndex("photos", (entry,) * size.repeats, root=str(folder))
 
 
 def autocast() -> AbstractContextManager[object]:
@@ -83,9 +83,7 @@ def measure(size: Size) -> dict[str, object]:
         index = write_set(Path(folder), size)
 
         def decode() -> None:
-            loader = EvalLoader(
-                index, index.keys(), Decoder(encoder.transform(), None), size.batch, settings
-            )
+            loader = EvalLoader(index, index.keys(), Decoder(encoder.transform(), None), size.batch, settings)
             for _ in loader:
                 pass
 
