@@ -246,7 +246,7 @@ def _aligned(batches: Iterable[Batch], plan: ChunkPlan) -> Iterator[Batch]:
     """Yield the images in the batches of the plan: those of the loader begin where the work of each worker begins."""
     pieces: dict[int, list[Batch]] = {}
     for batch in batches:
-        numbers, counts = (batch["key"] // plan.batch_size).unique_consecutive(return_counts=True)
+        numbers, counts = torch.unique_consecutive(batch["key"] // plan.batch_size, return_counts=True)
         stops = counts.cumsum(0).tolist()
         for number, stop, count in zip(numbers.tolist(), stops, counts.tolist(), strict=True):
             collected = pieces.setdefault(number, [])

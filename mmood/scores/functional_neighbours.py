@@ -65,11 +65,11 @@ def _chunks(bank: Tensor, step: int, device: torch.device) -> Iterator[Tensor]:
     read from the disk.
     """
     if bank.device == device:
-        yield from bank.split(step)
+        yield from torch.split(bank, step)
         return
     buffers = [torch.empty(min(step, len(bank)), bank.shape[1], dtype=bank.dtype, pin_memory=True) for _ in range(2)]
-    sent = [torch.cuda.Event() for _ in buffers]
-    for number, rows in enumerate(bank.split(step)):
+    sent = [torch.cuda.Event() for _ in buffers]  # type: ignore[no-untyped-call]
+    for number, rows in enumerate(torch.split(bank, step)):
         buffer, event = buffers[number % 2][: len(rows)], sent[number % 2]
         event.synchronize()
         buffer.copy_(rows)
