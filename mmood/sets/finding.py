@@ -20,6 +20,7 @@ from mmood.sets.contents import Contents, Paths, hashed, known_rows, read_conten
 from mmood.sets.file_index import FileIndex
 from mmood.sets.places import Kind, place_of
 from mmood.sets.storage import Folder, Storage
+from mmood.sets.zips import zip_at
 from mmood.shards.index import MissingSetError, SetIndex
 from mmood.shards.inputs import LabelledFiles, labelled_by_folder, labelled_by_list
 from mmood.shards.lists import ListedImage, read_image_list
@@ -129,8 +130,7 @@ def _files(path: Path, kind: Kind, root: str, classing: Classing) -> tuple[Stora
         listed = read_image_list(path)
         folder = _folder_of_list(path, listed, root)
         return Folder(folder), labelled_by_list(listed, path, folder)
-    if kind == "folder":
-        storage = Folder(path)
+    storage: Storage = zip_at(path) if kind == "zip" else Folder(path)
     where = utf8_name(str(path))
     return storage, labelled_by_folder(storage.find(), where, classing.names, mixed=not classing.needed)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,7 +83,7 @@ def find_images(folder: Path) -> FoundImages:
                 left.append((path, inside))
                 folders += [] if below else [path]
             elif entry.is_file():
-                _sort_in(folder, path, images, passed_over)
+                sort_in(path, partial(_begin, folder / path), images, passed_over)
             else:
                 passed_over.add(DANGLING if entry.is_symlink() else NO_IMAGE, path)
     return FoundImages(sorted(images), sorted(folders), passed_over)
@@ -97,12 +99,20 @@ def is_image(path: Path) -> bool:
     return format_of(_begin(path)) is not None
 
 
-def _sort_in(folder: Path, path: str, images: list[FoundImage], passed_over: PassedOver) -> None:
+def sort_in(path: str, begin: Callable[[], bytes], images: list[FoundImage], passed_over: PassedOver) -> None:
+    """Add a file to the images, or to what is passed over.
+
+    Args:
+        path: below the folder.
+        begin: returns its first bytes, which are asked for where the name does not tell.
+        images: those found so far.
+        passed_over: everything else.
+    """
     _, dot, extension = path.rpartition("/")[2].rpartition(".")
     if dot and extension.lower() in IMAGE_EXTENSIONS:
         images.append(FoundImage(path))
         return
-    form = format_of(_begin(folder / path))
+    form = format_of(begin()[:_BEGIN])
     # Raw files of cameras begin like a TIFF, which would be their thumbnail.
     if form in READ and not (dot and form == "TIFF"):
         images.append(FoundImage(path))

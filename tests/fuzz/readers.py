@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import shutil
 import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,8 @@ from mmood.report.runs import load_runs
 from mmood.results.serialisation import read_results, to_json
 from mmood.results.tables import to_csv, to_latex, to_markdown
 from mmood.runs.checkpoints import read_config
+from mmood.sets.contents import Contents, Paths, read_contents, write_contents
+from mmood.sets.finding import find_set
 from mmood.shards.indexing import index_folder
 from mmood.shards.inputs import from_list
 from mmood.shards.reading import RawSample, Skipped
@@ -58,6 +63,7 @@ def build_world(folder: Path) -> None:
     """Write a small valid file of every kind."""
     folder.mkdir(parents=True)
     _write_set(folder / "set")
+    _write_photos(folder)
     (folder / "bare").mkdir()
     (folder / "bare" / "bare-0.tar").write_bytes((folder / "set" / "set-0.tar").read_bytes())
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"):
@@ -191,6 +197,16 @@ def damaged_checkpoint(content: bytes, rng: Any) -> bytes:
     return buffer.getvalue()
 
 
+def _write_photos(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "photos.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("cat/a.png", "dog/b.png"):
+            archive.writestr(name, name.encode() * 9)
+    paths = Paths.of(["cat/a.png", "dog/b.png"])
+    digests = np.arange(64, dtype=np.uint8).reshape(2, 32)
+    numbers = np.arange(2, dtype=np.int64)
+    write_contents(folder / "photos.safetensors", Contents(paths, numbers, numbers, digests))
+
+
 def read_index(folder: Path) -> None:
     index = load_index(str(folder), "set")
     assert index.count == sum(shard.nsamples for shard in index.shards) == len(index.keys())
@@ -227,6 +243,19 @@ def _check_sample(sample: RawSample) -> None:
         assert 0 <= decode_label(sample, 2) < 2
     except SampleError as error:
         check_sentence(error)
+
+
+def read_folder_index(folder: Path) -> None:
+    contents = read_contents(folder / "photos.safetensors")
+    assert len(contents.paths) == len(contents.size) == len(contents.stamp) == len(contents.sha256)
+    assert all(contents.paths)
+
+
+def read_zip(folder: Path) -> None:
+    shutil.rmtree(Path(os.environ["MMOOD_CACHE"]) / "sets", ignore_errors=True)
+    index = find_set("data", f"zip:{folder / 'photos.zip'}")
+    samples = list(index.read(index.keys(), skip=True))
+    assert [sample.key for sample in samples] == list(range(index.count))
 
 
 def index_shard(folder: Path) -> None:
@@ -338,6 +367,8 @@ READERS = {
     "index": Reader("set/index.json", read_index, damaged_json),
     "table": Reader("set/samples.jsonl", read_table, damaged_lines),
     "shard": Reader("set/set-0.tar", read_shard, share=2),
+    "folder-index": Reader("photos.safetensors", read_folder_index),
+    "zip": Reader("photos.zip", read_zip, share=0.5),
     "shard-index": Reader("bare/bare-0.tar", index_shard, share=0.5),
     "manifest": Reader("store/manifest.json", lambda folder: read_manifest(folder / "store"), damaged_json),
     "store": Reader("store/features.safetensors", read_store),
