@@ -25,7 +25,18 @@ def unknown(what: str, value: str, known: Iterable[str], limit: int = 12) -> Mmo
     "There is no set 'textrues'; did you mean 'textures'? Known: sun, textures."
     """
     names = sorted(known)
-    near = difflib.get_close_matches(value, names, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
+    near = nearest(value, names)
+    hint = f"; did you mean '{near}'?" if near is not None else "."
     shown = ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
     return MmoodError(f"There is no {what} '{value:.80}'{hint} Known: {shown or 'none'}.")
+
+
+def nearest(value: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that is most like a value, whatever the case of its letters; None if none is.
+
+    >>> nearest("McM", ["MMP", "MCM"])
+    'MCM'
+    """
+    names = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(value.lower(), names, n=1, cutoff=cutoff)
+    return names[found[0]] if found else None

@@ -60,6 +60,7 @@ SECTIONS: dict[str, list[Setting]] = {
     ],
     "Evaluation": [
         Setting("--evaluation.save_scores false", "do not write the scores of single images", _TESTS),
+        Setting("--maps.files npz", "write the maps of local scores; png: also as pictures"),
         Setting("--evaluation.stream.order ORDER", "order of test-time streams: shuffled, id-first, ood-first", _TESTS),
         Setting("--evaluation.stream.seeds '[0, 1, 2]'", "seeds of test-time streams; one run for each", _TESTS),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import re
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
 
-from mmood.errors import MmoodError
+from mmood.errors import MmoodError, nearest
 from mmood.modules import AbstractDetector
 from mmood.scores import AbstractScore
 
@@ -129,8 +128,8 @@ def _refused(path: str, option: str, owners: list[str]) -> str:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else "."
+    near = nearest(name, known, cutoff=0.5)
+    return f"; did you mean '{near}'?" if near is not None else "."
 
 
 def _class_names() -> list[str]:

@@ -27,6 +27,7 @@ from mmood.configuration.yaml_loader import use_checked_yaml
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.evaluation.callback import OoDCallback
+from mmood.evaluation.maps import LocalMaps
 from mmood.evaluation.progress import SetProgressBar
 from mmood.evaluation.tuned import TunedSettings
 from mmood.evaluation.weights import evaluate
@@ -133,6 +134,7 @@ class DetectorCLI(LightningCLI):
             "--strict", type=bool, default=False, help="predict: return exit code 2 if an image could not be scored."
         )
         parser.add_lightning_class_args(OoDCallback, "evaluation")
+        parser.add_lightning_class_args(LocalMaps, "maps")
         parser.add_lightning_class_args(TunedSettings, "tuned")
         # On instantiation: so the data are built and checked before a model is loaded.
         parser.link_arguments(

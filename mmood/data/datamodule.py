@@ -160,7 +160,7 @@ class OoDDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find every set that the stage (fit, validate, test, predict) reads, and check it; no image is read."""
         make_room(self.loader.workers, self.loader.prefetch)
-        notes = [str(self._predict_set().passed_over)] if stage == "predict" else self.check(stage)
+        notes = [str(self.predict_set().passed_over)] if stage == "predict" else self.check(stage)
         self._say(notes)
 
     def check(self, stage: str | None = None) -> list[str]:
@@ -286,14 +286,14 @@ class OoDDataModule(LightningDataModule):
         An image that cannot be read is left out with its reason, whatever `loader.on_error` says: it must not cost the
         others.
         """
-        found = self._predict_set()
+        found = self.predict_set()
         decoder = Decoder(self._transform(train=False), None, self.exif or "apply")
         settings = replace(self.loader, on_error="skip")
         return EvalLoader(found.source, found.keys(), decoder, self.batch_size, settings, *self._rank_and_world())
 
     def predict_names(self) -> list[str]:
         """Return for each key of `predict` the image's file, or its name in the shard."""
-        return self._predict_set().names
+        return self.predict_set().names
 
     def _evaluation_loaders(self, stage: EvaluationStage, persistent: bool) -> dict[str, EvaluationLoader]:
         transform = self._transform(train=False)
@@ -334,7 +334,8 @@ class OoDDataModule(LightningDataModule):
             raise MmoodError("`data.train` is not set; name the training set.")
         return self.train
 
-    def _predict_set(self) -> PredictSet:
+    def predict_set(self) -> PredictSet:
+        """Return the images of `predict`; MmoodError if it is not set or names nothing."""
         if self.predict is None:
             raise MmoodError("`data.predict` is not set; name images, a folder of images, a list of images or a set.")
         if self._found is None or self._found[0] != self.predict:

@@ -6,7 +6,7 @@ The resize is Pillow's in both, the rest is one division and one subtraction and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,24 @@ MAX_RESIZED = 2**27
 """Pixels of an image after resizing and before cropping, at most: a line of 100,000 pixels would take 20 GB."""
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a picture, in pixels from its upper left corner; beyond its edges lies padding.
+
+    Attributes:
+        left, top, right, bottom: where it begins and ends.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def scaled(self, x: float, y: float) -> Box:
+        """Return the same part of the picture at another size."""
+        return Box(x * self.left, y * self.top, x * self.right, y * self.bottom)
 
 
 @dataclass(frozen=True)
@@ -54,16 +72,47 @@ class Preprocessing:
             "resize_mode": self.resize_mode,
         }
 
+    @classmethod
+    def of_identity(cls, identity: Mapping[str, object]) -> Preprocessing | None:
+        """Return the settings that `identity` wrote, but for the grey of a padding; None where it did not."""
+        try:
+            height, width = (int(side) for side in str(identity["image_size"]).split("x"))
+            mean, std = (tuple(float(value) for value in str(identity[key]).split(",")) for key in ("mean", "std"))
+        except (KeyError, ValueError):
+            return None
+        return cls((height, width), mean, std, str(identity["interpolation"]), str(identity["resize_mode"]))
+
+    def seen(self, size: tuple[int, int]) -> Box:
+        """Return the part of a picture of this (width, height) that the input of the tower shows.
+
+        Raises:
+            MmoodError: this kind of transform is not known here.
+        """
+        if not self.shows_known_part():
+            raise MmoodError(
+                f"It is not known which part of a picture the transform '{self.resize_mode}' to {self.size[0]} x "
+                f"{self.size[1]} pixels shows, so no map can be laid over it."
+            )
+        (width, height), (wide, high) = size, _resized(self, size)
+        left, top = _start(wide, self.size[1]), _start(high, self.size[0])
+        box = Box(left, top, left + self.size[1], top + self.size[0])
+        return box.scaled(width / wide, height / high)
+
     def check(self) -> None:
         """Raise MmoodError if `pixels` cannot do this."""
-        mode, _, share = self.resize_mode.partition(" ")
-        square = self.size[0] == self.size[1]
-        known = mode in ("longest", "squash") or (mode in ("shortest", "center") and square)
-        if self.interpolation not in _FILTERS or not known or (share and not (mode in ("center", "squash") and square)):
+        if self.interpolation not in _FILTERS or not self.shows_known_part():
             raise MmoodError(
                 f"The transform '{self.resize_mode}, {self.interpolation}' to {self.size[0]} x {self.size[1]} pixels "
                 "is only available with torch; without torch use shortest (square), longest, squash or timm's center."
             )
+
+    def shows_known_part(self) -> bool:
+        """Return whether `seen` knows this kind of transform."""
+        mode, _, share = self.resize_mode.partition(" ")
+        square = self.size[0] == self.size[1]
+        if share:
+            return mode in ("center", "squash") and square
+        return mode in ("longest", "squash") or (mode in ("shortest", "center") and square)
 
     def pixels(self, image: Image.Image) -> Pixels:
         """Return an RGB image resized, cropped or padded, divided by 255 and normalised."""
@@ -105,21 +154,32 @@ def check_resized(image: Image.Image, size: tuple[int, int], longest: bool) -> N
 def _fitted(settings: Preprocessing, image: Image.Image) -> Image.Image:
     settings.check()
     height, width = settings.size
-    resample = _FILTERS[settings.interpolation]
     mode, _, share = settings.resize_mode.partition(" ")
-    # timm cuts its crop out of a larger square.
-    target = math.floor(height / float(share)) if share else height
     if mode != "squash":
+        target = _target(settings)
         check_resized(image, (target, target) if share else settings.size, mode == "longest")
-    if mode == "squash":
-        size = (target, target) if share else (width, height)
-    elif mode == "longest":
-        scale = max(image.height / height, image.width / width)
-        size = (round(image.width / scale), round(image.height / scale))
-    else:
-        size = _shorter_side(image.size, target)
-    resized = image if size == image.size else image.resize(size, resample)
+    size = _resized(settings, image.size)
+    resized = image if size == image.size else image.resize(size, _FILTERS[settings.interpolation])
     return _centre(resized, (width, height), settings.fill)
+
+
+def _target(settings: Preprocessing) -> int:
+    """Return the height before the crop: timm cuts its crop out of a larger square."""
+    share = settings.resize_mode.partition(" ")[2]
+    return math.floor(settings.size[0] / float(share)) if share else settings.size[0]
+
+
+def _resized(settings: Preprocessing, size: tuple[int, int]) -> tuple[int, int]:
+    """Return (width, height) of an image of this (width, height) once it is resized."""
+    height, width = settings.size
+    mode, _, share = settings.resize_mode.partition(" ")
+    target = _target(settings)
+    if mode == "squash":
+        return (target, target) if share else (width, height)
+    if mode == "longest":
+        scale = max(size[1] / height, size[0] / width)
+        return round(size[0] / scale), round(size[1] / scale)
+    return _shorter_side(size, target)
 
 
 def _shorter_side(size: tuple[int, int], target: int) -> tuple[int, int]:
@@ -134,11 +194,14 @@ def _centre(image: Image.Image, size: tuple[int, int], fill: int) -> Image.Image
     """Return the middle of an image in (width, height), padded where it is smaller."""
     if image.size == size:
         return image
-    short_x, short_y = max(0, size[0] - image.width), max(0, size[1] - image.height)
-    if short_x or short_y:
-        # The odd pixel of a padding stands on the right and below.
-        padded = Image.new("RGB", (image.width + short_x, image.height + short_y), (fill, fill, fill))
-        padded.paste(image, (short_x // 2, short_y // 2))
-        image = padded
-    left, top = round((image.width - size[0]) / 2), round((image.height - size[1]) / 2)
+    left, top = _start(image.width, size[0]), _start(image.height, size[1])
+    if left < 0 or top < 0:
+        padded = Image.new("RGB", (max(image.width, size[0]), max(image.height, size[1])), (fill, fill, fill))
+        padded.paste(image, (max(0, -left), max(0, -top)))
+        image, left, top = padded, max(0, left), max(0, top)
     return image.crop((left, top, left + size[0], top + size[1]))
+
+
+def _start(have: int, want: int) -> int:
+    """Return where the middle `want` of `have` pixels begins; the odd pixel of a padding stands at the end."""
+    return -((want - have) // 2) if have < want else round((have - want) / 2)

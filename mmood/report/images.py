@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from PIL import Image
 
 from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import BENCHMARKS
@@ -95,8 +96,32 @@ def hardest(scores: Float[np.ndarray, " n"], count: int, highest: bool) -> Int[n
     return order[:count]
 
 
-def thumbnails(images: SetImages, keys: Iterable[int]) -> Mapping[int, str]:
-    """Return small copies of images as `data:` URLs; one that cannot be read or decoded is left out."""
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small copy of an image.
+
+    Attributes:
+        picture: in RGB.
+        size: (width, height) of the image itself.
+    """
+
+    picture: Image.Image
+    size: tuple[int, int]
+
+    def url(self) -> str:
+        """Return the copy as a `data:` URL."""
+        return data_url(self.picture)
+
+
+def data_url(picture: Image.Image) -> str:
+    """Return a picture as the `data:` URL of a JPEG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=72, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def thumbnails(images: SetImages, keys: Iterable[int]) -> Mapping[int, Thumbnail]:
+    """Return small copies of images; one that cannot be read or decoded is left out."""
     if images.index is None:
         return {}
     wanted = np.unique(np.fromiter(keys, np.int64))
@@ -109,10 +134,9 @@ def thumbnails(images: SetImages, keys: Iterable[int]) -> Mapping[int, str]:
             image = decode_image(sample, images.exif)
         except SampleError:
             continue
+        size = image.size
         image.thumbnail((SIDE, SIDE))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=72, optimize=True)
-        found[sample.key] = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        found[sample.key] = Thumbnail(image, size)
     return found
 
 

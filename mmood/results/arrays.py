@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tokenize
 import zipfile
 from collections.abc import Mapping
@@ -36,8 +37,10 @@ def run_of_arrays(path: Path, what: str) -> str | None:
         raise _unreadable(what, error) from error
 
 
-def read_arrays(path: Path, what: str) -> dict[str, NDArray[np.int64 | np.float32]]:
+def read_arrays(path: Path, what: str, dimensions: int = 1) -> dict[str, NDArray[np.int64 | np.float32]]:
     """Return the arrays of an npz file by name; `what` begins the sentence of an error.
+
+    Each array has one dimension, or up to `dimensions`.
 
     Members must be stored as they are, as `numpy.savez` does it: then nothing in the file can claim more memory than
     the file has bytes. Numbers are whole (up to 64 bits) or floating (32 or 64 bits); nothing is unpickled.
@@ -53,7 +56,9 @@ def read_arrays(path: Path, what: str) -> dict[str, NDArray[np.int64 | np.float3
             size = path.stat().st_size
             if sum(member.file_size for member in members) > size:
                 raise MmoodError(f"{what} cannot be read: its arrays claim to be larger than its {size} bytes.")
-            return {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+            return {
+                member.filename.removesuffix(".npy"): _array(archive.read(member), dimensions) for member in members
+            }
     except _BROKEN as error:
         raise _unreadable(what, error) from error
 
@@ -63,14 +68,14 @@ def _unreadable(what: str, error: BaseException) -> MmoodError:
     return MmoodError(f"{what} cannot be read: {reason}.")
 
 
-def _array(content: bytes) -> NDArray[np.int64 | np.float32]:
+def _array(content: bytes, dimensions: int) -> NDArray[np.int64 | np.float32]:
     stream = io.BytesIO(content)
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError("an array has an unsupported version of the format")
     shape, _, kind = np.lib.format.read_array_header_1_0(stream)
-    if len(shape) != 1 or kind.newbyteorder("=") not in (np.int32, np.int64, np.float32, np.float64):
+    if not 1 <= len(shape) <= dimensions or kind.newbyteorder("=") not in (np.int32, np.int64, np.float32, np.float64):
         raise ValueError(f"an array has the shape {shape} and the type {kind}; it must be plain numbers in one row")
-    body = content[stream.tell() :]
-    if len(body) != shape[0] * kind.itemsize:
-        raise ValueError(f"an array of {shape[0]} numbers has {len(body)} bytes")
-    return np.frombuffer(body, kind)
+    body, count = content[stream.tell() :], math.prod(shape)
+    if len(body) != count * kind.itemsize:
+        raise ValueError(f"an array of {count} numbers has {len(body)} bytes")
+    return np.frombuffer(body, kind).reshape(shape)

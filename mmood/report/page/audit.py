@@ -56,7 +56,10 @@ def _sheet(run: Run, audit: Audit, name: str) -> Html:
     for image in images:
         wanted.setdefault(image.id_set, set()).add(image.id_key)
     opened = {of: open_indexed(run, of, audit.index_sha256.get(of)) for of in wanted}
-    pictures = {of: thumbnails(opened[of], keys) for of, keys in wanted.items()}
+    pictures = {
+        of: {key: thumbnail.url() for key, thumbnail in thumbnails(opened[of], keys).items()}
+        for of, keys in wanted.items()
+    }
     reasons = [paragraph(of.reason, "note warn") for of in opened.values() if of.reason]
     figures = [_figure(image, opened[name], pictures) for image in images]
     return div("", [element("h3", f"{name}: the nearest {len(images)}"), *reasons, div("thumbs", figures)])

@@ -8,13 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmood.report.breakdown import by_class
-from mmood.report.images import SetImages, class_names, hardest, open_set, thumbnails
+from mmood.report.images import SetImages, Thumbnail, class_names, data_url, hardest, open_set, thumbnails
+from mmood.report.maps import RunMaps, run_maps
 from mmood.report.page.html import NOTHING, Cell, Html, details, div, element, paragraph, section, table
 from mmood.report.runs import Run
 from mmood.results.blocks import percent
 
 COUNT = 8  # images of a set
 CLASSES = 25  # lines of a breakdown
+_MAP = (
+    "dark blue where a patch looks least like an ID class, yellow where it looks most like one, on one scale for all "
+    "images. What the model did not see is dark."
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ def images_section(runs: Sequence[Run], library: Library) -> Html:
     pictures = _read(groups, library)
     parts = [paragraph(note, "note")]
     for run, galleries in groups:
-        shown = [_gallery(gallery, library.open(run, gallery.set), pictures) for gallery in galleries]
+        maps = run_maps(run)
+        shown = [_gallery(gallery, library.open(run, gallery.set), pictures, maps) for gallery in galleries]
+        if maps is not None:
+            shown.insert(0, paragraph(f"Below each image its map of {maps.score}: {_MAP}", "note"))
         parts.append(details(f"{run.name}, by {galleries[0].score}", shown, opened=run is groups[0][0]))
     if not groups:
         parts.append(paragraph("No run saved the scores of single images."))
@@ -95,7 +103,7 @@ def _class(names: Sequence[str], number: int) -> str:
     return names[number] if 0 <= number < len(names) else f"class {number}"
 
 
-def _read(groups: Sequence[tuple[Run, Sequence[Gallery]]], library: Library) -> dict[tuple[int, int], str]:
+def _read(groups: Sequence[tuple[Run, Sequence[Gallery]]], library: Library) -> dict[tuple[int, int], Thumbnail]:
     """Return the pictures by (identity of the set, key): each shard is read once, whatever number of runs shows it."""
     wanted: dict[int, tuple[SetImages, set[int]]] = {}
     for run, galleries in groups:
@@ -103,22 +111,35 @@ def _read(groups: Sequence[tuple[Run, Sequence[Gallery]]], library: Library) -> 
             images = library.open(run, gallery.set)
             wanted.setdefault(id(images), (images, set()))[1].update(gallery.keys)
     return {
-        (identity, key): url
+        (identity, key): thumbnail
         for identity, (images, keys) in wanted.items()
-        for key, url in thumbnails(images, keys).items()
+        for key, thumbnail in thumbnails(images, keys).items()
     }
 
 
-def _gallery(gallery: Gallery, images: SetImages, pictures: Mapping[tuple[int, int], str]) -> Html:
+def _gallery(
+    gallery: Gallery, images: SetImages, pictures: Mapping[tuple[int, int], Thumbnail], maps: RunMaps | None
+) -> Html:
     figures = []
     for key, (real, taken) in zip(gallery.keys, gallery.captions, strict=True):
-        url = pictures.get((id(images), key))
-        shown = [element("img", (), {"src": url, "alt": f"{gallery.set}, {real}", "loading": "lazy"})] if url else []
+        shown = _shown(gallery.set, key, real, pictures.get((id(images), key)), maps)
         figures.append(
             element("figure", [*shown, element("figcaption", [real, element("div", taken, {"class": "faint"})])])
         )
     reason = [paragraph(images.reason, "note warn")] if images.reason else []
     return div("", [element("h3", gallery.set), *reason, div("thumbs", figures)])
+
+
+def _shown(of: str, key: int, real: str, thumbnail: Thumbnail | None, maps: RunMaps | None) -> list[Html]:
+    """Return an image and, where there is a map of it, the map laid over it."""
+    if thumbnail is None:
+        return []
+    over = None if maps is None else maps.over(of, key, thumbnail.picture, thumbnail.size)
+    found = [element("img", (), {"src": thumbnail.url(), "alt": f"{of}, {real}", "loading": "lazy"})]
+    if over is not None:
+        alternative = f"{of}, {real}: map"
+        found.append(element("img", (), {"src": data_url(over), "alt": alternative, "loading": "lazy", "class": "map"}))
+    return found
 
 
 def _breakdowns(run: Run, library: Library) -> list[Html]:
