@@ -45,6 +45,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "pack": Command("--out SET --folder IMAGES", "make, index and verify WebDataset shards", "mmood.cli.pack"),
         "embed": Command("--config NAME", "encode every set once; later runs read features", "mmood.cli.embed"),
         "negatives": Command("--config NAME --out FILE", "mine negative labels into a file", "mmood.cli.negatives"),
+        "propose": Command(
+            "--class_names FILE --method METHOD --out FILE", "propose names of outliers", "mmood.cli.propose"
+        ),
     },
     "Ship": {
         "calibrate": Command(

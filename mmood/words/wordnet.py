@@ -62,8 +62,8 @@ def read_wordnet(folder: str | Path | None = None) -> WordNet:
                 if not line.startswith(" "):
                     file, words = _parse(line, f"{source / name}, line {number}")
                     synsets.setdefault(file, []).append(words)
-                elif (found := _VERSION.search(line)) and version == "unknown":
-                    version = found[1]
+                elif version == "unknown":
+                    version = version_in(line) or version
     return WordNet(version, {file: tuple(members) for file, members in synsets.items()})
 
 
@@ -112,6 +112,16 @@ def find_wordnet(folder: str | Path | None = None) -> Traversable:
         "nltk.downloader wordnet), or name a folder with WordNet's data.noun and data.adj in the environment variable "
         "WNSEARCHDIR or in the setting corpus.wordnet."
     )
+
+
+def version_in(line: str) -> str | None:
+    """Return the version that a line of a file's header names, or None.
+
+    >>> version_in("  2 WordNet 3.0 Copyright 2006 by Princeton University.")
+    '3.0'
+    """
+    found = _VERSION.search(line)
+    return found[1] if found else None
 
 
 def _usual_places() -> Iterator[Traversable]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -23,6 +23,7 @@ class ChatServer:
     Attributes:
         url: the base address.
         bodies: what was asked, in order; faulty tries included.
+        answered: what was answered to its end.
         headers: of each request, names in lower case.
         faults: those to come.
     """
@@ -33,7 +34,12 @@ class ChatServer:
         self.bodies: list[dict] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.answered: list[dict] = []
         self.closing = threading.Event()
+        self.held = threading.Semaphore(0)
+        self.released = threading.Event()
+        self.released.set()
+        self.last = 0
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
@@ -44,16 +50,33 @@ class ChatServer:
         """The last text of each request."""
         return [_text(body["messages"][-1]) for body in self.bodies]
 
+    def hold_after(self, requests: int) -> None:
+        """Answer so many requests, and let those after them wait."""
+        self.last = requests
+        self.released.clear()
+
+    def until_held(self, requests: int) -> None:
+        """Return when so many requests wait: then their clients have taken all answers before."""
+        assert all(self.held.acquire(timeout=60) for _ in range(requests))
+
+    def release(self) -> None:
+        """Answer requests again, apart from those that wait, whose clients are gone."""
+        self.released.set()
+
     def take(self, path: str, headers: dict[str, str], body: dict) -> str | None:
         """Note a request; return the fault that it meets."""
         with self.lock:
             self.paths.append(path)
             self.headers.append(headers)
             self.bodies.append(body)
-            return self.faults.pop(0) if self.faults else None
+            held = not self.released.is_set() and len(self.bodies) > self.last
+            fault = "held" if held else self.faults.pop(0) if self.faults else None
+        if held:
+            self.held.release()
+        return fault
 
 
-@contextmanager
+@contextlib.contextmanager
 def chat_server(answer: Callable[[dict], str | bytes], faults: Iterable[str] = ()) -> Iterator[ChatServer]:
     """A server for the length of a block."""
     chat = ChatServer(answer, faults)
@@ -82,10 +105,15 @@ def _handler(chat: ChatServer) -> type[BaseHTTPRequestHandler]:
                 if fault is None:
                     answered = chat.answer(body)
                     self.reply(answered if isinstance(answered, bytes) else completion(answered))
+                    chat.answered.append(body)
                 else:
                     FAULTS[fault](self, chat)
             except (BrokenPipeError, ConnectionResetError):
                 self.close_connection = True
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionResetError):  # a client that was killed
+                super().handle()
 
         def reply(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
             self.send_response(status)
@@ -133,7 +161,7 @@ def _drip(handler, chat) -> None:
 FAULTS: dict[str, Callable] = {
     "429": lambda handler, chat: handler.reply(_error("slow down"), 429, {"Retry-After": "0.1"}),
     "429 for a day": lambda handler, chat: handler.reply(_error("slow down"), 429, {"Retry-After": "86400"}),
-    "500": lambda handler, chat: handler.reply(_error("out of memory"), 500),
+    "500": lambda handler, chat: handler.reply(_error("out of memory"), 500, {"Retry-After": "0.05"}),
     "500 in HTML": lambda handler, chat: handler.reply(b"<html>Bad gateway</html>", 502),
     "400": lambda handler, chat: handler.reply(_error("'max_tokens' is not supported with this model"), 400),
     "401": lambda handler, chat: handler.reply(_error(f"wrong key {handler.headers['authorization'][7:]}"), 401),
@@ -145,6 +173,7 @@ FAULTS: dict[str, Callable] = {
     "drip": _drip,
     "flood": _flood,
     "flood of an error": lambda handler, chat: _flood(handler, chat, 500),
+    "held": lambda handler, chat: chat.released.wait(60),
     "silence": lambda handler, chat: chat.closing.wait(30),
     "announces a terabyte": lambda handler, chat: handler.reply(b"{}", 200, {"Content-Length": str(10**12)}),
     "gzip": lambda handler, chat: handler.reply(b"\x1f\x8b", 200, {"Content-Encoding": "gzip"}),

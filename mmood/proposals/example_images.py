@@ -1,0 +1,62 @@
+"""Example images of the ID classes, as they are shown to a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mmood.chat import small_jpeg
+from mmood.data.catalog import check_classes
+from mmood.errors import ImageError, MmoodError
+from mmood.files import user_path
+from mmood.output.printing import complain
+from mmood.shards.reading import RawSample
+from mmood.shards.shard_index import load_index
+
+PER_CLASS = 2
+SIDE = 224
+
+
+def example_images(
+    place: str | Path, class_names: Sequence[str], per_class: int = PER_CLASS, side: int = SIDE
+) -> dict[str, tuple[bytes, ...]]:
+    """Return some images of each ID class, small and bare.
+
+    They are spread evenly over the images of the class in the set, so the same set gives the same images. It must be a
+    set of ID training images: with test images, the names would be adapted to the test.
+
+    Args:
+        place: folder of a set with labels.
+        class_names: the ID classes in the order of the labels.
+        per_class: images of each class, if there are as many.
+        side: longer side of an image in pixels, at most.
+
+    Raises:
+        MmoodError: there is no such set, its classes are others, or an image cannot be used.
+    """
+    folder = user_path(place).resolve()
+    index = load_index(str(folder.parent), folder.name)
+    if warning := check_classes(index, class_names):
+        complain(warning)
+    label = np.array([-1 if row.label is None else row.label for row in index.rows()])
+    chosen = np.sort(np.concatenate([_spread(np.flatnonzero(label == c), per_class) for c in range(len(class_names))]))
+    images: dict[str, list[bytes]] = {}
+    for sample in index.read(chosen, skip=False):
+        assert isinstance(sample, RawSample)  # nothing is skipped
+        images.setdefault(class_names[label[sample.key]], []).append(_shown(sample, side))
+    return {name: tuple(shown) for name, shown in images.items()}
+
+
+def _spread(keys: np.ndarray, count: int) -> np.ndarray:
+    """Return `count` of the keys at equal distances, or all if there are no more."""
+    count = min(count, len(keys))
+    return keys[np.arange(count) * len(keys) // max(count, 1)]
+
+
+def _shown(sample: RawSample, side: int) -> bytes:
+    try:
+        return small_jpeg(sample.image or b"", side)
+    except ImageError as error:
+        raise MmoodError(f"The sample {sample.name} of {sample.shard} cannot be shown: {error}.") from error
