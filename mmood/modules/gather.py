@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, distributed
 
 
@@ -29,6 +29,19 @@ def gathered(own: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "all_rows ..."]:
         return own
     rows: Tensor = _Gather.apply(own)
     return rows
+
+
+def mean_of_selected(values: Float[Tensor, "*rows"], selected: Bool[Tensor, "*rows"]) -> Float[Tensor, ""]:
+    """Return the mean over the selected values of all ranks, as a loss whose gradient DDP averages; 0 if there is none.
+
+    >>> mean_of_selected(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([True, False, True]))
+    tensor(3.5000)
+    """
+    count = selected.sum()
+    if world_size() > 1:
+        distributed.all_reduce(count)
+    # Ranks select different numbers, so a mean of the ranks' means would be another one.
+    return (values * selected).sum() * world_size() / count.clamp_min(1)
 
 
 class _Gather(torch.autograd.Function):

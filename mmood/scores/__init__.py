@@ -4,6 +4,7 @@ from mmood.scores.activations import ASH, SCALE, ReAct
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
 from mmood.scores.calibrated import L1Norm
 from mmood.scores.gaussian import Mahalanobis, RelativeMahalanobis
+from mmood.scores.learned import GMP, IDLikeScore, LocalPromptScore, NegPromptScore
 from mmood.scores.local import GLMCM, LMCM, AbstractLocalScore
 from mmood.scores.logits import GEN, MCM, Energy, Entropy, Margin, MaxLogit, SoftmaxVariance
 from mmood.scores.mixtures import MMP, COOkeD
@@ -20,6 +21,7 @@ __all__ = [
     "EOE",
     "GEN",
     "GLMCM",
+    "GMP",
     "KNN",
     "LMCM",
     "MCM",
@@ -37,14 +39,17 @@ __all__ = [
     "Embedded",
     "Energy",
     "Entropy",
+    "IDLikeScore",
     "InterNeg",
     "KLMatching",
     "L1Norm",
+    "LocalPromptScore",
     "Mahalanobis",
     "Margin",
     "MaxLogit",
     "NNGuide",
     "NegLabel",
+    "NegPromptScore",
     "NoisyOr",
     "ReAct",
     "Reference",

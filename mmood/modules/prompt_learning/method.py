@@ -16,10 +16,11 @@ from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.modules.prompt_learning.context import ContextSettings, LearnedContext
 from mmood.prompts import PromptFamily, Role
 from mmood.prompts.family import Layout
+from mmood.prompts.learned import ROLES
 from mmood.settings import Recorded
 
-Texts = Mapping[Role, Float[Tensor, "texts dim"]]
-"""The unit-norm embeddings of the prompts of each family, with gradient to their contexts."""
+Texts = Mapping[str, Tensor]
+"""The (T, D) unit-norm embeddings of the prompts of each family by role, and what a loss reads besides."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,9 @@ class TextSide:
         """Return the unit-norm embeddings of all prompts of a family, with gradient; see `LearnedContext.encode`."""
         return context.encode(self.encoder, self.chunk, shift)
 
-    def encode_all(self, contexts: nn.ModuleDict) -> dict[Role, Tensor]:
+    def encode_all(self, contexts: nn.ModuleDict) -> dict[str, Tensor]:
         """Return the embeddings of several families by role."""
-        found: dict[Role, Tensor] = {}
-        for role, context in contexts.items():
-            assert isinstance(context, LearnedContext)
-            found[role] = self.encode(context)  # type: ignore[index]
-        return found
+        return {role: self.encode(context) for role, context in contexts.items() if isinstance(context, LearnedContext)}
 
     @torch.no_grad()
     def fixed(self, templates: Sequence[str]) -> Float[Tensor, "classes dim"]:
@@ -151,11 +148,8 @@ class AbstractPromptMethod(Recorded, nn.Module, ABC):
 
 def families_of(contexts: nn.ModuleDict) -> dict[Role, PromptFamily]:
     """Return the families of learned contexts by role."""
-    found: dict[Role, PromptFamily] = {}
-    for role, context in contexts.items():
-        assert isinstance(context, LearnedContext)
-        found[role] = context.family()  # type: ignore[index]
-    return found
+    kept = {role: contexts[role] for role in ROLES if role in contexts}
+    return {role: context.family() for role, context in kept.items() if isinstance(context, LearnedContext)}
 
 
 def class_logits(

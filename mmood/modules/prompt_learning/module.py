@@ -186,8 +186,9 @@ class PromptLearning(AbstractDetector):
         return {name: tensor for name, tensor in self.state_dict().items() if name.startswith("method.")}
 
     def details(self) -> dict[str, object]:
-        """Return what stands in the place of prompt templates, and which method learned it."""
-        return {"prompts": self.learned_prompts().describe(), "learned_by": type(self.method).__name__}
+        """Return what stands in the place of prompt templates, which method learned it, and what it has settled."""
+        described = self.learned_prompts().describe()
+        return {"prompts": described, "learned_by": type(self.method).__name__, "settled": self.method.details()}
 
     def few_shot(self) -> FewShot:
         """Return the draw of the images, and their crops."""
