@@ -92,6 +92,18 @@ class ConstantWarmupCosine(LambdaLR):
         super().__init__(optimizer, [share(group["lr"]) for group in optimizer.param_groups])
 
 
+class ConstantRate(LambdaLR):
+    """Keeps the learning rate as it is.
+
+    Args:
+        optimizer: whose learning rates stay.
+        steps: of the whole run, which change nothing.
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int) -> None:
+        super().__init__(optimizer, lambda step: 1.0)
+
+
 @dataclass(frozen=True)
 class Execution:
     """How a step is computed; nothing here changes what it computes.

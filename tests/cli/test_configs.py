@@ -7,9 +7,28 @@ import yaml
 
 from mmood.cli.main import main
 from mmood.configuration.config_files import installed_folder
+from mmood.words.class_texts import ClassTexts, TextsFile
+from mmood.words.proposed import origin_for
 
 CONFIGS = sorted(path.name for path in installed_folder().glob("*.yaml"))
 MINED = {"NegLabel", "CSP", "AdaNeg", "TANL", "InterNeg", "CoEvo", "TINS"}
+
+
+LESS = {
+    "vitb16_localprompt.yaml": [
+        "--model.method.init_args",
+        "{context: {tokens: 4}, negatives: 3, crops: 3, positives: 2}",
+    ],
+    "vitb16_idlike.yaml": ["--model.method.init_args", "{context: {tokens: 4}, negatives: 3, crops: 4, kept: 2}"],
+}
+
+
+def class_texts(root: Path, folder: Path) -> Path:
+    """Write texts of the toy classes, as `mmood propose` does, and return the file."""
+    names = (root / "classes.txt").read_text().splitlines()
+    texts = tuple(ClassTexts(name, (f"a {name}",), (f"no {name}",)) for name in names)
+    TextsFile(origin_for("pnps", names, {}), texts).save(folder / "texts.json")
+    return folder / "texts.json"
 
 
 def model_of(name: str) -> dict:
@@ -49,14 +68,16 @@ def words(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_runs_on_demo_shards(name, toy_flags, words, tmp_path):
+def test_runs_on_demo_shards(name, toy_root, toy_flags, words, tmp_path):
     model = model_of(name)
     stage = "test" if model["class_path"] == "ZeroShot" else "fit"
     flags = [*toy_flags, "--data.train", "toy-train", "--data.val", "{id: 0.25, ood: {val: [toy-val-ood]}}"]
     flags += ["--data.batch_size", "16"]
     if model["class_path"] == "PromptLearning":
-        # The toy text tower takes 16 tokens in all.
-        flags += ["--model.method.init_args.context.tokens", "4", "--trainer.precision", "32-true"]
+        # The toy text tower takes 16 tokens in all, and the toy sets have few images for hundreds of crops.
+        flags += ["--trainer.precision", "32-true", *LESS.get(name, ["--model.method.init_args.context.tokens", "4"])]
+        if name == "vitb16_pnps.yaml":
+            flags += ["--model.method.init_args.class_texts", str(class_texts(toy_root, tmp_path))]
     for score, settings in model["init_args"]["scores"].items():
         if settings["class_path"] in MINED:
             flags += [f"--model.scores.{score}.init_args.negatives", str(words)]

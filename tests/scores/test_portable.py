@@ -30,6 +30,10 @@ LEARNED = {
     "COOkeD": {"prototypes_": TEXTS, "probe_": PROBE, "closed_": CLOSED},
     "SigmoidMax": {"texts_": SigmoidTexts(TEXTS, 8.0, -4.0)},
     "NoisyOr": {"texts_": SigmoidTexts(TEXTS, 8.0, -4.0)},
+    "IDLikeScore": {"texts_": NegativeTexts(TEXTS, IMAGES, ("a", "b", "c"))},
+    "NegPromptScore": {"texts_": NegativeTexts(TEXTS, IMAGES, ("a", "b", "c"))},
+    "LocalPromptScore": {"positive_": TEXTS, "local_": IMAGES, "local_negative_": -TEXTS[:2]},
+    "GMP": {"texts_": TEXTS, "images_": IMAGES, "image_to_text_": torch.eye(6).roll(1, 0)},
 }
 STATIC = [
     name
