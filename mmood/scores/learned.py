@@ -121,13 +121,14 @@ class LocalPromptScore(AbstractLocalScore):
     def patch_scores(self, embedded: Embedded) -> Float[Tensor, "batch patches"]:
         """Return the log-odds of max_c p_rc of each region r."""
         learned = (fitted(self, one) for one in (self.local_, self.local_negative_))
-        return functional.positive_max_log_odds(*_precise(embedded.local(), *learned), self.temperature).float()
+        patches, local, negative = _precise(embedded.local(), *learned)
+        return functional.positive_max_log_odds(patches, local, negative, self.temperature).float()
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the score."""
         learned = (fitted(self, one) for one in (self.positive_, self.local_, self.local_negative_))
-        rows, patches, *texts = _precise(embedded.joint(), embedded.local(), *learned)
-        return functional.local_prompt(rows, patches, *texts, self.temperature, self.top_k).float()
+        rows, patches, positive, local, negative = _precise(embedded.joint(), embedded.local(), *learned)
+        return functional.local_prompt(rows, patches, positive, local, negative, self.temperature, self.top_k).float()
 
 
 @final

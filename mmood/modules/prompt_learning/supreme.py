@@ -106,8 +106,9 @@ class SUPREME(AbstractPromptMethod):
             images, prompts, views.label, self.image_to_text, self.text_to_image, self.temperature
         )
         shifts = self.meta(images)
-        bias = sum((row - shifts).abs().sum(dim=1).mean() for row in (self.bias_mean, texts["bias"]))
-        return own + self.alpha * consistency + self.beta * bias
+        bias = _distance(self.bias_mean, shifts) + _distance(texts["bias"], shifts)
+        total: Tensor = own + self.alpha * consistency + self.beta * bias
+        return total
 
     def meta(self, images: Float[Tensor, "*rows dim"]) -> Float[Tensor, "*rows width"]:
         """Return m(I): two linear layers with a ReLU between."""
@@ -154,12 +155,15 @@ def consistency_loss(
     tensor(0.6265)
     """
     images_as_text, texts_as_image = _mapped(images, to_text), _mapped(texts, to_image)
-    inter = sum(
-        functional.cross_entropy(rows @ prompts.T / temperature, label)
-        for rows, prompts in ((images, texts_as_image), (images_as_text, texts))
-    )
-    cycles = ((images, _mapped(images_as_text, to_image)), (texts, _mapped(texts_as_image, to_text)))
-    return inter + sum((start - end).abs().sum(dim=1).mean() for start, end in cycles)
+    inter = functional.cross_entropy(images @ texts_as_image.T / temperature, label)
+    inter = inter + functional.cross_entropy(images_as_text @ texts.T / temperature, label)
+    image_cycle = _distance(images, _mapped(images_as_text, to_image))
+    return inter + image_cycle + _distance(texts, _mapped(texts_as_image, to_text))
+
+
+def _distance(one: Float[Tensor, "*rows dim"], other: Float[Tensor, "rows dim"]) -> Float[Tensor, ""]:
+    """Return the mean L1 distance of rows."""
+    return (one - other).abs().sum(dim=1).mean()
 
 
 def _mapped(rows: Float[Tensor, "rows dim"], linear: Float[Tensor, "dim dim"]) -> Float[Tensor, "rows dim"]:
