@@ -71,7 +71,8 @@ class SUPREME(AbstractPromptMethod):
         generator = torch.Generator().manual_seed(digest(seed, 2) % 2**63)
 
         def drawn(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator) * shape[-1] ** -0.5
+            found: Tensor = torch.randn(*shape, generator=generator) * shape[-1] ** -0.5
+            return found
 
         self.hidden, self.hidden_bias = nn.Parameter(drawn(dim, dim)), nn.Parameter(torch.zeros(dim))
         # Near 0, so that the context begins as the phrase.
