@@ -79,7 +79,7 @@ def from_module(
         provenance={
             "mmood": __version__,
             "module": type(module).__name__,
-            "trained_tower": any(key.startswith("encoder.") for key in module.trained_state()),
+            "trained_tower": trained_tower(module),
             "settings": score.record(),
             "class_names_sha256": class_names_hash(module.class_names),
             **(provenance or {}),
@@ -88,6 +88,11 @@ def from_module(
         stream=_owner(module, score) if isinstance(score, AbstractStreamScore) else None,
     )
     return manifest, torch_scorer(encoder, head, score, module.device)
+
+
+def trained_tower(module: AbstractDetector) -> bool:
+    """Return whether a module's checkpoint holds weights of its encoder."""
+    return any(key.startswith("encoder.") for key in module.trained_state())
 
 
 def chosen_score(module: AbstractDetector, name: str | None) -> str:

@@ -48,8 +48,8 @@ def save_detector(
     Raises:
         MmoodError: the folder holds other files, or a tower that was trained would be named.
     """
-    if not copy_weights and manifest.provenance.get("trained_tower"):
-        raise MmoodError("The tower of this detector was trained, so no name means its weights; use --weights copy.")
+    if not copy_weights:
+        check_named(bool(manifest.provenance.get("trained_tower")))
     check_new(folder)
     folder.mkdir(parents=True, exist_ok=True)
     graph = scorer.graph
@@ -93,6 +93,12 @@ def load_torch_scorer(folder: Path, manifest: Manifest, device: str | None) -> T
         reason = str(error).splitlines()[0]
         raise MmoodError(f"The score of the detector {folder} does not fit its tower: {reason}.") from error
     return scorer
+
+
+def check_named(trained_tower: bool) -> None:
+    """Raise MmoodError if the weights of a tower are to be named and were trained."""
+    if trained_tower:
+        raise MmoodError("The tower was trained, so no name means its weights; use --weights copy.")
 
 
 def check_new(folder: Path) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mmood.detector.backends.from_module import chosen_score, from_module
+from mmood.detector.backends.from_module import chosen_score, from_module, trained_tower
 from mmood.detector.backends.from_settings import module_from_settings
-from mmood.detector.backends.torch_folder import check_new
+from mmood.detector.backends.torch_folder import check_named, check_new
 from mmood.detector.building.calibration_set import CalibrationSet, calibration_set
 from mmood.detector.calibration import Calibration, coverage_band, least_images
 from mmood.detector.detector import Detector
@@ -57,6 +57,8 @@ def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: s
     check_new(request.out)
     module, data = module_from_settings(arguments, checkpoint)
     name = chosen_score(module, request.score)
+    if not request.copy_weights:
+        check_named(trained_tower(module))
     images = calibration_set(data, request.fraction)
     _check_number(len(images.keys), request.id_recall)
     module.fit_scores()
