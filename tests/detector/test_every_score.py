@@ -8,7 +8,7 @@ import pytest
 import mmood.scores
 from mmood.cli.main import main
 from mmood.detector.backends.from_module import from_module
-from mmood.detector.building.from_settings import module_from_settings
+from mmood.detector.backends.from_settings import module_from_settings
 from mmood.detector.detector import Detector
 from mmood.scores.base import AbstractScore
 from mmood.scores.test_time.base import AbstractStreamScore

@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
-from jaxtyping import Float16
 
 from mmood.detector.calibration import benjamini_hochberg, check_rate
 from mmood.detector.decisions import Decision
+from mmood.detector.detection.blocks import read_block, read_block_embeddings, write_block
 from mmood.detector.detection.memory import JobMemory
 from mmood.detector.detection.sources import Input, Sequenced
 from mmood.detector.detection.tables import Table
@@ -113,6 +114,11 @@ class Job:
         """Images of a block."""
         return BATCHES * self.batch_size
 
+    def positions(self, number: int) -> range:
+        """Return which images a block holds."""
+        start = number * self.block_size
+        return range(start, min(start + self.block_size, len(self.images)))
+
     def block(self, number: int) -> Path:
         """Return the file of a block."""
         return self.folder / f"{number:08d}.jsonl"
@@ -175,23 +181,17 @@ def _begin(job: Job) -> None:
 
 def _make(job: Job, number: int, pool: ThreadPoolExecutor) -> None:
     """Decide on the images of a block and write it."""
-    start = number * job.block_size
-    images = job.images.read(start, min(start + job.block_size, len(job.images)))
-    lines: list[bytes] = []
-    rows: list[Float16[np.ndarray, "images dim"]] = []
-    for batch in batched(_prepared(job, images, pool), job.batch_size):
+    positions = job.positions(number)
+    rows: list[tuple[str, Decision]] = []
+    embeddings = [np.empty((0, job.detector.embedding_width), np.float16)]
+    for batch in batched(_prepared(job, job.images.read(positions.start, positions.stop), pool), job.batch_size):
         decisions, embedding = job.detector.decide([pixels for _, pixels in batch])
-        for (name, _), decision in zip(batch, decisions, strict=True):
-            lines.append(_line(name, decision))
+        rows += [(name, decision) for (name, _), decision in zip(batch, decisions, strict=True)]
         if embedding is not None:
-            rows.append(embedding.astype(np.float16))
-    if job.embeddings:
-        with whole_file(_embeddings(job.block(number))) as file:
-            width = job.detector.embedding_width
-            np.save(file, np.concatenate(rows) if rows else np.empty((0, width), np.float16), allow_pickle=False)
+            embeddings.append(embedding.astype(np.float16))
     if job.memory is not None:
         job.memory.keep(number)
-    write_atomically(job.block(number), b"".join(lines))
+    write_block(job.block(number), rows, np.concatenate(embeddings) if job.embeddings else None)
     if job.memory is not None:
         job.memory.forget(number - 1)
 
@@ -210,14 +210,6 @@ def _prepared(job: Job, images: Iterator[Input], pool: ThreadPoolExecutor) -> It
         ahead += [pool.submit(prepare, image) for image in islice(images, 1)]
 
 
-def _line(name: str, decision: Decision) -> bytes:
-    return json.dumps({"input": name, **decision.as_dict()}, ensure_ascii=False).encode() + b"\n"
-
-
-def _embeddings(block: Path) -> Path:
-    return block.with_suffix(".npy")
-
-
 def _join(job: Job) -> Path | None:
     """Write the file of all rows if all blocks are there, and delete these; None if others are still at work."""
     with FileLock(f"{job.folder}.lock"):
@@ -234,11 +226,9 @@ def _join(job: Job) -> Path | None:
     return job.table.path
 
 
-def _rows(job: Job) -> Iterator[dict[str, object]]:
+def _rows(job: Job) -> Iterator[dict[str, Any]]:
     for number in range(job.blocks):
-        with job.block(number).open("rb") as file:
-            for line in file:
-                yield json.loads(line)
+        yield from read_block(job.block(number), len(job.positions(number)))
 
 
 def _discoveries(job: Job, rate: float) -> frozenset[int]:
@@ -251,10 +241,11 @@ def _discoveries(job: Job, rate: float) -> frozenset[int]:
 
 def _join_embeddings(job: Job) -> None:
     """Write the embeddings of all rows that are not broken, in their order, a block in memory at a time."""
-    count = sum(row["status"] == "ok" for row in _rows(job))
-    width = job.detector.embedding_width
+    numbers, width = range(job.blocks), job.detector.embedding_width
+    blocks = (read_block(job.block(number), len(job.positions(number))) for number in numbers)
+    counts = [sum(row["status"] == "ok" for row in block) for block in blocks]
     with whole_file(job.table.embeddings) as file:
-        header = {"descr": "<f2", "fortran_order": False, "shape": (count, width)}
+        header = {"descr": "<f2", "fortran_order": False, "shape": (sum(counts), width)}
         np.lib.format.write_array_header_1_0(file, header)
-        for number in range(job.blocks):
-            file.write(np.load(_embeddings(job.block(number)), allow_pickle=False).tobytes())
+        for number in numbers:
+            file.write(read_block_embeddings(job.block(number), counts[number], width).tobytes())
