@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import tokenize
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmood.errors import MmoodError
+from mmood.files.arrays import BROKEN_ARRAY
 
-# What a damaged archive, and a damaged header in it, raise.
-_DAMAGE = (OSError, ValueError, EOFError, SyntaxError, KeyError, TypeError, RuntimeError, NotImplementedError)
-_BROKEN = (*_DAMAGE, zipfile.BadZipFile, tokenize.TokenError, RecursionError, MemoryError)
+_BROKEN = (*BROKEN_ARRAY, zipfile.BadZipFile)
 
 
 def arrays_bytes(arrays: Mapping[str, NDArray[np.generic]], run: str) -> bytes:

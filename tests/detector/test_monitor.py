@@ -165,7 +165,7 @@ def test_what_cannot_be_is_said(folder, tmp_path, capsys):
         ([str(tmp_path / "text.jsonl")], "row 1, has score = 'high'"),
         ([other], "does not hold the embeddings of the 20 images"),
         ([nan], "are not all finite"),
-        ([pickled], "cannot be read as embeddings"),
+        ([pickled], "embeddings.npy cannot be read: "),
         ([good, "--window", "0"], "--window is 0"),
         ([good, "--false_alarms", "0"], "--false_alarms is 0"),
         ([good, "--out", "found.txt"], "it must end in .json"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import detectors
 import numpy as np
 import torch
 from mutation import Damage, damaged_bytes, damaged_json, damaged_lines, damaged_value, damaged_yaml
@@ -72,6 +73,7 @@ def build_world(folder: Path) -> None:
     _write_words(folder)
     _write_run(folder / "run")
     write_valid(folder / "states")
+    detectors.write_detectors(folder / "detectors")
     _write_checkpoint(folder / "a.ckpt")
     _write_prompts(folder / "prompts")
     (folder / "config.yaml").write_text(json.dumps(CONFIG))
@@ -388,6 +390,24 @@ READERS = {
     **{f"state-{name}": Reader(f"states/{name}.safetensors", reader(name), damaged_state) for name in METHODS},
     "prompts": Reader("prompts/prompts.json", read_learned_prompts, damaged_json),
     "prompt-vectors": Reader("prompts/context.safetensors", read_learned_prompts),
+    "detector": Reader("detectors/onnx/detector.json", detectors.read_onnx, detectors.damaged_document),
+    "detector-scores": Reader("detectors/onnx/detector.json", detectors.read_onnx, damaged_json, share=0.5),
+    "detector-of-torch": Reader(
+        "detectors/torch/detector.json", detectors.read_torch, detectors.damaged_document, share=0.1
+    ),
+    "detector-tensors": Reader("detectors/torch/score.safetensors", detectors.read_torch, share=0.1),
+    "calibration": Reader("detectors/torch/calibration.safetensors", detectors.read_calibration),
+    "job": Reader("detectors/killed/job.json", detectors.finish_job, damaged_json, share=0.5),
+    "job-rows": Reader("detectors/killed/00000001.jsonl", detectors.finish_job, damaged_lines, share=0.5),
+    "job-embeddings": Reader("detectors/killed/00000001.npy", detectors.finish_job, share=0.5),
+    "decisions-csv": Reader("detectors/decisions.csv", detectors.read_decisions(".csv"), share=0.5),
+    "decisions-jsonl": Reader(
+        "detectors/decisions.jsonl", detectors.read_decisions(".jsonl"), damaged_lines, share=0.5
+    ),
+    "decisions-parquet": Reader("detectors/decisions.parquet", detectors.read_decisions(".parquet"), share=0.5),
+    "decisions-embeddings": Reader(
+        "detectors/decisions.jsonl.embeddings.npy", detectors.read_decisions(".jsonl"), share=0.5
+    ),
     "model-config": Reader(
         "clip/open_clip_config.json",
         lambda folder: check_open_clip(EncoderSettings(name=f"local-dir:{folder / 'clip'}")),

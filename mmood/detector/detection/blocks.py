@@ -14,6 +14,7 @@ from mmood.detector.decisions import FIELDS, Decision
 from mmood.detector.detection.tables import read_rows
 from mmood.errors import MmoodError
 from mmood.files import whole_file, write_atomically
+from mmood.files.arrays import read_array
 
 Row = tuple[str, Decision]
 Embeddings = Float16[np.ndarray, "images dim"]
@@ -78,10 +79,10 @@ def read_block_embeddings(path: Path, rows: int, width: int) -> Embeddings:
     """
     place = _embeddings(path)
     try:
-        found: Embeddings = np.load(place, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, f"{place.name}: {error}") from error
-    if not isinstance(found, np.ndarray) or found.dtype != np.float16 or found.shape != (rows, width):
+        found = read_array(place, place.name)
+    except MmoodError as error:
+        raise _damaged(path, str(error)) from error
+    if found.dtype != np.float16 or found.shape != (rows, width):
         raise _damaged(path, f"{place.name} does not hold {rows} embeddings of {width} numbers")
     return found
 

@@ -134,14 +134,17 @@ def _read_csv(path: Path) -> Iterator[dict[str, object]]:
             for row in csv.DictReader(file):
                 yield {name: _value(name, text) for name, text in row.items() if isinstance(name, str)}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise MmoodError(f"{path} is no table of decisions: {error}.") from error
+        raise MmoodError(f"{path} is no table of decisions: {error!s:.200}.") from error
 
 
 def _value(name: str, text: str) -> object:
-    if name in ("accepted", FDR):
-        return {"true": True, "false": False, "": None}[text]
-    if name in ("score", "p_value", "probability"):
-        return float(text) if text else None
+    try:
+        if name in ("accepted", FDR):
+            return {"true": True, "false": False, "": None}[text]
+        if name in ("score", "p_value", "probability"):
+            return float(text) if text else None
+    except (KeyError, ValueError):
+        raise ValueError(f"it has {name} = {text!r:.40}") from None
     return text
 
 
@@ -162,5 +165,5 @@ def _read_parquet(path: Path) -> Iterator[dict[str, object]]:
         with parquet.ParquetFile(path) as file:
             for group in file.iter_batches(_GROUP):
                 yield from group.to_pylist()
-    except pa.ArrowException as error:
-        raise MmoodError(f"{path} is no Parquet file: {error}.") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise MmoodError(f"{path} is no Parquet file: {' '.join(str(error).split())[:200]}.") from error

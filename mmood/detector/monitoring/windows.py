@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from mmood.detector.calibration import Calibration
 from mmood.detector.detection import Table, read_rows
 from mmood.errors import MmoodError
+from mmood.files.arrays import read_array
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,8 @@ def _embeddings(path: Path, images: int, width: int) -> Float[np.ndarray, "image
     """Return the embeddings in a file, which stays on the disk; None if it is not there."""
     if not path.is_file():
         return None
-    try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise MmoodError(f"{path} cannot be read as embeddings: {error}.") from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind != "f" or found.shape != (images, width):
+    found = read_array(path, str(path))
+    if found.dtype.kind != "f" or found.shape != (images, width):
         raise MmoodError(
             f"{path} does not hold the embeddings of the {images} images beside it, {width} numbers each; "
             "`mmood detect --embeddings` writes both files together."
