@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         "prepare": Command(
             "BENCHMARK|SET ... --root FOLDER", "fetch, select and pack the sets of a benchmark", "mmood.cli.prepare"
         ),
+        "sets": Command("[SET ...]", "list benchmarks and sets, or show the card of a set", "mmood.cli.sets"),
         "pack": Command("--out SET --folder IMAGES", "make, index and verify WebDataset shards", "mmood.cli.pack"),
         "embed": Command("--config NAME", "encode every set once; later runs read features", "mmood.cli.embed"),
         "negatives": Command("--config NAME --out FILE", "mine negative labels into a file", "mmood.cli.negatives"),

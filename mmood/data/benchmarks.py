@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mmood.errors import MmoodError, unknown
-from mmood.recipes.registry import known_set
+from mmood.recipes.registry import known_recipe
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def find_benchmark(name: str) -> Benchmark:
 
 def where_to_get(name: str) -> str | None:
     """Return how to get a set, and its expected size; None for a set that no recipe describes."""
-    known = known_set(name)
+    known = known_recipe(name)
     if known is None:
         return None
     size = "" if known.count is None else f" ({known.count:,} images)"
@@ -124,7 +124,7 @@ def where_to_get(name: str) -> str | None:
 
 def check_sample_count(name: str, count: int) -> None:
     """Raise MmoodError if a known set has another number of samples than its protocol."""
-    known = known_set(name)
+    known = known_recipe(name)
     if known is None or known.count in (None, count):
         return
     hint = f" or use its variant '{known.variant}'" if known.variant else ""

@@ -213,15 +213,17 @@ def _key(file: SourceFile) -> str:
 
 def _from_hub(url: str, path: Path) -> None:
     """Fetch a file with the huggingface_hub library, which knows the user's token and resumes by itself."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-
     kind, owner, name, file = url.removeprefix("hf://").split("/", 3)
+    folder = path.with_name(f"{path.name}.hub")
     try:
-        found = hf_hub_download(
-            f"{owner}/{name}", file, repo_type=kind.removesuffix("s"), local_dir=path.with_name(f"{path.name}.hub")
-        )
-    except (HfHubHTTPError, OSError) as error:
+        found = _hub_download()(f"{owner}/{name}", file, repo_type=kind.removesuffix("s"), local_dir=folder)
+    except Exception as error:  # of any of the libraries that it uses
         raise MmoodError(f"huggingface_hub could not fetch it ({type(error).__name__}: {error})") from error
     Path(found).replace(path)
-    shutil.rmtree(path.with_name(f"{path.name}.hub"), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hub_download() -> Callable[..., str]:
+    from huggingface_hub import hf_hub_download
+
+    return hf_hub_download

@@ -12,7 +12,7 @@ from mmood.errors import MmoodError, unknown
 from mmood.prepare.downloads import Downloads
 from mmood.prepare.given import Given
 from mmood.recipes.recipe import Need, Recipe
-from mmood.recipes.registry import known_set, set_names
+from mmood.recipes.registry import known_recipe, recipe_names
 from mmood.shards.index import MissingSetError, SetIndex
 from mmood.shards.shard_index import load_index
 
@@ -106,9 +106,9 @@ def wanted_recipes(names: Iterable[str], own: Iterable[Recipe]) -> list[Recipe]:
     wanted: dict[str, Recipe] = {}
 
     def add(name: str) -> None:
-        recipe = recipes.get(name) or known_set(name)
+        recipe = recipes.get(name) or known_recipe(name)
         if recipe is None:
-            raise unknown("benchmark or set", name, [*BENCHMARKS, *set_names(), *recipes], limit=50)
+            raise unknown("benchmark or set", name, [*BENCHMARKS, *recipe_names(), *recipes], limit=50)
         for part in recipe.sets:
             if part == name:
                 raise MmoodError(f"The recipe of '{name}' is made of itself (`sets`).")

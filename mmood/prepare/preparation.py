@@ -139,7 +139,12 @@ class Preparation:
             got, archive = self._archive(part, opened)
             fetched.append(got)
             archives.append(archive)
-        return _chosen(entry.recipe, archives, listed)
+        try:
+            return _chosen(entry.recipe, archives, listed)
+        except MmoodError as error:
+            doubtful = [str(got.path) for got in fetched if got.own and not got.file.pinned]
+            advice = f" Should the files be wrong, delete {' and '.join(doubtful)} to fetch them again."
+            raise MmoodError(str(error) + (advice if doubtful else "")) from error
 
     def _archive(self, part: NeedPlan, opened: contextlib.ExitStack) -> tuple[Fetched, AbstractArchive]:
         """Return an archive of a need: the first that can be read. One that cannot does not stay."""

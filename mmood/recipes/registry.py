@@ -12,22 +12,22 @@ _FOLDER = resources.files("mmood.recipes") / "sets"
 
 
 @functools.cache
-def set_names() -> tuple[str, ...]:
+def recipe_names() -> tuple[str, ...]:
     """Return the names of all known sets, sorted."""
     return tuple(sorted(file.name.removesuffix(".yaml") for file in _FOLDER.iterdir() if file.name.endswith(".yaml")))
 
 
 @functools.cache
-def known_set(name: str) -> Recipe | None:
+def known_recipe(name: str) -> Recipe | None:
     """Return the recipe of a known set, or None."""
-    if name not in set_names():
+    if name not in recipe_names():
         return None
     return parse_recipe((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), f"The recipe of '{name}'")
 
 
-def find_set(name: str) -> Recipe:
+def find_recipe(name: str) -> Recipe:
     """Return the recipe of a known set; MmoodError with the nearest name if there is none."""
-    recipe = known_set(name)
+    recipe = known_recipe(name)
     if recipe is None:
-        raise unknown("set", name, set_names())
+        raise unknown("set", name, recipe_names())
     return recipe

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from mmood.data.benchmarks import BENCHMARKS
-from mmood.recipes.registry import find_set
+from mmood.recipes.registry import find_recipe
 from mmood.report.runs import Run
 from mmood.results.blocks import label
 
@@ -79,7 +79,7 @@ def _fits(run: Run, score: str, row: PublishedRow) -> bool:
     settings = provenance.get("scores", {}).get(score)
     return (
         provenance.get("module") == row.module
-        and sizes == {benchmark.id: find_set(benchmark.id).count}
+        and sizes == {benchmark.id: find_recipe(benchmark.id).count}
         and settings is not None
         and _agree(row.module_settings, provenance.get("settings", {}))
         and _agree(row.score_settings, settings)
@@ -89,7 +89,7 @@ def _fits(run: Run, score: str, row: PublishedRow) -> bool:
 def _values(run: Run, score: str, row: PublishedRow) -> dict[str, tuple[Mapping[str, float], Mapping[str, float]]]:
     found: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {}
     for own in run.results.rows:
-        whole = own.set in row.sets and own.metrics.n_ood == find_set(own.set).count
+        whole = own.set in row.sets and own.metrics.n_ood == find_recipe(own.set).count
         if whole and label(own.score, own.variant) == score and own.protocol == "static":
             ours = {"auroc": own.metrics.auroc, "fpr95_id_pos": own.metrics.fpr95_id_pos}
             found[own.set] = (ours, row.sets[own.set])

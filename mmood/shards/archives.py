@@ -96,9 +96,11 @@ def open_archive(path: Path) -> AbstractArchive:
     try:
         if is_compressed_tar(path):
             raise tarfile.ReadError("it is compressed")
-        if zipfile.is_zipfile(path) and not _is_tar(path):
-            return ZipArchive(path)
-        return TarArchive(path)
+        archive = ZipArchive(path) if zipfile.is_zipfile(path) and not _is_tar(path) else TarArchive(path)
+        if not archive.members and not archive.passed_over:
+            archive.close()
+            raise tarfile.ReadError("it holds no file")
+        return archive
     except (OSError, tarfile.TarError, zipfile.BadZipFile, ValueError, zlib.error) as error:
         raise MmoodError(f"{path} cannot be read as an archive: {error}.") from error
 

@@ -10,7 +10,7 @@ from mmood.data.settings import ValSettings, resolve
 from mmood.errors import MmoodError
 from mmood.loading.settings import LoaderSettings
 from mmood.recipes.recipe import parse_recipe
-from mmood.recipes.registry import set_names
+from mmood.recipes.registry import recipe_names
 
 NAMES = [f"class {i}" for i in range(CLASSES)]
 
@@ -177,7 +177,7 @@ def test_a_known_set_of_another_size_is_named(root, monkeypatch):
     own = Benchmark("own", "id", {"far": ("far",)}, "cifar10", "")
     monkeypatch.setattr(benchmarks, "BENCHMARKS", {"own": own})
     far = parse_recipe("{name: far, count: 7, variant: far_6, sets: [id]}", "far")
-    monkeypatch.setattr(benchmarks, "known_set", {"far": far}.get)
+    monkeypatch.setattr(benchmarks, "known_recipe", {"far": far}.get)
     data = OoDDataModule(str(root), benchmark="own", class_names=NAMES)
     with pytest.raises(MmoodError, match=r"'far' holds 6 samples, but the protocol has 7; .* variant 'far_6'"):
         data.setup("test")
@@ -193,4 +193,4 @@ def test_a_benchmark_fills_only_what_is_unset():
 
 def test_the_registry_is_complete():
     for benchmark in BENCHMARKS.values():
-        assert {benchmark.id, *(n for names in benchmark.ood.values() for n in names)} <= set(set_names())
+        assert {benchmark.id, *(n for names in benchmark.ood.values() for n in names)} <= set(recipe_names())

@@ -6,9 +6,9 @@ from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import BENCHMARKS
 from mmood.errors import MmoodError
 from mmood.recipes.recipe import parse_recipe, read_recipe
-from mmood.recipes.registry import find_set, set_names
+from mmood.recipes.registry import find_recipe, recipe_names
 
-RECIPES = [find_set(name) for name in set_names()]
+RECIPES = [find_recipe(name) for name in recipe_names()]
 SMALLEST = "{name: pets, images: [{url: https://example.org/pets.zip}]}"
 
 
@@ -24,8 +24,8 @@ def test_every_recipe_says_what_a_card_needs_and_where_its_files_are(recipe):
         for file in need.files:
             assert "drive.google" not in " ".join(file.urls)
             assert not file.sha256 or file.bytes
-    assert recipe.variant is None or find_set(recipe.variant).variant == recipe.name
-    assert {part for part in recipe.sets} <= set(set_names())
+    assert recipe.variant is None or find_recipe(recipe.variant).variant == recipe.name
+    assert {part for part in recipe.sets} <= set(recipe_names())
     if recipe.labels == "list":
         assert recipe.class_names is not None
         load_class_names(recipe.class_names)
@@ -53,7 +53,7 @@ def test_archives_of_one_address_are_the_same_in_all_recipes():
 
 def test_id_sets_of_benchmarks_have_labels_and_the_names_of_the_benchmark():
     for benchmark in BENCHMARKS.values():
-        recipe = find_set(benchmark.id)
+        recipe = find_recipe(benchmark.id)
         assert recipe.labels != "none"
         assert benchmark.class_names in (None, recipe.class_names)
 
