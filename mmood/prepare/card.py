@@ -18,8 +18,8 @@ from mmood.prepare.preparation import ORIGIN_FILE
 from mmood.prepare.transfer import in_words, web_address
 from mmood.recipes.recipe import Recipe
 from mmood.sets.finding import find_set
-from mmood.shards.hashes import NO_IMAGE, Hashes, are_copies, image_hashes, kept_hashes
-from mmood.shards.index import Keys, MissingSetError, SetIndex
+from mmood.shards.hashes import NO_IMAGE, are_copies, image_hashes, kept_hashes
+from mmood.shards.index import Hashes, Keys, MissingSetError, SetIndex
 from mmood.shards.reading import Skipped
 
 _LOOKED_AT = 256
@@ -166,7 +166,8 @@ def _some_keys(index: SetIndex) -> Keys:
     ends = [*starts[1:], len(keys)]
     each = _LOOKED_AT // len(chosen)
     end_of = dict(zip(starts.tolist(), ends, strict=True))
-    return np.concatenate([keys[start : min(start + each, end_of[start])] for start in chosen.tolist()])
+    found: Keys = np.concatenate([keys[start : min(start + each, end_of[start])] for start in chosen.tolist()])
+    return found
 
 
 def _hashes(index: SetIndex, quick: bool) -> Hashes | None:

@@ -19,7 +19,7 @@ from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.output.console import progress_bar
 from mmood.output.printing import complain, say
-from mmood.prepare.transfer import NoRoomError, forget, part_of, transfer, web_address
+from mmood.prepare.transfer import NoRoomError, check_room, forget, part_of, transfer, web_address
 from mmood.recipes.recipe import Need, SourceFile
 from mmood.shards.archives import decompress, is_compressed_tar
 
@@ -168,6 +168,7 @@ class Downloads:
         name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
         target = self.folder / f"{name}-{path.name}.tar"
         if not target.is_file():
+            check_room(self.folder, path.stat().st_size, f"decompressing {path.name}")
             with self._bar(f"decompressing {path.name}", None):
                 decompress(path, target)
         return target

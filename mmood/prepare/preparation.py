@@ -18,7 +18,7 @@ from mmood.prepare.plan import NeedPlan, Plan, SetPlan, bytes_on_disk, ready
 from mmood.prepare.selection import choose
 from mmood.prepare.transfer import NoRoomError, check_room
 from mmood.recipes.recipe import Need, Recipe
-from mmood.shards.archives import AbstractArchive, is_archive, open_archive
+from mmood.shards.archives import AbstractArchive, ArchiveError, is_archive, open_archive
 from mmood.shards.index import SetIndex
 from mmood.shards.lists import ListedImage, read_image_list
 from mmood.shards.packing import PackSettings, pack
@@ -153,7 +153,7 @@ class Preparation:
             got = self._get(replace(part, need=Need(files)))
             try:
                 return got, self._opened(got.path, opened)
-            except MmoodError as error:
+            except ArchiveError as error:
                 if not got.own:
                     raise
                 self.downloads.drop(got.path)

@@ -37,6 +37,10 @@ TOO_LARGE = "files larger than any image"
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2")
 
 
+class ArchiveError(MmoodError):
+    """An archive is damaged, of an unknown form, or cannot be trusted."""
+
+
 class Member(NamedTuple):
     """A file in an archive.
 
@@ -67,7 +71,7 @@ class AbstractArchive(ABC):
 
     @abstractmethod
     def read(self, member: Member) -> bytes:
-        """Return the content of a member; MmoodError if it is damaged."""
+        """Return the content of a member; ArchiveError if it is damaged."""
 
     @abstractmethod
     def close(self) -> None:
@@ -89,7 +93,7 @@ def open_archive(path: Path) -> AbstractArchive:
     """Return the files of a folder, a zip file or an uncompressed tar file.
 
     Raises:
-        MmoodError: it is none of these, is damaged, or cannot be trusted.
+        ArchiveError: it is none of these, is damaged, or cannot be trusted.
     """
     if path.is_dir():
         return FolderArchive(path)
@@ -102,7 +106,7 @@ def open_archive(path: Path) -> AbstractArchive:
             raise tarfile.ReadError("it holds no file")
         return archive
     except (OSError, tarfile.TarError, zipfile.BadZipFile, ValueError, zlib.error) as error:
-        raise MmoodError(f"{path} cannot be read as an archive: {error}.") from error
+        raise ArchiveError(f"{path} cannot be read as an archive: {error}.") from error
 
 
 @final
@@ -114,7 +118,7 @@ class ZipArchive(AbstractArchive):
         passed_over = PassedOver()
         infos = self._zip.infolist()
         if len(infos) > MAX_MEMBERS:
-            raise MmoodError(f"{path} has {len(infos):,} members; an archive of images has at most {MAX_MEMBERS:,}.")
+            raise ArchiveError(f"{path} has {len(infos):,} members; an archive of images has at most {MAX_MEMBERS:,}.")
         self._infos = infos
         members = []
         for place, info in enumerate(infos):
@@ -124,9 +128,9 @@ class ZipArchive(AbstractArchive):
             if stat.S_ISLNK(info.external_attr >> 16):
                 passed_over.add(LINKS, name)
             elif info.flag_bits & 1:
-                raise MmoodError(f"{path} is encrypted; decrypt it first.")
+                raise ArchiveError(f"{path} is encrypted; decrypt it first.")
             elif info.file_size > max(ROOM, MAX_RATIO * info.compress_size):
-                raise MmoodError(
+                raise ArchiveError(
                     f"{path} cannot be trusted: '{name:.80}' grows from {info.compress_size:,} to {info.file_size:,} "
                     "bytes."
                 )
@@ -142,9 +146,9 @@ class ZipArchive(AbstractArchive):
             with self._zip.open(self._infos[member.place]) as file:
                 content = file.read(member.size + 1)
         except (OSError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError) as error:
-            raise MmoodError(f"{self.name} is damaged: '{member.path:.80}' cannot be read ({error}).") from error
+            raise ArchiveError(f"{self.name} is damaged: '{member.path:.80}' cannot be read ({error}).") from error
         if len(content) != member.size:
-            raise MmoodError(f"{self.name} is damaged: '{member.path:.80}' is not as large as it says.")
+            raise ArchiveError(f"{self.name} is damaged: '{member.path:.80}' is not as large as it says.")
         return content
 
     def close(self) -> None:
@@ -171,7 +175,7 @@ class TarArchive(AbstractArchive):
         found = 0
         for member in _tar_members(self._file, path):
             if (found := found + 1) > MAX_MEMBERS:
-                raise MmoodError(f"{path} has more than {MAX_MEMBERS:,} members; an archive of images has not.")
+                raise ArchiveError(f"{path} has more than {MAX_MEMBERS:,} members; an archive of images has not.")
             if member.path.lower().endswith(".tar"):
                 nested.append(member)
             elif member.size > MAX_CONTENT_BYTES:
@@ -183,9 +187,9 @@ class TarArchive(AbstractArchive):
             folder = outer.path[: -len(".tar")]
             for inner in _tar_members(self._file, path):
                 if (found := found + 1) > MAX_MEMBERS:
-                    raise MmoodError(f"{path} has more than {MAX_MEMBERS:,} members; an archive of images has not.")
+                    raise ArchiveError(f"{path} has more than {MAX_MEMBERS:,} members; an archive of images has not.")
                 if inner.place + inner.size > outer.place + outer.size:
-                    raise MmoodError(f"{path} is damaged: '{outer.path:.80}' is cut off.")
+                    raise ArchiveError(f"{path} is damaged: '{outer.path:.80}' is cut off.")
                 yield Member(f"{folder}/{inner.path}", inner.size, inner.place)
 
     def read(self, member: Member) -> bytes:
@@ -193,7 +197,7 @@ class TarArchive(AbstractArchive):
         self._file.seek(member.place)
         content = self._file.read(member.size)
         if len(content) != member.size:
-            raise MmoodError(f"{self.name} is damaged: it ends within '{member.path:.80}'.")
+            raise ArchiveError(f"{self.name} is damaged: it ends within '{member.path:.80}'.")
         return content
 
     def close(self) -> None:
@@ -218,7 +222,7 @@ class FolderArchive(AbstractArchive):
         try:
             return file.read_bytes()
         except OSError as error:
-            raise MmoodError(f"The image {file} cannot be read: {error.strerror}.") from error
+            raise ArchiveError(f"The image {file} cannot be read: {error.strerror}.") from error
 
     def close(self) -> None:
         """See AbstractArchive."""
@@ -228,7 +232,8 @@ def decompress(path: Path, target: Path) -> None:
     """Write the tar file within a compressed one, whole or not at all.
 
     Raises:
-        MmoodError: it is damaged, grows without measure, or cannot be written.
+        ArchiveError: it is damaged, or grows without measure.
+        MmoodError: the target cannot be written.
     """
     limit = max(ROOM, MAX_RATIO * path.stat().st_size)
     written = 0
@@ -236,10 +241,10 @@ def decompress(path: Path, target: Path) -> None:
         try:
             while piece := plain.read(2**20):
                 if (written := written + len(piece)) > limit:
-                    raise MmoodError(f"{path} cannot be trusted: it grows to more than {limit:,} bytes.")
+                    raise ArchiveError(f"{path} cannot be trusted: it grows to more than {limit:,} bytes.")
                 out.write(piece)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise MmoodError(f"{path} is damaged: {error}.") from error
+            raise ArchiveError(f"{path} is damaged: {error}.") from error
 
 
 @contextlib.contextmanager
@@ -253,11 +258,11 @@ def _decompressed(packed: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def safe_path(name: str, archive: Path) -> str:
-    """Return a member's path as it is compared with others; MmoodError if it leads out of the archive's folder."""
+    """Return a member's path as it is compared with others; ArchiveError if it leads out of the archive's folder."""
     path = name.replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts or (parts and parts[0][1:2] == ":"):
-        raise MmoodError(f"{archive} cannot be trusted: its member {name!r:.80} leads out of its folder.")
+        raise ArchiveError(f"{archive} cannot be trusted: its member {name!r:.80} leads out of its folder.")
     return utf8_name("/".join(parts))
 
 

@@ -11,7 +11,8 @@ import pytest
 from archive_world import CLASSES, COUNT, IMAGES, ZIP, in_class_folders, listed, pinned, tarred, zipped
 
 from mmood.cli.main import main
-from mmood.prepare import transfer
+from mmood.errors import MmoodError
+from mmood.prepare import downloads, transfer
 from mmood.shards.indexing import verify_folder
 
 LAYOUTS = {
@@ -267,3 +268,18 @@ def test_a_kill_at_any_byte_costs_nothing_that_was_there(world, forked):
     assert [row.file for row in world.samples()[0].rows()] == sorted(in_class_folders("own/"))
     verify_folder(world.root / "own", lambda amount: None)
     assert world.left() == []
+
+
+def test_no_room_to_decompress_keeps_the_archive(world, monkeypatch, capsys):
+    content = gzip.compress(tarred(in_class_folders("own/")), mtime=0)
+    recipe = world.recipe(images=[{"url": world.serve("own.tar.gz", content), **pinned(content)}])
+    with monkeypatch.context() as full:
+        full.setattr(downloads, "decompress", _no_space)
+        assert world.prepare("--recipe", recipe) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert world.prepare("--recipe", recipe) == 0
+    assert world.server.paths == ["/own.tar.gz"]
+
+
+def _no_space(path, target):
+    raise MmoodError(f"{target} cannot be written: No space left on device.")
