@@ -161,7 +161,8 @@ def _some_keys(index: SetIndex) -> Keys:
     runs = index.runs(keys)
     starts = np.flatnonzero(np.diff(runs, prepend=runs[:1] - 1))
     if index.random_access or len(starts) >= len(keys):
-        return keys[np.unique(np.linspace(0, len(keys) - 1, min(_LOOKED_AT, len(keys))).astype(int))]
+        places = np.unique(np.linspace(0, len(keys) - 1, min(_LOOKED_AT, len(keys))).astype(int))
+        return np.take(keys, places)
     chosen = starts[np.unique(np.linspace(0, len(starts) - 1, min(_RUNS, len(starts))).astype(int))]
     ends = [*starts[1:], len(keys)]
     each = _LOOKED_AT // len(chosen)
