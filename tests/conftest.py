@@ -74,6 +74,22 @@ def toy_model(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
+def toy_sigmoid_model(tmp_path_factory) -> str:
+    """A tiny random CLIP with a logit bias and a tokenizer that canonicalises, as SigLIP has them."""
+    from open_clip import CLIP
+
+    folder = tmp_path_factory.mktemp("toy-siglip")
+    model = {**MODEL, "init_logit_bias": -10.0}
+    text = {**MODEL["text_cfg"], "tokenizer_kwargs": {"clean": "canonicalize"}}
+    config = {"model_cfg": {**model, "text_cfg": text}, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        save_model(CLIP(**model), str(folder / "open_clip_model.safetensors"))
+    return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="session")
 def toy_root(tmp_path_factory) -> Path:
     """A root with packed sets and the file of class names."""
     base = tmp_path_factory.mktemp("toy")

@@ -68,7 +68,7 @@ def words(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_runs_on_demo_shards(name, toy_root, toy_flags, words, tmp_path):
+def test_runs_on_demo_shards(name, toy_root, toy_flags, toy_sigmoid_model, words, tmp_path):
     model = model_of(name)
     stage = "test" if model["class_path"] == "ZeroShot" else "fit"
     flags = [*toy_flags, "--data.train", "toy-train", "--data.val", "{id: 0.25, ood: {val: [toy-val-ood]}}"]
@@ -78,6 +78,8 @@ def test_runs_on_demo_shards(name, toy_root, toy_flags, words, tmp_path):
         flags += ["--trainer.precision", "32-true", *LESS.get(name, ["--model.method.init_args.context.tokens", "4"])]
         if name == "vitb16_pnps.yaml":
             flags += ["--model.method.init_args.class_texts", str(class_texts(toy_root, tmp_path))]
+    if name.startswith("siglip"):
+        flags += ["--model.encoder.name", toy_sigmoid_model]
     for score, settings in model["init_args"]["scores"].items():
         if settings["class_path"] in MINED:
             flags += [f"--model.scores.{score}.init_args.negatives", str(words)]

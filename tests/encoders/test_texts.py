@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -145,6 +146,22 @@ def test_tokens_are_cut_behind_the_longest_text(vit):
 def test_tokens_of_towers_that_look_behind_the_end_are_whole(family_folder, load_folder, name):
     encoder = load_folder(family_folder(name))
     assert encoder.tokenize(["two"]).shape == (1, 16)
+
+
+def test_names_reach_the_tokenizer_as_they_are(vit, monkeypatch):
+    """Punctuation and case are for the model's own tokenizer to keep or to drop."""
+    names, seen = ["St. Bernard", "black-and-tan coonhound", 'Tom\'s "cat", lynx (wild)'], []
+    tokenizer = vit.tokenizer
+    monkeypatch.setattr(vit, "tokenizer", lambda texts: seen.extend(texts) or tokenizer(texts))
+    vit.prototypes(names, ["The nice {}."])
+    assert seen == [f"The nice {name}." for name in names]
+
+
+@torch.no_grad()
+def test_a_tokenizer_that_canonicalises_drops_case_and_punctuation(toy_sigmoid_model, load_folder):
+    encoder = load_folder(Path(toy_sigmoid_model.removeprefix("local-dir:")))
+    bare = encoder.prototypes(["st bernard", "toms cat"], ["the nice {}"])
+    assert torch.equal(encoder.prototypes(["St. Bernard", "Tom's cat"], ["The nice {}."]), bare)
 
 
 def test_a_text_tower_that_is_not_open_clips_own_gets_whole_texts(family_folder, load_folder):

@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from mmood.encoders import EncoderSettings, build_encoder
+from mmood.errors import MmoodError
+from mmood.modules.reference import ModelReference
 from mmood.scores import Embedded, MaxLogit, NoisyOr, SigmoidMax
 from mmood.scores.functional import noisy_or_log_odds
 from mmood.scores.sigmoid import SigmoidTexts
@@ -22,6 +25,31 @@ TEXTS = SigmoidTexts(unit(6, 8, seed=1), 30.0, -12.0)
 def images(count=20):
     embedding = unit(count, 8, seed=2)
     return Embedded(torch.zeros(count, 3), embedding @ TEXTS.prototypes.T, embedding)
+
+
+@pytest.mark.parametrize("kind", [SigmoidMax, NoisyOr])
+def test_scale_and_bias_are_the_models(kind, toy_sigmoid_model):
+    encoder = build_encoder(EncoderSettings(toy_sigmoid_model)).eval()
+    with torch.no_grad():
+        score = kind().fit(ModelReference(encoder, ["cat", "old dog"], ["a {}"]))
+        embedding = unit(3, 16, seed=5)
+        found = score(Embedded(embedding, embedding[:, :2], embedding)).double()
+        logits = encoder.model.logit_scale.exp() * embedding @ encoder.prototypes(["cat", "old dog"], ["a {}"]).T - 10.0
+    probabilities = logits.double().sigmoid()
+    expected = probabilities.amax(dim=1) if kind is SigmoidMax else 1 - (1 - probabilities).prod(dim=1)
+    assert torch.allclose(found.sigmoid(), expected, rtol=1e-4)
+    assert score.details()["logit_bias"] == -10.0
+
+
+def test_a_softmax_model_is_refused(toy_model, toy_sigmoid_model):
+    plain, filled = (build_encoder(EncoderSettings(name)).eval() for name in (toy_model, toy_sigmoid_model))
+    with pytest.raises(MmoodError, match="has no logit bias, so it was not trained with a sigmoid"):
+        SigmoidMax().fit(ModelReference(plain, ["cat"], ["a {}"]))
+    # open_clip puts 0 in the place of a bias that a checkpoint lacks.
+    with torch.no_grad():
+        filled.model.logit_bias.zero_()
+    with pytest.raises(MmoodError, match="has a logit bias of 0"):
+        NoisyOr().fit(ModelReference(filled, ["cat"], ["a {}"]))
 
 
 def fitted(kind, texts=TEXTS):
