@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mmood.configuration.tools import ToolParser
 from mmood.errors import MmoodError
@@ -16,6 +15,7 @@ from mmood.prepare.shown import show
 from mmood.recipes.recipe import read_recipe
 from mmood.runs.locks import wait_for_lock
 from mmood.runs.signals import leaves
+from mmood.shards.locations import is_local
 
 _EXAMPLES = """\
 examples:
@@ -41,11 +41,13 @@ def main(argv: list[str]) -> int:
     own = [read_recipe(path) for path in options.recipe]
     recipes = wanted_recipes(options.names, own)
     given = look_in(options.given)
-    root = options.root
-    downloads = Downloads(root, options.quiet, options.hub_client)
+    if not is_local(options.root):
+        raise MmoodError(f"`--root` is {options.root}; sets are prepared in a folder of this machine.")
+    root = user_path(options.root)
+    downloads = Downloads(root, options.quiet, options.hub_client, options.offline)
 
     def plan() -> Plan:
-        return make_plan(root, recipes, given, downloads, options.offline)
+        return make_plan(root, recipes, given, downloads)
 
     show(plan(), downloads)
     if options.dry_run:
@@ -65,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         examples=_EXAMPLES,
     )
     parser.add_argument("names", nargs="*", metavar="BENCHMARK|SET", help="such as imagenet-mos or textures")
-    parser.add_argument("--root", type=user_path, default=Path("data"), help="folder of the sets (default: data)")
+    parser.add_argument("--root", default="data", help="folder of the sets (default: data)")
     parser.add_argument("--recipe", type=user_path, nargs="+", default=[], metavar="FILE", help="sets of your own")
     parser.add_argument("--from", dest="given", type=user_path, nargs="+", default=[], metavar="FOLDER",
                         help="where files lie that you fetched yourself")  # fmt: skip

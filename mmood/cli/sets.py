@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from mmood.classes.names import load_class_names
 from mmood.configuration.tools import ToolParser
 from mmood.data.benchmarks import BENCHMARKS
-from mmood.errors import unknown
+from mmood.errors import MmoodError, unknown
 from mmood.files import user_path
 from mmood.files.cache import cache_folder
 from mmood.output.printing import say
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> int:
     for number, name in enumerate(options.names):
         if number:
             say("")
-        for line in _card(name, own.get(name) or known_recipe(name), options):
+        for line in list(_card(name, own.get(name) or known_recipe(name), options)):
             say(line)
     return 0
 
@@ -68,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--features", type=user_path, metavar="FOLDER", help="folder of feature stores (default: the "
                         "cache)")  # fmt: skip
     parser.add_argument("--texts", action="store_true", help="also encode the names of the ID classes")
+    parser.add_argument("--class_names", "--class-names", metavar="FILE", help="these names: a file with one per line, "
+                        "or a list such as imagenet-openai (default: those of the ID set)")  # fmt: skip
     return parser
 
 
@@ -118,7 +121,8 @@ def _similar(index: SetIndex, around: Around, options: argparse.Namespace) -> It
         from mmood.prepare.similarity import NEAR, similarities
 
         found = False
-        for one in similarities(folder, index, id_set, options.texts):
+        names = _class_names(id_set, options) if options.texts else None
+        for one in similarities(folder, index, id_set, names):
             found = True
             texts = "" if one.to_texts is None else f", with the nearest of its class names {one.to_texts:.3f}"
             yield (
@@ -129,6 +133,13 @@ def _similar(index: SetIndex, around: Around, options: argparse.Namespace) -> It
             return
     if around.id_sets:
         yield "unknown: no encoder has stored features of this set and the ID set; `mmood embed` stores them"
+
+
+def _class_names(id_set: SetIndex, options: argparse.Namespace) -> Sequence[str]:
+    names = id_set.known_names if options.class_names is None else load_class_names(options.class_names)
+    if not names:
+        raise MmoodError(f"The set '{id_set.name}' does not name its classes; give them with --class_names.")
+    return names
 
 
 def _index(root: str, name: str) -> SetIndex | None:

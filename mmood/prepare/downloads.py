@@ -55,10 +55,12 @@ class Downloads:
         root: folder of the sets.
         quiet: show no progress.
         hub_client: fetch `hf://` files with the huggingface_hub library.
+        offline: fetch nothing.
     """
 
-    def __init__(self, root: Path, quiet: bool, hub_client: bool) -> None:
+    def __init__(self, root: Path, quiet: bool, hub_client: bool, offline: bool) -> None:
         self.folder = root / FOLDER
+        self.offline = offline
         self._quiet = quiet
         self._hub_client = hub_client
         self._checked: dict[Path, str] = {}
@@ -90,6 +92,8 @@ class Downloads:
             try:
                 return Fetched(there, path, self.check(there, path), True)
             except _HashError as error:
+                if self.offline:
+                    raise
                 forget(path)
                 complain(f"{error}; it is fetched anew.")
         for file in need.files:

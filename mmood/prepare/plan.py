@@ -105,30 +105,32 @@ def wanted_recipes(names: Iterable[str], own: Iterable[Recipe]) -> list[Recipe]:
     recipes = {recipe.name: recipe for recipe in own}
     wanted: dict[str, Recipe] = {}
 
-    def add(name: str) -> None:
+    def add(name: str, above: tuple[str, ...] = ()) -> None:
         recipe = recipes.get(name) or known_recipe(name)
         if recipe is None:
             raise unknown("benchmark or set", name, [*BENCHMARKS, *recipe_names(), *recipes], limit=50)
+        if name in above:
+            raise MmoodError(f"The recipe of '{name}' is made of itself (`sets`: {' -> '.join([*above, name])}).")
         for part in recipe.sets:
-            if part == name:
-                raise MmoodError(f"The recipe of '{name}' is made of itself (`sets`).")
-            add(part)
+            add(part, (*above, name))
         wanted.setdefault(name, recipe)
 
-    # A benchmark and its ID set may be called alike: the benchmark has the set.
-    for name in names:
-        if name in BENCHMARKS:
-            benchmark = BENCHMARKS[name]
-            for part in [benchmark.id, *(part for group in benchmark.ood.values() for part in group)]:
-                add(part)
-        else:
-            add(name)
-    for name in recipes:
-        add(name)
+    # A name that is both is the benchmark, which has the set.
+    for name in [*names, *recipes]:
+        for part in _members(name):
+            add(part)
     return list(wanted.values())
 
 
-def make_plan(root: Path, recipes: Sequence[Recipe], given: Given, downloads: Downloads, offline: bool) -> Plan:
+def _members(name: str) -> list[str]:
+    """Return the sets of a benchmark, or the name of a set as it is."""
+    if name not in BENCHMARKS:
+        return [name]
+    known = BENCHMARKS[name]
+    return list(dict.fromkeys([known.id, *(part for group in known.ood.values() for part in group)]))
+
+
+def make_plan(root: Path, recipes: Sequence[Recipe], given: Given, downloads: Downloads) -> Plan:
     """Return the plan for some sets.
 
     Args:
@@ -136,7 +138,6 @@ def make_plan(root: Path, recipes: Sequence[Recipe], given: Given, downloads: Do
         recipes: of the sets, in order.
         given: what users fetched themselves.
         downloads: what was fetched before.
-        offline: nothing may be fetched.
 
     Raises:
         MmoodError: a set is there with another number of images than its recipe states.
@@ -149,8 +150,8 @@ def make_plan(root: Path, recipes: Sequence[Recipe], given: Given, downloads: Do
         return SetPlan(
             recipe,
             None,
-            tuple(_planned(need, given.image_list(need) or given.archive(need), downloads, offline) for need in lists),
-            tuple(_planned(need, given.archive(need), downloads, offline) for need in recipe.images),
+            tuple(_planned(need, given.image_list(need) or given.archive(need), downloads) for need in lists),
+            tuple(_planned(need, given.archive(need), downloads) for need in recipe.images),
             tuple(given.places(recipe)) if recipe.images else (),
         )
 
@@ -171,7 +172,7 @@ def ready(root: Path, recipe: Recipe) -> SetIndex | None:
     return index
 
 
-def _planned(need: Need, given: Path | None, downloads: Downloads, offline: bool) -> NeedPlan:
+def _planned(need: Need, given: Path | None, downloads: Downloads) -> NeedPlan:
     if given is not None:
         return NeedPlan(need, "given", given, 0)
     there = downloads.there(need)
@@ -180,7 +181,7 @@ def _planned(need: Need, given: Path | None, downloads: Downloads, offline: bool
     best = next((file for file in need.files if file.urls), None)
     if best is None:
         return NeedPlan(need, "by hand", None, need.best.expected_bytes)
-    if offline:
+    if downloads.offline:
         return NeedPlan(need, "offline", None, best.expected_bytes)
     begun, size = downloads.begun(best), best.expected_bytes
     left = None if size is None else max(size - begun, 0)

@@ -41,14 +41,16 @@ class Similarity:
     to_texts: float | None
 
 
-def similarities(folder: Path, index: SetIndex, id_set: SetIndex, texts: bool) -> Iterator[Similarity]:
+def similarities(
+    folder: Path, index: SetIndex, id_set: SetIndex, class_names: Sequence[str] | None
+) -> Iterator[Similarity]:
     """Yield the similarities of a set with an ID set, for each encoder of which both have a store.
 
     Args:
         folder: of the stores.
         index: the set.
         id_set: the ID set.
-        texts: also encode the names of the ID classes, which loads the encoder.
+        class_names: also encode these names of the ID classes, which loads the encoder.
 
     Raises:
         MmoodError: a store is damaged, the encoder cannot be loaded, or is no longer the one of the store.
@@ -58,7 +60,7 @@ def similarities(folder: Path, index: SetIndex, id_set: SetIndex, texts: bool) -
         if identity in theirs:
             store, other = open_store(path), open_store(theirs[identity])
             cosines = nearest(_unit(store), _unit(other))
-            to_texts = _to_texts(store, id_set) if texts else None
+            to_texts = None if class_names is None else _to_texts(store, class_names)
             yield Similarity(_name(store), float(cosines.mean()), int((cosines >= NEAR).sum()), to_texts)
 
 
@@ -92,10 +94,7 @@ def _name(store: StoredFeatures) -> str:
     return f"{name}/{tag}" if tag else str(name)
 
 
-def _to_texts(store: StoredFeatures, id_set: SetIndex) -> float:
-    names: Sequence[str] = id_set.known_names
-    if not names:
-        raise MmoodError(f"The set '{id_set.name}' does not name its classes, so there are no ID texts.")
+def _to_texts(store: StoredFeatures, names: Sequence[str]) -> float:
     named = store.manifest.encoder
     size = named.get("image_size")
     settings = EncoderSettings(

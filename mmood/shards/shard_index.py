@@ -83,7 +83,8 @@ class ShardIndex(SetIndex):
     @property
     def summary(self) -> str:
         """See SetIndex."""
-        return f"{self.count} samples in {len(self.shards)} shards"
+        samples, shards = self.count, len(self.shards)
+        return f"{samples} sample{'s' * (samples != 1)} in {shards} shard{'s' * (shards != 1)}"
 
     @property
     def random_access(self) -> bool:

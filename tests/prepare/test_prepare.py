@@ -67,6 +67,32 @@ def test_a_list_that_is_not_for_these_images_is_refused_by_their_folders(world, 
     assert "it lies in the folder red, which is label 1" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_images_of_imagenet_lie_in_the_folder_of_their_synset(world, label, capsys):
+    content = zipped({"val/n01440764/ILSVRC2012_val_00000293.png": IMAGES[0]})
+    line = f"imagenet_1k/val/ILSVRC2012_val_00000293.png {label}\n".encode()
+    recipe = world.recipe(
+        images=[{"url": world.serve("val.zip", content)}], lists=[{"url": world.serve("list.txt", line)}],
+        labels="list", class_names="imagenet-openai",
+    )  # fmt: skip
+    assert world.prepare("--recipe", recipe) == (0 if label == 0 else 2)
+    if label == 0:
+        assert (world.samples()[0].classes, world.samples()[0].class_names[0]) == (1000, "tench")
+    else:
+        assert "it lies in the folder n01440764, which is label 0" in capsys.readouterr().err
+
+
+def test_training_images_are_packed_in_a_fixed_random_order(world):
+    content = tarred({f"{name}.tar": tarred({f"{i}_{n}.png": IMAGES[3 * i + n] for n in range(3)})
+                      for i, name in enumerate(CLASSES)})  # fmt: skip
+    recipe = world.recipe(images=[{"url": world.serve("train.tar", content)}], labels="folders", shuffle=0)
+    assert world.prepare("--recipe", recipe) == 0
+    files = [row.file for row in world.samples()[0].rows()]
+    assert files != sorted(files)
+    assert len(set(files)) == 9
+    assert all(row.file.startswith(f"{row.name}/") for row in world.samples()[0].rows())
+
+
 def test_two_sets_of_one_archive_fetch_it_once_and_delete_it_at_the_end(world):
     archive = {"url": world.serve("own.zip", ZIP), **pinned(ZIP)}
     first = world.recipe("first", images=[archive])

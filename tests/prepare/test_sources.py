@@ -193,6 +193,31 @@ def test_names_that_are_neither_set_nor_benchmark(world, capsys):
     assert "No benchmark or set was named" in capsys.readouterr().err
 
 
+def test_recipes_that_are_made_of_one_another_are_refused(world, capsys):
+    one, two = world.recipe("one", sets=["two"]), world.recipe("two", sets=["one"])
+    assert world.prepare("--recipe", one, two) == 2
+    assert "is made of itself (`sets`: one -> two -> one)" in capsys.readouterr().err
+
+
+def test_a_root_elsewhere_is_refused(capsys):
+    assert main(["prepare", "textures", "--root", "https://sets.invalid/data"]) == 2
+    assert "a folder of this machine" in capsys.readouterr().err
+
+
+def test_a_kept_file_that_was_damaged_is_fetched_anew_but_not_offline(world, capsys):
+    recipe = world.recipe(count=COUNT, images=[{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}])
+    assert world.prepare("--recipe", recipe, "--keep") == 0
+    (kept,) = (world.root / ".prepare").glob("*own.zip")
+    kept.write_bytes(ZIP[:-1] + b"x")
+    shutil.rmtree(world.root / "own")
+    assert world.prepare("--recipe", recipe, "--offline") == 2
+    assert "has the sha256" in capsys.readouterr().err
+    assert world.server.paths == ["/own.zip"]
+    assert world.prepare("--recipe", recipe) == 0
+    assert "it is fetched anew" in capsys.readouterr().err
+    assert world.samples()[0].count == COUNT
+
+
 def test_another_set_in_the_place_is_refused(world, capsys):
     recipe = world.recipe(count=COUNT, images=[{"url": world.serve("own.zip", ZIP)}])
     assert world.prepare("--recipe", recipe) == 0
