@@ -14,7 +14,7 @@ from typing import Any, cast
 from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
@@ -22,6 +22,7 @@ from lightning.pytorch.loggers import CSVLogger
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
 from mmood.configuration.config_errors import building_error, own_error, sentence
 from mmood.configuration.config_files import with_found_configs
+from mmood.configuration.families import IMAGES, Family, family_of
 from mmood.configuration.flag_checks import LARGEST_SEED, check_flags, no_such_score, score_flags, without_flags
 from mmood.configuration.yaml_loader import use_checked_yaml
 from mmood.data.datamodule import OoDDataModule
@@ -30,7 +31,6 @@ from mmood.evaluation.callback import OoDCallback
 from mmood.evaluation.maps import LocalMaps
 from mmood.evaluation.progress import SetProgressBar
 from mmood.evaluation.tuned import TunedSettings
-from mmood.evaluation.weights import evaluate
 from mmood.modules import AbstractDetector
 from mmood.runs.checkpoint_files import WholeCheckpoints
 from mmood.runs.checkpoints import readable, stored_config
@@ -45,6 +45,8 @@ from mmood.runs.run_files import RunFiles
 from mmood.runs.signals import is_first_rank
 from mmood.settings import check_count
 from mmood.settings.seeds import with_seeds
+
+_NOT_DENSE = "This command is for detectors of images; a model that scores pixels has fit, validate and test."
 
 
 class SeedingParser(LightningArgumentParser):
@@ -67,13 +69,15 @@ class SeedingParser(LightningArgumentParser):
 class DetectorCLI(LightningCLI):
     """LightningCLI whose config is the truth: a checkpoint's config is read first, files and flags win over it."""
 
-    def __init__(self, args: list[str], held: ExitStack, run: bool = True, build: bool = True) -> None:
-        self._held, self._run, self._build = held, run, build
+    def __init__(
+        self, args: list[str], held: ExitStack, run: bool = True, build: bool = True, family: Family = IMAGES
+    ) -> None:
+        self._held, self._run, self._build, self._family = held, run, build, family
         self._stages = (args[0],) if run else ()
         strict: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
         super().__init__(
-            AbstractDetector,
-            OoDDataModule,
+            family.module,
+            family.data,
             subclass_mode_model=True,
             auto_configure_optimizers=False,
             save_config_callback=RunFiles,
@@ -133,9 +137,10 @@ class DetectorCLI(LightningCLI):
         parser.add_argument(
             "--strict", type=bool, default=False, help="predict: return exit code 2 if an image could not be scored."
         )
-        parser.add_lightning_class_args(OoDCallback, "evaluation")
-        parser.add_lightning_class_args(LocalMaps, "maps")
-        parser.add_lightning_class_args(TunedSettings, "tuned")
+        parser.add_lightning_class_args(self._family.evaluation, "evaluation")
+        if self._family is IMAGES:
+            parser.add_lightning_class_args(LocalMaps, "maps")
+            parser.add_lightning_class_args(TunedSettings, "tuned")
         # On instantiation: so the data are built and checked before a model is loaded.
         parser.link_arguments(
             "data", "model.init_args.class_names", compute_fn=self._checked_class_names, apply_on="instantiate"
@@ -169,25 +174,25 @@ class DetectorCLI(LightningCLI):
 
     def validate(
         self,
-        model: AbstractDetector,
-        datamodule: OoDDataModule,
+        model: LightningModule,
+        datamodule: LightningDataModule,
         ckpt_path: str | None,
         verbose: bool,
         weights_only: bool,
     ) -> None:
         """Evaluate the validation sets, with each of the weights that the model asks for."""
-        evaluate("validate", self.trainer, model, datamodule, ckpt_path)
+        self._family.evaluate("validate", self.trainer, model, datamodule, ckpt_path)
 
     def test(
         self,
-        model: AbstractDetector,
-        datamodule: OoDDataModule,
+        model: LightningModule,
+        datamodule: LightningDataModule,
         ckpt_path: str | None,
         verbose: bool,
         weights_only: bool,
     ) -> None:
         """Evaluate the test sets, with each of the weights that the model asks for."""
-        evaluate("test", self.trainer, model, datamodule, ckpt_path)
+        self._family.evaluate("test", self.trainer, model, datamodule, ckpt_path)
 
     def after_predict(self) -> None:
         """Under `--strict`, refuse a prediction that left images out; its file is written."""
@@ -228,10 +233,8 @@ class DetectorCLI(LightningCLI):
         except (TypeError, ValueError) as error:
             raise building_error(error) or error from error
 
-    def _checked_class_names(self, data: OoDDataModule) -> str | list[str]:
-        if self.subcommand is not None:
-            data.check(self.subcommand)
-        return data.class_names()
+    def _checked_class_names(self, data: LightningDataModule) -> str | list[str]:
+        return self._family.class_names(data, self.subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer so that everything that a run writes lies in its own folder."""
@@ -248,7 +251,7 @@ class DetectorCLI(LightningCLI):
         kwargs["callbacks"] = _with_progress(config.trainer)
         if stage == "fit":
             kwargs["callbacks"] = _with_checkpoints(
-                config.trainer, kwargs["callbacks"], folder, config.data.val.id is not None
+                config.trainer, kwargs["callbacks"], folder, self._family.validates(config.data)
             )
             kwargs["plugins"] = _with_whole_files(config.trainer)
             if checkpoint := checkpoint_to_resume(folder / "checkpoints"):
@@ -301,7 +304,7 @@ def _with_checkpoints(settings: Namespace, callbacks: list[Callback], folder: Pa
 
 
 def _chosen_by_validation(callback: Callback) -> bool:
-    return isinstance(callback, ModelCheckpoint) and (callback.monitor or "").startswith("id/")
+    return isinstance(callback, ModelCheckpoint) and (callback.monitor or "").startswith(("id/", "ood/"))
 
 
 def _with_whole_files(settings: Namespace) -> list[Any]:
@@ -317,7 +320,11 @@ def _with_whole_files(settings: Namespace) -> list[Any]:
 def run(arguments: list[str]) -> int:
     """Run `fit`, `validate`, `test` or `predict` with these command line arguments; returns the exit code."""
     stage, *rest = arguments
-    _cli([stage, *stored_config(rest, resume=stage == "fit"), *with_found_configs(rest)], run=True)
+    found = [*stored_config(rest, resume=stage == "fit"), *with_found_configs(rest)]
+    family = family_of(found)
+    if stage not in family.stages:
+        raise MmoodError(_NOT_DENSE)
+    _cli([stage, *found], run=True, family=family)
     return 0
 
 
@@ -332,17 +339,20 @@ def built(arguments: list[str]) -> DetectorCLI:
 
 
 def _parsed(arguments: list[str], build: bool) -> DetectorCLI:
-    return _cli([*stored_config(arguments), *with_found_configs(arguments)], run=False, build=build)
+    found = [*stored_config(arguments), *with_found_configs(arguments)]
+    if family_of(found) is not IMAGES:
+        raise MmoodError(_NOT_DENSE)
+    return _cli(found, run=False, build=build)
 
 
-def _cli(arguments: list[str], run: bool, build: bool = True) -> DetectorCLI:
+def _cli(arguments: list[str], run: bool, build: bool = True, family: Family = IMAGES) -> DetectorCLI:
     """Return the CLI after it did its work; a MmoodError that jsonargparse wrapped comes out bare."""
     check_flags(arguments)
     _quiet()
     use_checked_yaml()
     try:
         with ExitStack() as held:
-            return DetectorCLI(arguments, held, run=run, build=build)
+            return DetectorCLI(arguments, held, run=run, build=build, family=family)
     except (TypeError, ValueError) as error:
         if (known := building_error(error)) is not None:
             raise known from error

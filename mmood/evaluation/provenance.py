@@ -25,9 +25,7 @@ _LIBRARIES = ("torch", "torchvision", "lightning", "open_clip_torch", "torchmetr
 def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, EvaluationSet]) -> dict[str, object]:
     """Return the settings behind a results file, as plain data."""
     return {
-        "mmood": {"version": __version__, "commit": _commit()},
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **of_the_program(),
         "module": type(module).__name__,
         "encoder": module.encoder.identity(),
         "patches": module.encoder.settings.patches if "patches" in module.outputs else None,
@@ -36,7 +34,7 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
         "class_names": {"count": len(module.class_names), "sha256": class_names_hash(module.class_names)},
         "scores": {name: score.record() for name, score in module.named_scores()},
         "tuned": tuned_settings(trainer, module, sets),
-        "sets": {name: {**_of_set(entry), "features": _store_of(trainer, name)} for name, entry in sets.items()},
+        "sets": {name: {**of_set(entry), "features": _store_of(trainer, name)} for name, entry in sets.items()},
         "banks": [] if module.provider is None else list(module.provider.banks.values()),
         "precision": str(trainer.precision),
         "accelerator": _device_name(module.device),
@@ -48,7 +46,17 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
     }
 
 
-def _of_set(entry: EvaluationSet) -> dict[str, object]:
+def of_the_program() -> dict[str, object]:
+    """Return the versions behind a results file, and when it was made, as plain data."""
+    return {
+        "mmood": {"version": __version__, "commit": _commit()},
+        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def of_set(entry: EvaluationSet) -> dict[str, object]:
+    """Return which set was evaluated, as plain data."""
     return {"group": entry.group, "n": entry.count, "index_sha256": entry.index.hash, "source": entry.index.source}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from PIL import Image
@@ -37,6 +37,16 @@ class Decoded(NamedTuple):
     image: Tensor
     label: int
     key: int
+
+
+class SampleDecoder(Protocol):
+    """What turns samples into tensors of one shape; picklable, so that workers can be started in any way."""
+
+    def __call__(self, sample: RawSample) -> Decoded:
+        """Return the decoded sample; SampleError if it cannot be used."""
+
+    def empty_image(self) -> Tensor:
+        """Return a (0, ...) float32 batch of what a sample becomes."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ def collate(items: Iterable[Decoded | Skipped], images: Tensor, report_skipped: 
     return batch
 
 
-def decode_or_skip(decoder: Decoder, item: RawSample | Skipped, skip: bool) -> Decoded | Skipped:
+def decode_or_skip(decoder: SampleDecoder, item: RawSample | Skipped, skip: bool) -> Decoded | Skipped:
     """Return the decoded sample; under `skip`, a broken one becomes the record of it."""
     if isinstance(item, Skipped):
         return item
@@ -128,7 +138,7 @@ class EvalShards(IterableDataset[WorkerBatch | Failure]):
         self,
         source: SampleSource,
         work: tuple[Keys, ...],
-        decoder: Decoder,
+        decoder: SampleDecoder,
         batch_size: int,
         skip: bool,
         buffers: Buffers,
@@ -191,7 +201,7 @@ class EvalLoader:
         self,
         source: SampleSource,
         keys: Keys,
-        decoder: Decoder,
+        decoder: SampleDecoder,
         batch_size: int,
         settings: LoaderSettings,
         rank: int = 0,

@@ -15,7 +15,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.loading.buffers import Buffers, Failure, WorkerBatch
-from mmood.loading.loader import Decoded, Decoder, collate, decode_or_skip, started, worker_loader
+from mmood.loading.loader import Decoded, SampleDecoder, collate, decode_or_skip, started, worker_loader
 from mmood.loading.order import SampleOrder, Share, order_of
 from mmood.loading.position import Position, TrainState
 from mmood.loading.settings import LoaderSettings
@@ -49,7 +49,7 @@ class TrainShards(IterableDataset[WorkerBatch | Failure]):
     """The batches of one rank: its worker w yields those numbered w, w + W, w + 2W, ..."""
 
     def __init__(
-        self, order: SampleOrder, steps: int, batch_size: int, decoder: Decoder, settings: LoaderSettings
+        self, order: SampleOrder, steps: int, batch_size: int, decoder: SampleDecoder, settings: LoaderSettings
     ) -> None:
         self.order = order
         self.steps = steps
@@ -119,7 +119,7 @@ class TrainLoader:
         self,
         index: SetIndex,
         keys: Keys,
-        decoder: Decoder,
+        decoder: SampleDecoder,
         batch_size: int,
         settings: LoaderSettings,
         rank: int = 0,

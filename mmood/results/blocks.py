@@ -67,7 +67,7 @@ def blocks(results: Results, protocol: Protocol) -> list[Block]:
     members = {group: {row.set for row in rows if row.group == group} for group in dict.fromkeys(r.group for r in rows)}
     found = [_of_set([row for row in rows if row.set == name], protocol) for name in dict.fromkeys(r.set for r in rows)]
     means = {group: f"{len(sets)} sets" for group, sets in members.items() if len(sets) > 1}
-    if len(members) > 1:
+    if len(members) > 1 and any(mean.group == "all" for mean in results.means):
         means["all"] = f"{sum(map(len, members.values()))} sets"
     for group, note in means.items():
         of_group = [mean for mean in results.means if (mean.protocol, mean.group) == (protocol, group)]

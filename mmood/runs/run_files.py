@@ -50,7 +50,8 @@ class RunFiles(SaveConfigCallback):
         """Keep the settings as plain data, so that the checkpoint alone is enough to test it, or to resume training."""
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         # The class names by content: the file that they came from may be gone.
-        config["data"]["class_names"] = list(pl_module.class_names)  # type: ignore[arg-type]
+        if "class_names" in config["data"]:
+            config["data"]["class_names"] = list(pl_module.class_names)  # type: ignore[arg-type]
         checkpoint[KEY] = {
             "version": __version__,
             # Only this job goes on from the checkpoint by itself, when it is requeued.

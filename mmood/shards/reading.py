@@ -2,9 +2,9 @@
 
 A sample is a run of members that share their name. The extension begins at the first dot (WebDataset's rule), or at a
 later one where something stands between the dots that no field of WebDataset is called: `0001.left.jpg` is the field
-`left.jpg` of the sample `0001`, `DSC.0001.jpg` is an image. Only regular members whose extension is an image's, `json`
-or `cls` are looked at, hidden ones (`._x.jpg`) are not, and they stay bytes here: nothing is unpickled, executed or
-written to disk, so a member's name is only ever a name.
+`left.jpg` of the sample `0001`, `DSC.0001.jpg` is an image. Only regular members whose extension is an image's, `json`,
+`cls` or `mask.png` are looked at, hidden ones (`._x.jpg`) are not, and they stay bytes here: nothing is unpickled,
+executed or written to disk, so a member's name is only ever a name.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from mmood.shards.walk import is_hidden
 # A field of WebDataset in front of the last extension, such as `left` in `0001.left.jpg`.
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
-FIELDS = IMAGE_EXTENSIONS | {"json", "cls"}
+MASK = "mask.png"
+"""The extension of a member with the label of every pixel."""
+
+FIELDS = IMAGE_EXTENSIONS | {"json", "cls", MASK}
 
 # What opening, decompressing and unpacking a damaged shard raises.
 UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error)
@@ -50,6 +53,7 @@ class RawSample:
         image: the encoded image, or None if the sample has no image or several.
         cls: content of the `cls` member, or None.
         json: content of the `json` member, or None.
+        mask: content of the `mask.png` member, or None.
     """
 
     key: int
@@ -58,6 +62,7 @@ class RawSample:
     image: bytes | None
     cls: bytes | None = None
     json: bytes | None = None
+    mask: bytes | None = None
 
 
 class Skipped(NamedTuple):
@@ -168,4 +173,5 @@ def split_name(path: str) -> tuple[str, str]:
 
 def _sample(key: int, shard: str, name: str, fields: dict[str, bytes]) -> RawSample:
     images = [content for extension, content in fields.items() if extension in IMAGE_EXTENSIONS]
-    return RawSample(key, shard, name, images[0] if len(images) == 1 else None, fields.get("cls"), fields.get("json"))
+    image = images[0] if len(images) == 1 else None
+    return RawSample(key, shard, name, image, fields.get("cls"), fields.get("json"), fields.get(MASK))

@@ -11,7 +11,8 @@ import pytest
 from mmood.cli.commands import COMMANDS
 from mmood.cli.main import main
 from mmood.cli.stages import settings
-from mmood.configuration.config_files import available, installed_folder
+from mmood.configuration.config_files import available, find, installed_folder
+from mmood.configuration.families import IMAGES, family_of
 from mmood.configuration.lightning import parsed
 from mmood.modules import AbstractDetector
 
@@ -171,7 +172,10 @@ def test_flags_win_over_configs_and_the_last_config_over_the_first(tmp_path):
     assert (flagged.root, flagged.batch_size, flagged.benchmark) == ("third", 7, "imagenet-mos")
 
 
-@pytest.mark.parametrize("name", [name for name, _ in available()])
+IMAGE_CONFIGS = [name for name, _ in available() if family_of(["--config", str(find(name))]) is IMAGES]
+
+
+@pytest.mark.parametrize("name", IMAGE_CONFIGS)
 def test_every_config_parses(name):
     config = parsed(["--config", name, "--data.root", "somewhere"]).config
     assert config.model.class_path.startswith("mmood.")
