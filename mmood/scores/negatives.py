@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmood.classes.matching import folded
 from mmood.encoders.prompts import check_templates
 from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
@@ -26,6 +27,7 @@ from mmood.words.miner import CSP as CSP_MINING
 from mmood.words.miner import NEGLABEL as NEGLABEL_MINING
 from mmood.words.miner import NegativeMiner
 from mmood.words.mining import criterion_of, mine_negatives
+from mmood.words.shipped import is_shipped
 from mmood.words.templates import Templates
 
 Scores = Float[Tensor, " batch"]
@@ -116,7 +118,7 @@ class NegativePrototypes:
         if "negatives" not in learned:
             return
         kept = NegativeList.from_document(learned["negatives"], "the list in the checkpoint")
-        given = self.negatives is not None and Path(self.negatives).exists()
+        given = self.negatives is not None and (is_shipped(self.negatives) or Path(self.negatives).exists())
         wanted = criterion_of(self.mining)
         found = kept.mined_with.get("criterion", wanted)
         if isinstance(found, Mapping):
@@ -243,11 +245,13 @@ class CSP(AbstractMinedNegatives):
 class EOE(AbstractScore):
     """EOE: max_c p_c - beta max_o p_o, p the softmax over ID and outlier names together (ICML 2024).
 
-    The outlier names come from outside (the paper asks a language model for classes that look like the ID classes but
-    are none). The score lies in (-beta, 1) and, at temperature 1, within about 1 / (C + L) of 0.
+    The paper asks a language model for classes that look like the ID classes but are none: 500 far names, or 3 near
+    names of each class; `mmood propose` does. MM-OOD (arXiv 2601.14052) asks a model that sees images, and its score is
+    not specified; this one is used. The score lies in (-beta, 1) and, at temperature 1, within about 1 / (C + L) of 0.
+    (The paper's code has other scores too, and takes max_c p_c unless told otherwise.)
 
     Args:
-        outliers: file with the outlier names, one a line.
+        outliers: the outlier names: a file, or a list that comes with mmood (see `load_negatives`).
         beta: weight of the largest outlier probability.
         temperature: divides the cosine; 1 as in the paper.
         template: prompt of ID and outlier names.
@@ -281,9 +285,14 @@ class EOE(AbstractScore):
         return Templates(id=prompts, noun=prompts, adjective=prompts)
 
     def fit(self, reference: Reference) -> EOE:
-        """Read the outlier names; encode them and the ID names."""
+        """Read the outlier names; encode them and the ID names.
+
+        Raises:
+            MmoodError: the names cannot be read, or an ID class is among them.
+        """
         prompts = (self.template,)
         self.list_ = load_negatives(self.outliers, self._templates())
+        self._check_names(reference.class_names)
         if reference.learned is None:
             positive = embed_words(reference.encode_text, reference.class_names, prompts)
         else:
@@ -299,15 +308,31 @@ class EOE(AbstractScore):
         positive, negative = (precise(embedding @ rows.T) for rows in (texts.positive, texts.negative))
         return functional.eoe(positive, negative, self.beta, self.temperature).float()
 
+    def _check_names(self, class_names: Sequence[str]) -> None:
+        """Raise MmoodError if an outlier is an ID class: its images would be taken for OoD."""
+        assert self.list_ is not None
+        known = {folded(name): name for name in class_names}
+        shared = [known[folded(word)] for word in self.list_.words if folded(word) in known]
+        if shared:
+            raise MmoodError(
+                f"EOE.outliers is '{self.outliers}', which has {len(shared)} ID classes among its names, such as "
+                f"'{shared[0]}'; outliers are no ID classes. `mmood propose` proposes names for these classes."
+            )
+
     def negative_labels(self) -> NegativeTexts | None:
         """Return the outlier names and their embeddings."""
         return self.texts_
 
     def details(self) -> dict[str, object]:
-        """Return, after `fit`, the hash and number of the outlier names."""
+        """Return, after `fit`, the hash and number of the outlier names, and where they come from."""
         if self.list_ is None:
             return {}
-        return {"outliers_sha256": self.list_.content_hash, "outliers_found": len(self.list_)}
+        return {
+            "outliers_sha256": self.list_.content_hash,
+            "outliers_found": len(self.list_),
+            "outliers_method": self.list_.mined_with.get("method"),
+            "outliers_from": dict(self.list_.mined_with),
+        }
 
 
 def encoded(negatives: NegativeList, reference: Reference) -> Float[Tensor, "negatives dim"]:

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from mmood.encoders.prompts import check_templates, fill
 from mmood.errors import MmoodError, unknown
-from mmood.files import parse_json, read_limited, write_atomically
+from mmood.files import is_file, parse_json, read_limited, user_path, write_atomically
 from mmood.words.corpus import clean_word, read_lines
 from mmood.words.embedding import EncodeText, embed_words
 from mmood.words.names_file import NamesFile, is_names_file
+from mmood.words.shipped import SHIPPED, is_shipped, load_shipped
 from mmood.words.templates import KINDS, Kind, Templates
 from mmood.words.whole_prompts import without_prompts
 
@@ -137,7 +138,9 @@ class NegativeList:
 
 
 def load_negatives(path: str | Path, templates: Templates | None = None) -> NegativeList:
-    """Return the list in a file: mmood's own (`.json`), plain text, or NumPy's array of texts (`.npy`, as CMA's).
+    """Return a list of negative labels: one that comes with mmood (`SHIPPED`), or that in a file.
+
+    A file is one of mmood's own (`.json`), plain text, or NumPy's array of texts (`.npy`, as CMA's).
 
     Of mmood's own files, those of `mmood negatives` hold words with their prompts, and those of `mmood propose` names,
     which are nouns to be prompted.
@@ -151,19 +154,23 @@ def load_negatives(path: str | Path, templates: Templates | None = None) -> Nega
     template "{}", entries are used as they are.
 
     Args:
-        path: the file.
+        path: the file, or the name of a list.
         templates: prompts for words; files of `mmood negatives` carry theirs.
 
     Raises:
         MmoodError: a missing or malformed file, one without words, or one in which some entries are whole prompts.
     """
-    if Path(path).suffix == ".json":
+    if is_shipped(path):
+        loaded = _of_names(load_shipped(str(path)), str(path), templates or Templates())
+    elif Path(path).suffix == ".json":
         what = f"The list of negative labels '{path}'"
         document = parse_json(read_limited(path, what), what)
         if is_names_file(document):
             loaded = _of_names(NamesFile.from_document(document, what), Path(path).name, templates or Templates())
         else:
             loaded = NegativeList.from_document(document, f"'{path}'")
+    elif not Path(path).suffix and len(Path(path).parts) == 1 and not is_file(user_path(path)):
+        raise unknown("list of negative labels or file", str(path), SHIPPED)
     else:
         is_array = Path(path).suffix == ".npy"
         lines = _array_lines(path) if is_array else read_lines(path, "list of negative labels")
@@ -175,7 +182,7 @@ def load_negatives(path: str | Path, templates: Templates | None = None) -> Nega
 
 def _of_names(names: NamesFile, file: str, templates: Templates) -> NegativeList:
     check_templates(templates.noun)
-    part = NegativePart("noun", templates.noun, names.of())
+    part = NegativePart("noun", templates.noun, names.words)
     mined_with = {"file": file, **names.history()}
     return NegativeList((part,), templates.id, mined_with, templates.normalise_first)
 

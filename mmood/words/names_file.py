@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast, final
 
@@ -65,9 +65,14 @@ class NamesFile:
         """The sha256 (hex) of the names in order, with group, source and answer of each."""
         return rows_hash([entry.to_row() for entry in self.names])
 
-    def of(self, group: Group | None = None) -> tuple[str, ...]:
-        """Return the names of a group in order; without one, all."""
-        return tuple(entry.name for entry in self.names if group in (None, entry.group))
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The names alone."""
+        return tuple(entry.name for entry in self.names)
+
+    def only(self, group: Group) -> Self:
+        """Return the names of a group."""
+        return replace(self, names=tuple(entry for entry in self.names if entry.group == group), dropped={})
 
     def history(self) -> dict[str, object]:
         """Return where the names come from, as provenance records it."""

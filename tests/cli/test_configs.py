@@ -89,6 +89,8 @@ def test_runs_on_demo_shards(name, toy_root, toy_flags, toy_sigmoid_model, words
     for score, settings in model["init_args"]["scores"].items():
         if settings["class_path"] in MINED:
             flags += [f"--model.scores.{score}.init_args.negatives", str(words)]
+        if settings["class_path"] == "EOE":  # the lists that come with mmood name a toy class
+            flags += [f"--model.scores.{score}.init_args.outliers", str(words)]
         if settings["class_path"] == "CoEvo":
             flags += [f"--model.scores.{score}.init_args.mining.corpus.nouns", f"[{words}]"]
     assert main([stage, "--config", name, *flags, "--trainer.fast_dev_run", "true", "--run_dir", str(tmp_path)]) == 0

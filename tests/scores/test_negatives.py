@@ -10,8 +10,11 @@ from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
 from mmood.scores.base import Embedded, Reference
 from mmood.scores.negatives import CSP, EOE, NegLabel
+from mmood.scores.test_time import TANL, AdaNeg, InterNeg
 from mmood.words import CorpusSettings, NegativeMiner, load_negatives
 from mmood.words import miner as presets
+from mmood.words.names_file import NamesFile, ProposedName
+from mmood.words.proposed import origin_for
 
 
 def unit(seed, *shape):
@@ -227,6 +230,40 @@ def test_eoe_reads_outlier_names(tmp_path):
     expected = functional.eoe(*(images.double() @ t.double().T for t in texts))
     torch.testing.assert_close(score(embedded()).double(), expected, atol=1e-6, rtol=0)
     assert score.details()["outliers_found"] == 2
+
+
+def test_eoe_refuses_an_id_class_among_the_outliers(tmp_path):
+    (tmp_path / "outliers.txt").write_text(f"fox\n{FakeReference().class_names[0].upper()}\n")
+    with pytest.raises(MmoodError, match=r"EOE.outliers is '.*outliers.txt', which has 1 ID classes among its names"):
+        EOE(str(tmp_path / "outliers.txt")).fit(FakeReference())
+
+
+def test_without_outliers_eoe_is_the_largest_softmax_probability():
+    positive = unit(0, 9, 4) @ unit(1, 5, 4).T
+    expected = positive.softmax(-1).amax(-1)
+    far = torch.full((9, 3), -1e4)
+    torch.testing.assert_close(functional.eoe(positive, far), expected)
+    # beta 0 is not MCM: the outliers stay in the denominator.
+    negative = unit(0, 9, 4) @ unit(2, 3, 4).T
+    share = positive.exp().sum(-1) / (positive.exp().sum(-1) + negative.exp().sum(-1))
+    torch.testing.assert_close(functional.eoe(positive, negative, beta=0.0), expected * share)
+
+
+def test_an_outlier_given_twice_changes_eoe_only_through_the_denominator():
+    positive, negative = unit(0, 9, 4) @ unit(1, 5, 4).T, unit(0, 9, 4) @ unit(2, 3, 4).T
+    twice = functional.eoe(positive, torch.cat([negative, negative[:, :1]], dim=-1))
+    sums = positive.exp().sum(-1) + negative.exp().sum(-1)
+    torch.testing.assert_close(twice, functional.eoe(positive, negative) * sums / (sums + negative[:, 0].exp()))
+
+
+@pytest.mark.parametrize("score", [NegLabel(groups=1), CSP(groups=1), AdaNeg(groups=1), InterNeg(groups=1), TANL()])
+def test_names_files_are_lists_of_negative_labels_for_every_score(score, tmp_path):
+    names = (ProposedName("fox", "near", "dog"), ProposedName("barge", "far"))
+    NamesFile(origin_for("eoe-near", ["dog"], {"model": "x"}), names).save(tmp_path / "names.json")
+    score.prototypes.negatives = str(tmp_path / "names.json")
+    score.prototypes.fit(FakeReference())
+    assert set(score.prototypes.words_) == {"fox", "barge"}
+    assert score.prototypes.details()["mined_with"]["proposed_with"] == {"model": "x"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """WordNet's nouns as a taxonomy, against a small one and, where it is installed, the real one."""
 
 import doctest
-from pathlib import Path
 
 import pytest
 from taxonomy_world import write_taxonomy
@@ -9,8 +8,6 @@ from taxonomy_world import write_taxonomy
 from mmood.errors import MmoodError
 from mmood.words import taxonomy as module
 from mmood.words.taxonomy import read_taxonomy
-
-DEBIAN = Path("/usr/share/wordnet/index.noun")
 
 
 @pytest.fixture
@@ -111,9 +108,8 @@ def test_a_damaged_wordnet_is_refused_in_a_sentence(kind, tmp_path):
         read_taxonomy(folder)
 
 
-@pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's wordnet-base is not installed")
-def test_the_real_wordnet():
-    real = read_taxonomy(DEBIAN.parent)
+def test_the_real_wordnet(real_taxonomy):
+    real = real_taxonomy
     assert len(real.synsets) == 82115
     (tench,) = real.senses["tench"]
     nearest = {at for at, distance in real.siblings(tench, 2).items() if distance == 2}
