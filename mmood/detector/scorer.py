@@ -42,6 +42,10 @@ class Scored:
 class Scorer(Protocol):
     """Scores batches of images; it keeps no state, so several threads may use it at once."""
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the tower needs the cores that also decode images: then doing both at once makes both slower."""
+
     def prepare(self, image: Image) -> Float32[np.ndarray, "3 height width"]:
         """Return an RGB image as the tower reads it."""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmood.errors import MmoodError
 from mmood.files import read_limited, write_atomically
+from mmood.files.arrays import BROKEN_ARRAY
 from mmood.runs.locks import wait_for_lock
 from mmood.shards.index import Hashes, Keys, SetIndex
 from mmood.shards.reading import Skipped
@@ -43,8 +44,8 @@ def parse_hashes(content: bytes, count: int, what: str) -> Hashes:
     """Return the hashes in the content of a file; MmoodError, which begins with `what`, if they are not `count`."""
     try:
         found = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise MmoodError(f"{what} cannot be read ({error}); delete the file.") from error
+    except BROKEN_ARRAY as error:
+        raise MmoodError(f"{what} cannot be read ({error!s:.200}); delete the file.") from error
     if found.dtype != np.uint64 or found.shape != (count,):
         raise MmoodError(f"{what} are not those of {count} images; delete the file.")
     return np.asarray(found, dtype=np.uint64)

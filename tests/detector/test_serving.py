@@ -106,6 +106,8 @@ def test_too_many_images_of_a_request(client, mixed):
 class Slow:
     """A scorer that takes its time."""
 
+    on_cpu = False
+
     def __init__(self, scorer, seconds):
         self.scorer, self.seconds = scorer, seconds
 

@@ -36,6 +36,11 @@ class OnnxScorer:
     preprocessing: Preprocessing
     has_negatives: bool
 
+    @property
+    def on_cpu(self) -> bool:
+        """True: the session has no other device."""
+        return True
+
     def prepare(self, image: Image) -> Float32[np.ndarray, "3 height width"]:
         """Return an RGB image under the eval transform."""
         return self.preprocessing.pixels(image)

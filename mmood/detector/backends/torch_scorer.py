@@ -84,6 +84,11 @@ class TorchScorer:
     transform: ImageTransform
     device: torch.device
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether torch computes on the CPU."""
+        return self.device.type == "cpu"
+
     def prepare(self, image: Image) -> Float32[np.ndarray, "3 height width"]:
         """Return an RGB image under the eval transform."""
         pixels: np.ndarray = self.transform(image).numpy()

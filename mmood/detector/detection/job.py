@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +184,7 @@ def _make(job: Job, number: int, pool: ThreadPoolExecutor) -> None:
     positions = job.positions(number)
     rows: list[tuple[str, Decision]] = []
     embeddings = [np.empty((0, job.detector.embedding_width), np.float16)]
-    for batch in batched(_prepared(job, job.images.read(positions.start, positions.stop), pool), job.batch_size):
+    for batch in _prepared(job, job.images.read(positions.start, positions.stop), pool):
         decisions, embedding = job.detector.decide([pixels for _, pixels in batch])
         rows += [(name, decision) for (name, _), decision in zip(batch, decisions, strict=True)]
         if embedding is not None:
@@ -196,18 +196,22 @@ def _make(job: Job, number: int, pool: ThreadPoolExecutor) -> None:
         job.memory.forget(number - 1)
 
 
-def _prepared(job: Job, images: Iterator[Input], pool: ThreadPoolExecutor) -> Iterator[tuple[str, Prepared]]:
-    """Yield name and pixels of each image in order; threads work up to two batches ahead."""
+def _prepared(job: Job, images: Iterator[Input], pool: ThreadPoolExecutor) -> Iterator[list[tuple[str, Prepared]]]:
+    """Yield batches of names and pixels that threads prepare, on a GPU those of the next batch meanwhile."""
 
     def prepare(image: Input) -> tuple[str, Prepared]:
         if image.content is None:
             return image.name, ImageError(image.reason)
         return image.name, job.detector.prepared(image.content)
 
-    ahead = [pool.submit(prepare, image) for image in islice(images, 2 * job.batch_size)]
-    while ahead:
-        yield ahead.pop(0).result()
-        ahead += [pool.submit(prepare, image) for image in islice(images, 1)]
+    at_once = 1 if job.detector.scorer.on_cpu else 2
+    waiting: deque[list[Future[tuple[str, Prepared]]]] = deque()
+    for batch in batched(images, job.batch_size):
+        waiting.append([pool.submit(prepare, image) for image in batch])
+        if len(waiting) == at_once:
+            yield [image.result() for image in waiting.popleft()]
+    for rest in waiting:
+        yield [image.result() for image in rest]
 
 
 def _join(job: Job) -> Path | None:

@@ -20,8 +20,6 @@ from mmood.images.rgb import open_image
 
 Answer: TypeAlias = Decision | Exception
 
-_AT_ONCE = 2  # batches: one is decoded while the other is in the tower
-
 
 @dataclass(frozen=True)
 class Waiting:
@@ -68,8 +66,10 @@ class Batcher:
         self.seen = seen
         self._waiting: deque[Waiting] = deque()
         self._some, self._full = asyncio.Event(), asyncio.Event()
-        self._free = asyncio.Semaphore(_AT_ONCE)
-        self._batches = ThreadPoolExecutor(_AT_ONCE, "batch")
+        # Batches: on a GPU the next one is decoded meanwhile.
+        at_once = 1 if detector.scorer.on_cpu else 2
+        self._free = asyncio.Semaphore(at_once)
+        self._batches = ThreadPoolExecutor(at_once, "batch")
         self._decoding = ThreadPoolExecutor(batching.threads, "decode")
         self._tower = Lock()
         self._task: asyncio.Task[None] | None = None
