@@ -9,7 +9,7 @@ from typing import Any, Self, final
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL.Image import Image
 from torch import Tensor
 
@@ -250,7 +250,7 @@ class StreamDetector(AbstractDecider):
     def _embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
         # A score may differentiate what inference mode would have made for good.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            return self.graph.embed(images)
+            return replace(self.graph.embed(images), pixels=lambda rows: images[rows.to(images.device)])
 
     def _score(self, embedded: Embedded) -> Float[Tensor, " batch"]:
         with torch.autocast(self.device.type, enabled=False):
@@ -278,10 +278,12 @@ def _chosen(scores: dict[str, AnyStreamScore], name: str | None) -> str:
     return next(iter(scores)) if name is None else name
 
 
-def _of(embedded: Embedded, rows: Tensor) -> Embedded:
+def _of(embedded: Embedded, rows: Bool[Tensor, " batch"]) -> Embedded:
     """Return some images of a batch."""
     embedding = None if embedded.embedding is None else embedded.embedding[rows]
-    return Embedded(embedded.features[rows], embedded.logits[rows], embedding)
+    place = rows.nonzero().squeeze(-1).cpu()
+    found = Embedded(embedded.features[rows], embedded.logits[rows], embedding)
+    return replace(found, pixels=lambda some: embedded.images(place[some]))
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, final
 
@@ -27,6 +27,9 @@ Stored = Literal["features", "embedding"]
 """The outputs that a feature store holds."""
 
 
+Pixels = Callable[[Int[Tensor, " rows"]], Float[Tensor, "rows 3 height width"]]
+
+
 @dataclass(frozen=True)
 class Embedded:
     """What a module makes of a batch of images; every tensor is float32.
@@ -36,12 +39,15 @@ class Embedded:
         logits: (B, C) of the module's head; raw cosines where the head is a set of text prototypes.
         embedding: (B, D) projected and of unit L2 norm, or None for an image-only encoder.
         patches: (B, P, D) unit-norm local embeddings, or None if no score asked for them.
+        pixels: from rows of the batch to these images as the tower takes them, read when asked; None where they are not
+            at hand.
     """
 
     features: Float[Tensor, "batch features"]
     logits: Float[Tensor, "batch classes"]
     embedding: Float[Tensor, "batch dim"] | None = None
     patches: Float[Tensor, "batch patches dim"] | None = None
+    pixels: Pixels | None = None
 
     def joint(self) -> Float[Tensor, "batch dim"]:
         """Return the embedding.
@@ -52,6 +58,22 @@ class Embedded:
         if self.embedding is None:
             raise MmoodError("This score needs a vision-language model, but this encoder has no text encoder.")
         return self.embedding
+
+    def images(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows 3 height width"]:
+        """Return some images of the batch as the tower takes them, on the CPU.
+
+        Args:
+            rows: which.
+
+        Raises:
+            MmoodError: they are not at hand here, or one cannot be read.
+        """
+        if self.pixels is None:
+            raise MmoodError(
+                "This score looks at the images of the stream themselves, which are at hand in `mmood test`, `mmood "
+                "validate`, `mmood detect` and StreamDetector, but not here."
+            )
+        return self.pixels(rows.cpu()).cpu()
 
     def local(self) -> Float[Tensor, "batch patches dim"]:
         """Return the patch embeddings.
@@ -70,7 +92,7 @@ class Embedded:
             return None if output is None else output.to(device)
 
         features, logits = self.features.to(device), self.logits.to(device)
-        return Embedded(features, logits, moved(self.embedding), moved(self.patches))
+        return Embedded(features, logits, moved(self.embedding), moved(self.patches), self.pixels)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from mmood.evaluation.streams.files import write_stream
 from mmood.evaluation.streams.order import StreamOrder
 from mmood.evaluation.streams.runner import StreamName, StreamScores, run_stream
 from mmood.evaluation.streams.settings import StreamSettings
-from mmood.evaluation.streams.source import Rows, StreamSource
+from mmood.evaluation.streams.source import Rows, StreamSource, images_of
 from mmood.evaluation.streams.temporary_store import TemporaryStore
 from mmood.features.store import StoredFeatures
+from mmood.loading.loader import Decoder
 from mmood.modules.base import AbstractDetector
 from mmood.output.console import progress_bar
 from mmood.results.blocks import label
@@ -122,21 +123,23 @@ def _stream_sets(
     id_set = next((entry for entry in sets.values() if entry.group == "id"), None)
     if id_set is None:
         return []
+    decoder = Decoder(module.image_transform(train=False), classes=None, exif=module.id_features().exif)
+    rows = {
+        entry.name: Rows(store.features, store.embedding, images_of(entry.index, decoder))
+        for entry in sets.values()
+        if (store := stores.get(entry.name)) is not None
+    }
     return [
         StreamSet(
             name,
             entry.group,
-            StreamSource(_mapped(stores[id_set.name]), _mapped(stores[name]), module.embed, module.device),
+            StreamSource(rows[id_set.name], rows[name], module.embed, module.device),
             (id_set.keys, entry.keys),
             stores[id_set.name].label.numpy(),
         )
         for name, entry in sets.items()
         if name in stores and entry.group != "id"
     ]
-
-
-def _mapped(store: StoredFeatures) -> Rows:
-    return Rows(store.features, store.embedding)
 
 
 def _keeper(kept: KeptScores | None, variant: str | None) -> Callable[[StreamScores, StreamSet], None]:

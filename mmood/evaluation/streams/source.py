@@ -1,10 +1,12 @@
-"""The images of a stream, read from feature stores."""
+"""The images of a stream: their features from stores, and the images themselves where a score looks at them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -12,7 +14,10 @@ from torch.nn.functional import normalize
 
 from mmood.evaluation.streams.order import StreamOrder
 from mmood.loading.batch import Batch
+from mmood.loading.loader import Decoder
 from mmood.scores.base import Embedded
+from mmood.shards.index import Keys, SetIndex
+from mmood.shards.reading import Skipped
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,12 @@ class Rows:
     Attributes:
         features: (N, F) before the projection, in any type.
         embedding: (N, D) of unit norm up to the type's rounding, or None for an image-only encoder.
+        images: from keys to these images as the tower takes them; None where they are not at hand.
     """
 
     features: Float[Tensor, "images features"]
     embedding: Float[Tensor, "images dim"] | None
+    images: Callable[[Keys], list[Tensor]] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,33 @@ class StreamSource:
         if self.id.embedding is not None and self.ood.embedding is not None:
             id_rows, ood_rows = self.id.embedding, self.ood.embedding
             batch["embedding"] = _mixed(id_rows, ood_rows, keys, is_ood, unit=True).to(self.device)
-        return self.embed(batch)
+        embedded = self.embed(batch)
+        return embedded if self.id.images is None else replace(embedded, pixels=partial(self._pixels, part))
+
+    def _pixels(self, part: StreamOrder, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows 3 height width"]:
+        """Return some images of a piece of the stream."""
+        assert self.id.images is not None
+        assert self.ood.images is not None
+        key, ood = part.key[rows.numpy()], part.ood[rows.numpy()]
+        inside, outside = iter(self.id.images(key[~ood])), iter(self.ood.images(key[ood]))
+        return torch.stack([next(outside if is_ood else inside) for is_ood in ood])
+
+
+def images_of(index: SetIndex, decoder: Decoder) -> Callable[[Keys], list[Tensor]]:
+    """Return what reads images of a set by their keys, which may come in any order.
+
+    Args:
+        index: of the set.
+        decoder: makes of a sample what the tower takes.
+    """
+
+    def read(keys: Keys) -> list[Tensor]:
+        order = np.argsort(keys)
+        samples = index.read(keys[order], skip=False)
+        found = [decoder(sample).image for sample in samples if not isinstance(sample, Skipped)]
+        return [found[place] for place in np.argsort(order)]
+
+    return read
 
 
 def _mixed(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from mmood.scores.base import Output, Reference
+from mmood.scores.base import Embedded, Output, Reference
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
@@ -184,10 +184,9 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         masses = self._masses(fitted, embedding)
         return self._score(memory, embedding, masses, functional.log_probabilities(masses.log_sums()))
 
-    def advance(
-        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
-    ) -> tuple[Float[Tensor, " batch"], Memory]:
+    def advance(self, fitted: Fitted, memory: Memory, batch: Embedded) -> tuple[Float[Tensor, " batch"], Memory]:
         """Put confident images under their nearest text, before or after the batch is scored."""
+        embedding = batch.joint()
         masses = self._masses(fitted, embedding)
         static = functional.log_probabilities(masses.log_sums())
         learned = self._learned(fitted, memory, embedding, masses.logits, static)

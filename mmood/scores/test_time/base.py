@@ -70,9 +70,7 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
         """Return the scores of images with a memory as it is, float32, higher = more in-distribution."""
 
     @abstractmethod
-    def advance(
-        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
-    ) -> tuple[Float[Tensor, " batch"], Memory]:
+    def advance(self, fitted: Fitted, memory: Memory, batch: Embedded) -> tuple[Float[Tensor, " batch"], Memory]:
         """Return the scores of the next batch and the memory behind it; the one given stays as it is."""
 
     @abstractmethod
@@ -120,7 +118,7 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
                 f"embedding; {type(self).__name__} cannot learn from such an image."
             )
         with torch.inference_mode(False), torch.no_grad():
-            scores, self.memory_ = self.advance(self._fitted(), self._memory(), embedding)
+            scores, self.memory_ = self.advance(self._fitted(), self._memory(), embedded)
         return scores
 
     @final

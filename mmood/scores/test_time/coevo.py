@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Output, Reference
+from mmood.scores.base import Embedded, Output, Reference
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
@@ -204,10 +204,9 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         """Return the log-odds of (1 - w) S_T + w S_V."""
         return self._mixed(self._log_probabilities(fitted, memory, embedding), 1 - self.weight)
 
-    def advance(
-        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
-    ) -> tuple[Float[Tensor, " batch"], Memory]:
+    def advance(self, fitted: Fitted, memory: Memory, batch: Embedded) -> tuple[Float[Tensor, " batch"], Memory]:
         """Judge the batch, learn from it, and score it with what has evolved, or with what was there before."""
+        embedding = batch.joint()
         before = self._log_probabilities(fitted, memory, embedding)
         learned = self._learned(fitted, memory, embedding, self._mixed(before, self.weight))
         now = self._log_probabilities(fitted, learned, embedding) if self.update == "before" else before

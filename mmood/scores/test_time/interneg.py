@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Output, Reference, TextTower
+from mmood.scores.base import Embedded, Output, Reference, TextTower
 from mmood.scores.functional_negatives import group_logsumexp, group_order, grouped_log_odds
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
@@ -159,10 +159,9 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         negative = group_logsumexp(embedding, memory.grouped, self.temperature, self.prototypes.groups)
         return grouped_log_odds(positive, negative)
 
-    def advance(
-        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
-    ) -> tuple[Float[Tensor, " batch"], Memory]:
+    def advance(self, fitted: Fitted, memory: Memory, batch: Embedded) -> tuple[Float[Tensor, " batch"], Memory]:
         """Score the batch, learn from what looks OoD, and score it again where an inversion was accepted."""
+        embedding = batch.joint()
         before = self.score(fitted, memory, embedding)
         learned, accepted = self._learned(fitted, memory, embedding, before)
         if self.update == "after" or not accepted.any():

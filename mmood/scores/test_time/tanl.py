@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Output, Reference
+from mmood.scores.base import Embedded, Output, Reference
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_tanl as functional
@@ -255,10 +255,9 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         """Return the log-odds of S with the words ranked by the queues alone."""
         return self._score(fitted, self._difference(memory), self._logits(fitted, embedding))
 
-    def advance(
-        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
-    ) -> tuple[Float[Tensor, " batch"], Memory]:
+    def advance(self, fitted: Fitted, memory: Memory, batch: Embedded) -> tuple[Float[Tensor, " batch"], Memory]:
         """Gate the batch by the ranking of the queues; score it by that of the queues and its confident images."""
+        embedding = batch.joint()
         logits = self._logits(fitted, embedding)
         before = self._score(fitted, self._difference(memory), logits)
         learned, new = self._learned(fitted, memory, logits, before)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Output, Reference, TextTower
+from mmood.scores.base import Embedded, Output, Reference, TextTower
 from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
@@ -173,10 +173,9 @@ class TINS(AbstractStreamScore[Fitted, Memory]):
         """Return log S - log(1 - S) against the negatives and the bank as it is."""
         return tins_log_odds(embedding, fitted.positive, memory.grouped, self.temperature, self.prototypes.groups)
 
-    def advance(
-        self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]
-    ) -> tuple[Float[Tensor, " batch"], Memory]:
+    def advance(self, fitted: Fitted, memory: Memory, batch: Embedded) -> tuple[Float[Tensor, " batch"], Memory]:
         """Score the batch, learn from what looks OoD, and score the whole batch again."""
+        embedding = batch.joint()
         before = self.score(fitted, memory, embedding)
         learned = self._learned(fitted, memory, embedding, before)
         if self.update == "after":

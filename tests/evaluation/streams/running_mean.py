@@ -53,7 +53,8 @@ class RunningMean(AbstractStreamScore[Fitted, Memory]):
     def score(self, fitted, memory, embedding):
         return embedding @ memory.mean
 
-    def advance(self, fitted, memory, embedding):
+    def advance(self, fitted, memory, batch):
+        embedding = batch.joint()
         assert not embedding.is_inference(), "a score could not differentiate"
         assert not torch.is_inference_mode_enabled()
         assert not torch.is_grad_enabled()

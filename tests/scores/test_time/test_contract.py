@@ -61,16 +61,16 @@ def test_a_step_is_pure(method, fitted):
     score, stream = fitted(method)
     memories, found = [score.memory_], []
     for batch in stream:
-        scores, memory = score.advance(score.fitted_, memories[-1], batch.embedding)
+        scores, memory = score.advance(score.fitted_, memories[-1], batch)
         memories.append(memory)
         found.append(scores)
     kept = [states(score, memory) for memory in memories]
     for at in (2, 0, 5, 1, 4, 3, 0):
-        scores, memory = score.advance(score.fitted_, memories[at], stream[at].embedding)
+        scores, memory = score.advance(score.fitted_, memories[at], stream[at])
         assert torch.equal(scores, found[at])
         again = states(score, memory)
         assert all(torch.equal(again[name], tensor) for name, tensor in kept[at + 1].items())
-        score.advance(score.fitted_, memory, stream[0].embedding)
+        score.advance(score.fitted_, memory, stream[0])
     for memory, before in zip(memories, kept, strict=True):
         assert all(torch.equal(tensor, before[name]) for name, tensor in states(score, memory).items())
     assert any(not torch.equal(kept[-1][name], tensor) for name, tensor in kept[0].items()), (
