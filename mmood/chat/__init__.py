@@ -4,7 +4,7 @@ from mmood.chat.answers import Answer
 from mmood.chat.cache import AnswerCache
 from mmood.chat.endpoint import Endpoint
 from mmood.chat.model import LanguageModel, Usage
-from mmood.chat.pictures import small_jpeg
+from mmood.chat.pictures import jpeg, small_jpeg
 from mmood.chat.questions import DEFAULTS, Message, Question
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "Message",
     "Question",
     "Usage",
+    "jpeg",
     "small_jpeg",
 ]

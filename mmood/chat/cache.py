@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import final
 
@@ -51,13 +52,27 @@ class AnswerCache:
         except MmoodError as error:
             raise MmoodError(f"{error} Delete the file to ask again.") from error
 
-    def put(self, question: Question, answer: Answer) -> None:
-        """Keep an answer; MmoodError if it cannot be written."""
+    def put(self, question: Question, answer: Answer) -> Answer:
+        """Keep an answer, and return the one that is kept: another process may have been faster.
+
+        Raises:
+            MmoodError: it cannot be written.
+        """
         document = {
             "schema": SCHEMA,
             "key": question.key,
             "question": question.stated(),
             "answer": answer.to_document(),
         }
-        text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(self.path(question), text.encode())
+        path = self.path(question)
+        own = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.json")
+        write_atomically(own, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+        try:
+            # A rename would put this answer in the place of one that a run has worked with already.
+            os.link(own, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            own.replace(path)
+        own.unlink(missing_ok=True)
+        return self.get(question) or answer

@@ -107,16 +107,14 @@ class LanguageModel:
         if self.endpoint is None:
             raise MmoodError(
                 f"{len(missing):,} answers are missing in {self.cache.folder} (the first is {missing[0].key[:12]}), "
-                "and offline nobody is asked; name the folder that has them with --cache, or leave --offline out."
+                "and offline nobody is asked; name the folder that has them (cache), or switch offline off."
             )
         if self._ask is None:
             self._ask = _client(self.endpoint)
         ask = self._ask
 
         def kept(question: Question) -> Answer:
-            answer = ask(question)
-            self.cache.put(question, answer)
-            return answer
+            return self.cache.put(question, ask(question))
 
         return kept, self.endpoint.parallel
 

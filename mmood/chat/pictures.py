@@ -26,6 +26,11 @@ def small_jpeg(content: bytes, side: int, exif: Exif = "apply") -> bytes:
     """
     image = rgb_image(content, exif)
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    return jpeg(image)
+
+
+def jpeg(image: Image.Image) -> bytes:
+    """Return an RGB image as a JPEG file with nothing in it but the picture."""
     bare = Image.frombytes("RGB", image.size, image.tobytes())
     written = io.BytesIO()
     bare.save(written, "JPEG", quality=QUALITY)

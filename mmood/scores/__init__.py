@@ -13,9 +13,10 @@ from mmood.scores.neighbours import KNN, NNGuide
 from mmood.scores.patterns import SHE, KLMatching
 from mmood.scores.sigmoid import NoisyOr, SigmoidMax
 from mmood.scores.subspace import Residual, ViM
-from mmood.scores.test_time import TANL, TINS, AdaNeg, CoEvo, InterNeg
+from mmood.scores.test_time import ANTS, TANL, TINS, AdaNeg, CoEvo, InterNeg
 
 __all__ = [
+    "ANTS",
     "ASH",
     "CSP",
     "EOE",

@@ -184,6 +184,18 @@ class TextTower:
 
     encoder: AbstractEncoder
 
+    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
+        """Return float32 embeddings of whole texts (no template is applied), on the device of the encoder.
+
+        They are of unit norm unless `normalise` is off.
+
+        Raises:
+            MmoodError: the encoder has no text encoder.
+        """
+        encoder = with_texts(self.encoder)
+        with torch.autocast(encoder.device.type, enabled=False):
+            return encoder.encode_text(texts, normalise)
+
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """Return whole texts as tokens of one length, as few as `encode_tokens` needs.
 
@@ -256,16 +268,8 @@ class Reference(ABC):
         return dict(self.encoder.identity())
 
     def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
-        """Return float32 embeddings of whole texts (no template is applied), on the module's device.
-
-        They are of unit norm unless `normalise` is off.
-
-        Raises:
-            MmoodError: the encoder has no text encoder.
-        """
-        encoder = with_texts(self.encoder)
-        with torch.autocast(encoder.device.type, enabled=False):
-            return encoder.encode_text(texts, normalise)
+        """Return float32 embeddings of whole texts, see `TextTower.encode_text`."""
+        return self.text_tower.encode_text(texts, normalise)
 
     def encode_words(
         self, words: Sequence[str], templates: Sequence[str], normalise_first: bool = True

@@ -12,7 +12,7 @@ from mmood.words.class_texts import ClassTexts, TextsFile
 from mmood.words.proposed import origin_for
 
 CONFIGS = sorted(path.name for path in installed_folder().glob("*.yaml"))
-MINED = {"NegLabel", "CSP", "AdaNeg", "TANL", "InterNeg", "CoEvo", "TINS"}
+MINED = {"NegLabel", "CSP", "AdaNeg", "TANL", "InterNeg", "CoEvo", "TINS", "ANTS"}
 
 
 LESS = {

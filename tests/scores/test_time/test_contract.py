@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from fake_model import FakeModel
 from jaxtyping import Float32, Int64
 from torch import Tensor
 from toy_texts import WORDS, stream
 
 from mmood.errors import MmoodError
-from mmood.scores import TANL, TINS, AdaNeg, CoEvo, InterNeg
+from mmood.scores import ANTS, TANL, TINS, AdaNeg, CoEvo, InterNeg
 from mmood.scores.portable import PortableScore, packed, unpacked
 from mmood.scores.test_time.adaneg import Gates
+from mmood.scores.test_time.ants_settings import Descriptions, LookAlikes, SeeingModel
 from mmood.scores.test_time.coevo import LeastVarianceGates
 from mmood.scores.test_time.image_proxies import Proxies
 from mmood.scores.test_time.inversion import Inversion
@@ -22,7 +24,12 @@ from mmood.scores.test_time.word_inversion import WordInversion
 from mmood.words import CorpusSettings
 from mmood.words.miner import NegativeMiner
 
-METHODS = ("AdaNeg", "AdaNeg, task", "TANL", "CoEvo", "InterNeg", "TINS")
+METHODS = ("AdaNeg", "AdaNeg, task", "TANL", "CoEvo", "InterNeg", "TINS", "ANTS")
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch):
+    monkeypatch.setattr(SeeingModel, "model", lambda self: FakeModel())
 
 
 @pytest.fixture
@@ -43,6 +50,9 @@ def fitted(reference, tmp_path):
             ),
             "TINS": lambda: TINS(
                 3, beta=0.9, bank_size=3, buffer_size=4, inversion=WordInversion(steps=5, learning_rate=0.1), negatives=listed["negatives"]
+            ),
+            "ANTS": lambda: ANTS(
+                3, descriptions=Descriptions(start=0.6, waiting=4, bins=2, quantile=1.0, side=8), look_alikes=LookAlikes(2, 2, 3), **listed
             ),
         }  # fmt: skip
         return scores[method]().fit(reference), stream(reference, (9, 12, 1, 0, 14, 8))
@@ -150,6 +160,15 @@ def test_torn_states_are_refused_and_change_nothing(method, fitted):
         ("TINS", "deviation", -9, "not in descending order"),
         ("TINS", "place", 44, "image 44 of a stream of 44"),
         ("TINS", "generator", 255, "'generator' is not a generator state"),
+        ("ANTS", "levels", 2.0, r"outside of \[0, 1\]"),
+        ("ANTS", "past", -1.0, r"outside of \[0, 1\]"),
+        ("ANTS", "predicted", 40, "predictions"),
+        ("ANTS", "waiting_place", 44, "image 44 of a stream of 44"),
+        ("ANTS", "waiting_class", 4, r"outside of \[0, 3\]"),
+        ("ANTS", "sentences", 2.0, "without unit norm"),
+        ("ANTS", "sentence_place", -1, "image -1 of a stream"),
+        ("ANTS", "near", 2.0, "without unit norm"),
+        ("ANTS", "near_class", 4, r"outside of \[0, 3\]"),
     ],
 )
 def test_values_that_no_stream_leaves_are_refused(method, name, value, said, fitted):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -67,8 +68,16 @@ def stream(reference: ToyReference, sizes: Sequence[int], seed: int = 0, ood: fl
             names[torch.randint(len(names), (size,), generator=generator)],
         )
         embedding = near(centres, 0.5, seed=1000 * seed + number)
-        batches.append(Embedded(torch.empty(size, 0), torch.empty(size, len(names)), embedding))
+        logits, side = torch.empty(size, len(names)), reference.image_size[0]
+        pixels = partial(pictures, size, side, 1000 * seed + number)
+        batches.append(Embedded(torch.empty(size, 0), logits, embedding, pixels=pixels))
     return batches
+
+
+def pictures(size: int, side: int, seed: int, rows: Tensor) -> Tensor:
+    """Return some of `size` random inputs of the image tower, each of one colour."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(size, 3, 1, 1, generator=generator).expand(-1, -1, side, side)[rows]
 
 
 def log_odds(images: Tensor, names: Tensor, negatives: Tensor, groups: int, temperature: float = 0.01) -> Tensor:
