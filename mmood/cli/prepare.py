@@ -7,6 +7,7 @@ import argparse
 from mmood.configuration.tools import ToolParser
 from mmood.errors import MmoodError
 from mmood.files import user_path
+from mmood.output.printing import say
 from mmood.prepare.downloads import FOLDER, Downloads
 from mmood.prepare.given import look_in
 from mmood.prepare.plan import Plan, make_plan, wanted_recipes
@@ -49,8 +50,14 @@ def main(argv: list[str]) -> int:
     def plan() -> Plan:
         return make_plan(root, recipes, given, downloads)
 
-    show(plan(), downloads)
+    shown = plan()
+    show(shown, downloads)
     if options.dry_run:
+        if shown.to_do:
+            say("")
+            say("Nothing was fetched or written. The same command without --dry_run does this.")
+        return 0
+    if not shown.to_do:
         return 0
     leaves("prepare", "What was fetched and packed is kept; run the same command again to resume.")
     with wait_for_lock(root / FOLDER / "lock", f"prepares sets in {root}"):

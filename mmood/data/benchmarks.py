@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmood.errors import MmoodError, unknown
@@ -111,15 +111,14 @@ def find_benchmark(name: str) -> Benchmark:
     return BENCHMARKS[name]
 
 
-def where_to_get(name: str) -> str | None:
-    """Return how to get a set, and its expected size; None for a set that no recipe describes."""
-    known = known_recipe(name)
-    if known is None:
+def how_to_get(names: Sequence[str], root: str) -> str | None:
+    """Return how to get sets, in sentences; None if no recipe describes any of them."""
+    known = [recipe for recipe in map(known_recipe, names) if recipe is not None]
+    if not known:
         return None
-    size = "" if known.count is None else f" ({known.count:,} images)"
-    by_hand = [need.best.obtain for need in known.images if not need.best.urls]
-    more = f" once you have {known.images[0].best.name}: {by_hand[0]}" if by_hand else "."
-    return f"`mmood prepare {name}` makes it{size}{more}"
+    by_hand = dict.fromkeys(need.best.obtain for recipe in known for need in recipe.images if not need.best.urls)
+    command = f"`mmood prepare {' '.join(recipe.name for recipe in known)} --root {root}`"
+    return " ".join([f"{command} fetches and packs what is missing; --dry_run shows the plan.", *by_hand])
 
 
 def check_sample_count(name: str, count: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mmood.classes.imagenet import is_synset
 from mmood.classes.matching import Classes, compare
-from mmood.data.benchmarks import where_to_get
+from mmood.data.benchmarks import how_to_get
 from mmood.errors import MmoodError
 from mmood.loading.plan import held_out
 from mmood.sets.finding import Classing, find_set
@@ -214,13 +214,10 @@ def _compared(index: SetIndex, class_names: Sequence[str]) -> str:
 
 
 def _missing_sentence(root: str, missing: dict[str, MissingSetError]) -> str:
+    advice = how_to_get(list(missing), root)
     if len(missing) == 1:
-        name, error = next(iter(missing.items()))
-        advice = where_to_get(name)
-        return str(error) + (f" Get it from: {advice}" if advice else "")
+        return " ".join([str(error) for error in missing.values()] + ([advice] if advice else []))
     names = ", ".join(f"'{name}'" for name in missing)
     unindexed = [str(error) for error in missing.values() if "mmood pack --index" in str(error)]
-    known = [advice for advice in map(where_to_get, missing) if advice]
-    sources = f" Get them from: {' '.join(known)}" if known else ""
     there = f"There are no sets {names} below {root}; set `data.root` to the folder that contains them."
-    return " ".join([there, *unindexed]) + sources
+    return " ".join([there, *unindexed, *([advice] if advice else [])])

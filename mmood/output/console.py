@@ -64,7 +64,10 @@ def progress_bar(
     """
     amount = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amount, TimeRemainingColumn())
-    progress = Progress(*columns, console=console(stderr=True), disable=quiet, transient=transient)
+    screen = console(stderr=True)
+    # Where lines cannot be taken away, they would only leave blank ones.
+    hidden = quiet or (transient and not screen.is_interactive)
+    progress = Progress(*columns, console=screen, disable=hidden, transient=transient)
     bar = Bar(progress, progress.add_task(visible(title), total=total))
     if not late:
         progress.start()

@@ -129,7 +129,10 @@ def _origin(path: Path) -> str:
     found = parse_json(read_limited(path, what), what)
     files = found.get("files", []) if isinstance(found, dict) else []
     named = [file for file in files if isinstance(file, dict)]
-    told = [f"{file.get('file')} (sha256 {str(file.get('sha256'))[:16]}...)" for file in named]
+    told = [
+        f"{file.get('file')}" + (f" (sha256 {str(file['sha256'])[:16]}...)" if file.get("sha256") else "")
+        for file in named
+    ]
     return ", ".join(told) or "other sets"
 
 

@@ -209,7 +209,7 @@ def bytes_on_disk(plan: Plan) -> int:
         for part, size in zip(entry.images, sizes, strict=True):
             if part.need.best.name.endswith(("gz", "bz2")):
                 decompressed[part.need.best.name] = size
-    made = sum(packed[entry.recipe.name] for entry in plan.to_do)
+    made = sum(packed[entry.recipe.name] for entry in plan.to_do if not entry.missing)
     return bytes_to_come(plan)[0] + made + sum(decompressed.values())
 
 

@@ -17,7 +17,7 @@ from mmood.prepare.inputs import ArchiveInput, SetsInput
 from mmood.prepare.plan import NeedPlan, Plan, SetPlan, bytes_on_disk, ready
 from mmood.prepare.selection import choose
 from mmood.prepare.transfer import NoRoomError, check_room
-from mmood.recipes.recipe import Need, Recipe
+from mmood.recipes.recipe import Need, Recipe, SourceFile
 from mmood.shards.archives import AbstractArchive, ArchiveError, is_archive, open_archive
 from mmood.shards.index import SetIndex
 from mmood.shards.lists import ListedImage, read_image_list
@@ -79,14 +79,16 @@ class Preparation:
     def _prepare(self, entry: SetPlan) -> None:
         recipe = entry.recipe
         if recipe.sets:
-            samples = SetsInput(recipe, [load_index(str(self.plan.root), name) for name in recipe.sets])
-            self._finish(recipe, self._packed(recipe, samples), [])
+            others = SetsInput(recipe, [load_index(str(self.plan.root), name) for name in recipe.sets])
+            self._finish(recipe, self._packed(recipe, others), [])
             return
         fetched: list[Fetched] = []
         listed = self._listed(entry, fetched) if recipe.lists else None
         with contextlib.ExitStack() as opened:
-            samples_of = self._from_places(entry, listed, opened) or self._from_files(entry, listed, fetched, opened)
-            self._finish(recipe, self._packed(recipe, samples_of), fetched)
+            samples = self._from_places(entry, listed, fetched, opened)
+            if samples is None:
+                samples = self._from_files(entry, listed, fetched, opened)
+            self._finish(recipe, self._packed(recipe, samples), fetched)
 
     def _listed(self, entry: SetPlan, fetched: list[Fetched]) -> list[ListedImage]:
         """Return the images of a set's lists, joined."""
@@ -112,13 +114,20 @@ class Preparation:
         return self.downloads.fetch(part.need)
 
     def _from_places(
-        self, entry: SetPlan, listed: Sequence[ListedImage] | None, opened: contextlib.ExitStack
+        self,
+        entry: SetPlan,
+        listed: Sequence[ListedImage] | None,
+        fetched: list[Fetched],
+        opened: contextlib.ExitStack,
     ) -> ArchiveInput | None:
         """Return the images from the first folder or archive of the user that has them all; None without any such."""
         reasons = []
         for place in entry.places:
             try:
-                return _chosen(entry.recipe, [self._opened(place, opened)], listed)
+                samples = _chosen(entry.recipe, [self._opened(place, opened)], listed)
+                hashed = "" if place.is_dir() else self.downloads.sha256(place)
+                fetched.append(Fetched(SourceFile(place.name), place, hashed, own=False))
+                return samples
             except MmoodError as error:
                 reasons.append(str(error))
         if reasons and any(part.is_missing for part in entry.images):
@@ -170,8 +179,7 @@ class Preparation:
     def _packed(self, recipe: Recipe, samples: ArchiveInput | SetsInput) -> SetIndex:
         if recipe.count not in (None, len(samples)):
             raise MmoodError(f"There are {len(samples):,} images for '{recipe.name}', which has {recipe.count:,}")
-        source = f"{recipe.title}. {recipe.citation}".strip()
-        settings = PackSettings(source=source, shuffle=recipe.shuffle)
+        settings = PackSettings(source=recipe.title, shuffle=recipe.shuffle)
         with progress_bar(f"packing {recipe.name}", len(samples), self.quiet, transient=True, late=True) as bar:
             return pack(samples, self.plan.root / recipe.name, settings, bar.advance)
 
@@ -181,7 +189,7 @@ class Preparation:
             {
                 "file": got.file.name,
                 "url": got.file.urls[0] if got.own else None,
-                "sha256": got.sha256,
+                "sha256": got.sha256 or None,
                 "pinned": got.file.pinned,
             }
             for got in fetched

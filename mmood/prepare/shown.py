@@ -30,7 +30,7 @@ def lines(plan: Plan, downloads: Downloads) -> Iterator[str]:
     yield from _by_hand(plan)
     yield from _licences(plan)
     if not plan.to_do:
-        yield "Everything is there."
+        yield "Everything is there; nothing is to do."
 
 
 def _count(entry: SetPlan) -> str:
