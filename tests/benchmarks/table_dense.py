@@ -1,0 +1,170 @@
+"""Do local adversarial attacks help an observer here? Scores of pixels on CamVid with two classes held out as OoD.
+
+A SegNet learns nine classes; pedestrians and bicyclists are never trained on. Then observers learn where it is wrong, with
+local attacks and without, several seeds of each, and everything is tested. Patches of a small CLIP are tested too, where
+there is one. Everything runs through `mmood` as a user would type it, several runs at a time; a run that finished is not
+repeated, so the script can be stopped and started again.
+
+    MMOOD_REAL_DATA=... python tests/benchmarks/table_dense.py --work DIR [--page docs/dense_results.md]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SETS = ("camvid-train", "camvid-val", "camvid-test")
+SEEDS = (0, 1, 2)
+VARIANTS = {
+    "attacks": [],
+    "no-attacks": ["--model.attack.step", "0", "--model.attack.noise", "0"],
+}
+STATIC = ("msp", "max_logit", "energy", "entropy", "standardised_max_logit")
+COLUMNS = (("auroc", "AUROC"), ("aupr_ood", "AP"), ("fpr95_ood_pos", "FPR95 OoD-pos"), ("fpr95_id_pos", "FPR95 ID-pos"))
+
+
+def main() -> None:
+    """Run what has not run yet, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="folder for shards and runs")
+    parser.add_argument("--page", type=Path, help="file that gets the table")
+    parser.add_argument("--size", default="[180, 240]", help="height and width of the input")
+    parser.add_argument("--epochs", type=int, default=120, help="of the segmenter")
+    parser.add_argument("--observer_epochs", type=int, default=51)
+    parser.add_argument("--width", type=float, default=1.0, help="of SegNet")
+    parser.add_argument("--at_a_time", type=int, default=1, help="observers that train at the same time")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--clip", action="store_true", help="also test the patches of the small CLIPs")
+    experiment = Experiment(parser.parse_args())
+    experiment.segmenter()
+    experiment.observers()
+    if experiment.options.clip:
+        experiment.clip()
+    page = experiment.page()
+    print(page)
+    if experiment.options.page:
+        experiment.options.page.write_text(page)
+
+
+class Experiment:
+    """The runs below one folder."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.real = Path(os.environ["MMOOD_REAL_DATA"])
+        self.work: Path = options.work.resolve()
+        self.root = self.work / "data"
+        self.shared = [
+            *("--data.root", str(self.root), "--data.image_size", options.size),
+            *("--data.loader.workers", str(options.workers), "--trainer.enable_progress_bar", "false"),
+        ]
+        for name in SETS:
+            if not (self.root / name / "index.json").exists():
+                shutil.copytree(self.real / "data" / name, self.root / name, dirs_exist_ok=True)
+                self._mmood(["pack", "--index", str(self.root / name), "--quiet"], self.work / f"{name}.log")
+
+    def segmenter(self) -> None:
+        """Train the segmenter and test it."""
+        network = ["--model.network.width", str(self.options.width)]
+        fit = ["fit", "--config", "camvid_segnet.yaml", *self.shared, *network]
+        self._run("segmenter", [*fit, "--trainer.max_epochs", str(self.options.epochs)])
+        self._test("segmenter")
+
+    def observers(self) -> None:
+        """Train all observers and test them."""
+
+        def run(variant: str, seed: int) -> None:
+            name = f"observer-{variant}-{seed}"
+            fit = ["fit", "--config", "camvid_obsnet.yaml", *self.shared, *VARIANTS[variant]]
+            fit += [
+                "--model.network.width",
+                str(self.options.width),
+                "--model.segmenter",
+                self._checkpoint("segmenter"),
+            ]
+            fit += ["--trainer.max_epochs", str(self.options.observer_epochs), "--trainer.check_val_every_n_epoch", "5"]
+            self._run(name, [*fit, "--seed_everything", str(seed)])
+            self._test(name)
+
+        with ThreadPoolExecutor(self.options.at_a_time) as pool:
+            list(pool.map(lambda one: run(*one), [(variant, seed) for seed in SEEDS for variant in VARIANTS]))
+
+    def clip(self) -> None:
+        """Test the patches of the small CLIPs."""
+        for model in ("liteclip", "miniclip"):
+            encoder = ["--model.encoder.name", f"local-dir:{self.real / 'models' / model}"]
+            self._run(f"clip-{model}", ["test", "--config", "camvid_clip.yaml", *self.shared, *encoder])
+
+    def page(self) -> str:
+        """Return the table as Markdown."""
+        lines = [
+            "| score | " + " | ".join(f"{kind}: {head}" for kind in ("pixels", "errors") for _, head in COLUMNS) + " |",
+            "|---|" + "--:|" * (2 * len(COLUMNS)),
+        ]
+        lines += [self._line(f"segmenter, `{score}`", ["segmenter"], score) for score in STATIC]
+        for variant, meaning in (("attacks", "with local attacks"), ("no-attacks", "without attacks")):
+            runs = [f"observer-{variant}-{seed}" for seed in SEEDS]
+            lines.append(self._line(f"observer {meaning}", runs, "observer"))
+        for run in sorted(path.name for path in self.work.glob("clip-*") if path.is_dir()):
+            scores = dict.fromkeys(row["score"] for row in self._rows(run))
+            lines += [
+                self._line(f"patches of {run.removeprefix('clip-')}, `{score}`", [run], score) for score in scores
+            ]
+        details = json.loads((self.work / "segmenter-test/dense.json").read_text())["sets"]["camvid-test"]
+        accuracy = json.loads((self.work / "segmenter-test/results.json").read_text())["id"][0]["accuracy"]
+        said = f"SegNet: {100 * accuracy:.2f} % of the ID pixels right, mean IoU {100 * details['mean_iou']:.2f} %."
+        return "\n".join([said, "", *lines]) + "\n"
+
+    def _line(self, name: str, runs: list[str], score: str) -> str:
+        cells = []
+        for kind in ("pixels", "errors"):
+            for key, _ in COLUMNS:
+                values = [100 * row[key] for run in runs for row in self._rows(run) if _is(row, score, kind)]
+                spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+                cells.append(f"{statistics.mean(values):.2f}{spread}")
+        return f"| {name} | " + " | ".join(cells) + " |"
+
+    def _rows(self, run: str) -> list[dict[str, object]]:
+        folder = self.work / f"{run}-test" if (self.work / f"{run}-test").exists() else self.work / run
+        return json.loads((folder / "results.json").read_text())["rows"]
+
+    def _checkpoint(self, run: str) -> str:
+        return str(self.work / run / "checkpoints/last.ckpt")
+
+    def _test(self, run: str) -> None:
+        maps = ["--evaluation.save_maps", "6"] if run.endswith(("segmenter", "0")) else []
+        self._run(f"{run}-test", ["test", "--ckpt_path", self._checkpoint(run), *self.shared, *maps])
+
+    def _run(self, name: str, arguments: list[str]) -> None:
+        folder = self.work / name
+        if (folder / "done").exists():
+            return
+        started = time.perf_counter()
+        self._mmood([*arguments, "--run_dir", str(folder), "--overwrite", "true"], self.work / f"{name}.log")
+        (folder / "done").touch()
+        print(f"{name}: {time.perf_counter() - started:.0f} s", flush=True)
+
+    def _mmood(self, arguments: list[str], log: Path) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w") as output:
+            code = subprocess.run(
+                [sys.executable, "-m", "mmood", *arguments], stdout=output, stderr=subprocess.STDOUT, check=False
+            ).returncode
+        if code:
+            raise SystemExit(f"`mmood {' '.join(arguments)}` ended with {code}:\n{log.read_text()[-2000:]}")
+
+
+def _is(row: dict[str, object], score: str, kind: str) -> bool:
+    return row["score"] == score and str(row["set"]).endswith(f": {kind}")
+
+
+if __name__ == "__main__":
+    main()
