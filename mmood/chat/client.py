@@ -94,7 +94,8 @@ class ChatClient:
         said = _short(_message(error.body) or error.response.reason_phrase)
         reason = f"answers {error.status_code} ({self._without_key(said)})"
         if error.status_code not in _PASSING and error.status_code < 500:
-            return self._failed(reason)
+            hint = "; the address is to be the one before /chat/completions" if error.status_code == 404 else ""
+            return self._failed(f"{reason}{hint}")
         return _PassingError(reason, _asked_pause(error.response.headers.get("retry-after")))
 
     def _rest(self, error: _PassingError, tried: int) -> None:

@@ -25,7 +25,7 @@ from mmood.proposals.example_images import SIDE, example_images
 from mmood.proposals.methods import METHODS, Amounts, Outcome, Task, dialogue, from_wordnet
 from mmood.proposals.per_class import PER_CLASS
 from mmood.proposals.wordnet import KINDS, WordNetSettings
-from mmood.settings import check_number
+from mmood.settings import check_count, check_number
 from mmood.words.names_file import NamesFile
 from mmood.words.taxonomy import read_taxonomy
 
@@ -135,6 +135,8 @@ def _check(options: argparse.Namespace) -> None:
         raise MmoodError(f"--images is for the method mm-ood; {options.method} sends only names.")
     if options.method == "mm-ood" and options.kind != "far":
         _check_images(options)
+    check_number("--temperature", options.temperature, least=0)
+    check_count("--max_tokens", options.max_tokens)
     for price in options.price or ():
         check_number("--price", price, least=0)
     if not options.dry_run:

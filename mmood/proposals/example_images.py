@@ -12,11 +12,13 @@ from mmood.data.catalog import check_classes
 from mmood.errors import ImageError, MmoodError
 from mmood.files import user_path
 from mmood.output.printing import complain
+from mmood.settings import check_count
 from mmood.shards.reading import RawSample
 from mmood.shards.shard_index import load_index
 
 PER_CLASS = 2
 SIDE = 224
+MOST_SIDE = 2048
 
 
 def example_images(
@@ -36,6 +38,8 @@ def example_images(
     Raises:
         MmoodError: there is no such set, its classes are others, or an image cannot be used.
     """
+    check_count("images_per_class", per_class)
+    check_count("side", side, most=MOST_SIDE)
     folder = user_path(place).resolve()
     index = load_index(str(folder.parent), folder.name)
     if warning := check_classes(index, class_names):

@@ -44,8 +44,10 @@ class Amounts:
     per_kind: int = pnps.PER_KIND
 
     def __post_init__(self) -> None:
-        for name in ("count", "per_round", "per_class", "per_kind"):
-            check_count(name, getattr(self, name))
+        check_count("count", self.count)
+        check_count("per_round", self.per_round)
+        check_count("per_class", self.per_class)
+        check_count("per_kind", self.per_kind)
 
 
 @final

@@ -36,6 +36,7 @@ _OUTCOMES = {
     "test": "No results were written.",
     "predict": "No predictions were written.",
     "embed": "Encoded features are kept; run the same command again to resume.",
+    "propose": "Answers that have come are kept; run the same command again to ask for the others.",
     "demo": "Run the same command again to start over.",
 }
 _NOTHING = "Nothing was written."

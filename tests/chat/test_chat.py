@@ -140,6 +140,7 @@ def test_a_failure_that_passes_is_tried_again(fault, tmp_path):
 
 LASTING = {
     "400": (r"answers 400 \('max_tokens' is not supported", 1),
+    "404": (r"answers 404 \(Not Found\); the address is to be the one before /chat/completions", 1),
     "redirect": ("answers 307", 1),
     "429 for a day": ("asks to wait 86,400 s, more than 120 s", 1),
     "announces a terabyte": ("announces a response of 1000000000000 bytes, where at most 100,000 are read", 1),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 
 import pytest
 from chat_server import chat_server
@@ -109,6 +110,17 @@ def test_a_run_that_is_killed_goes_on_where_it_stood(count, tmp_path, forked, mo
     assert (tmp_path / "names.json").read_bytes() == (tmp_path / "killed.json").read_bytes()
 
 
+def test_a_signal_ends_a_run_although_threads_wait(classes, tmp_path, forked):
+    with chat_server(near) as chat:
+        chat.hold_after(1)
+        running = forked.start(mmood, command(classes, tmp_path, "eoe-near", "--endpoint", chat.url))
+        chat.until_held(2)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait() == 143
+        assert "propose was stopped by SIGTERM. Answers that have come are kept" in running.err
+        chat.release()
+
+
 def answered(chat) -> list[str]:
     """The classes whose answers were sent to their end."""
     return [asked_class(body) for body in chat.answered]
@@ -131,6 +143,7 @@ SENTENCES = {
         "--images is for the method mm-ood; eoe-near sends only names",
     ),
     "a price": (["--offline", "--price", "-1", "1"], "--price is -1.0"),
+    "a temperature": (["--offline", "--temperature", "nan"], "--temperature is nan"),
     "an amount": (["--offline", "--per_class", "0"], "per_class is 0"),
     "a method": (["--method", "guess"], "invalid choice: 'guess'"),
 }

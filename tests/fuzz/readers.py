@@ -18,7 +18,11 @@ from mutation import Damage, damaged_bytes, damaged_json, damaged_lines, damaged
 from PIL import Image
 from safetensors.torch import save
 from states import METHODS, damaged_state, reader, write_valid
+from taxonomy_world import write_taxonomy
 
+from mmood.chat import Answer, AnswerCache, Message, Question
+from mmood.chat.answers import parse_completion
+from mmood.chat.parsing import parse_list
 from mmood.classes.names import load_class_names
 from mmood.cli.report import write_report
 from mmood.configuration.lightning import parsed
@@ -39,7 +43,12 @@ from mmood.shards.indexing import index_folder
 from mmood.shards.inputs import from_list
 from mmood.shards.reading import RawSample, Skipped
 from mmood.shards.shard_index import load_index
+from mmood.words.class_texts import ClassTexts, TextsFile, load_class_texts
+from mmood.words.cleaning import clean_name
 from mmood.words.lists import NegativeList, NegativePart, load_negatives
+from mmood.words.names_file import NamesFile, ProposedName
+from mmood.words.proposed import origin_for
+from mmood.words.taxonomy import read_taxonomy
 from mmood.words.wordnet import read_wordnet
 
 
@@ -122,12 +131,30 @@ def _write_words(folder: Path) -> None:
     NegativeList(parts, ("the nice {}",), {"criterion": {"fraction": 0.1}}).save(folder / "words.json")
     np.save(folder / "words.npy", np.array(["sea", "the nice lake", "blue"]))
     (folder / "words.txt").write_text("# words\nsea\nblue\tadjective\nglass\tnoun\n")
+    _write_proposals(folder)
     (folder / "classes.txt").write_text("red square\ngreen square\nblau\n")
     (folder / "list.txt").write_text("image.png 0\nimage.jpeg 1\n")
     (folder / "wordnet").mkdir()
     header = "  1 This is WordNet 3.0\n"
     (folder / "wordnet" / "data.noun").write_text(header + "00001740 03 n 01 entity 0 003 ~ 00001930 n 0000 | that\n")
     (folder / "wordnet" / "data.adj").write_text(header + "00001740 00 a 02 able(p) 0 apt 1 000 | having\n")
+
+
+QUESTION = Question("parrot", (Message("user", "List fish."),))
+
+
+def _write_proposals(folder: Path) -> None:
+    origin = origin_for("eoe-near", ["red square"], {"model": "parrot", "parameters": {"temperature": 0.0}})
+    names = (ProposedName("dace", "near", "red square", "0" * 16), ProposedName("sea lion", "far"))
+    NamesFile(origin, names, {"an ID class": ("red square",)}).save(folder / "names.json")
+    TextsFile(origin, (ClassTexts("red square", ("a square",), ("a red circle",)),)).save(folder / "texts.json")
+    AnswerCache(folder / "answers").put(QUESTION, Answer("- dace", "parrot-1", False, 7, 3))
+    AnswerCache(folder / "answers").path(QUESTION).rename(folder / "answer.json")
+    message = {"role": "assistant", "content": 'Two: ["dace", "sea lion"]\n- **chub**: a fish'}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    (folder / "completion.json").write_text(json.dumps({"model": "parrot-1", "choices": [choice], "usage": usage}))
+    write_taxonomy(folder / "taxonomy")
 
 
 METRICS = {"auroc": 0.9, "aupr_id": 0.8, "aupr_ood": 0.7, "fpr95_id_pos": 0.4, "fpr95_ood_pos": 0.3}
@@ -292,6 +319,32 @@ def read_words(name: str) -> Callable[[Path], None]:
     return read
 
 
+def read_texts(folder: Path) -> TextsFile:
+    found = load_class_texts(folder / "texts.json", ["red square"])
+    assert all(text.isprintable() for entry in found.texts for text in (*entry.positive, *entry.negative))
+    return found
+
+
+def read_kept_answer(folder: Path) -> Answer | None:
+    cache = AnswerCache(folder / "answers")
+    path = cache.path(QUESTION)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "answer.json", path)
+    return cache.get(QUESTION)
+
+
+def read_completion(folder: Path) -> Answer:
+    return parse_completion((folder / "completion.json").read_bytes(), "The answer")
+
+
+def read_answer(folder: Path) -> list[str]:
+    """Whatever a model writes, only names come of it."""
+    entries = parse_list((folder / "completion.json").read_bytes().decode(errors="replace")).entries
+    names = [name for entry in entries if (name := clean_name(entry)) is not None]
+    assert all(name.isprintable() and not set(name) & set("/\\<>[]{}|`") for name in names)
+    return names
+
+
 def read_class_names(folder: Path) -> None:
     names = load_class_names(str(folder / "classes.txt"))
     assert names
@@ -377,6 +430,13 @@ READERS = {
     "words-json": Reader("words.json", read_words("words.json"), damaged_json),
     "words-text": Reader("words.txt", read_words("words.txt")),
     "words-array": Reader("words.npy", read_words("words.npy")),
+    "names": Reader("names.json", read_words("names.json"), damaged_json),
+    "class-texts": Reader("texts.json", read_texts, damaged_json),
+    "kept-answer": Reader("answer.json", read_kept_answer, damaged_json),
+    "completion": Reader("completion.json", read_completion, damaged_json),
+    "answer": Reader("completion.json", read_answer),
+    "taxonomy": Reader("taxonomy/data.noun", lambda folder: read_taxonomy(folder / "taxonomy"), share=0.5),
+    "senses": Reader("taxonomy/index.noun", lambda folder: read_taxonomy(folder / "taxonomy"), share=0.5),
     "class-names": Reader("classes.txt", read_class_names),
     "image-list": Reader("list.txt", read_image_list),
     "wordnet": Reader("wordnet/data.noun", lambda folder: read_wordnet(folder / "wordnet"), share=0.5),

@@ -141,6 +141,11 @@ def _cut(handler, chat) -> None:
     handler.close_connection = True
 
 
+def _too_short(handler, chat) -> None:
+    handler.reply(completion("x"), 200, {"Content-Length": "30"})
+    handler.close_connection = True  # the rest would be taken for the beginning of the next response
+
+
 def _flood(handler, chat, status=200) -> None:
     handler.send_response(status)
     handler.send_header("Transfer-Encoding", "chunked")
@@ -165,6 +170,7 @@ FAULTS: dict[str, Callable] = {
     "500 in HTML": lambda handler, chat: handler.reply(b"<html>Bad gateway</html>", 502),
     "400": lambda handler, chat: handler.reply(_error("'max_tokens' is not supported with this model"), 400),
     "401": lambda handler, chat: handler.reply(_error(f"wrong key {handler.headers['authorization'][7:]}"), 401),
+    "404": lambda handler, chat: handler.reply(b"", 404),
     "redirect": lambda handler, chat: handler.reply(b"", 307, {"Location": "http://127.0.0.1:9/elsewhere"}),
     "no JSON": lambda handler, chat: handler.reply(b'{"choices": ['),
     "no choices": lambda handler, chat: handler.reply(b'{"choices": []}'),
@@ -177,5 +183,5 @@ FAULTS: dict[str, Callable] = {
     "silence": lambda handler, chat: chat.closing.wait(30),
     "announces a terabyte": lambda handler, chat: handler.reply(b"{}", 200, {"Content-Length": str(10**12)}),
     "gzip": lambda handler, chat: handler.reply(b"\x1f\x8b", 200, {"Content-Encoding": "gzip"}),
-    "shorter than it is": lambda handler, chat: handler.reply(completion("x"), 200, {"Content-Length": "30"}),
+    "shorter than it is": _too_short,
 }
