@@ -30,6 +30,9 @@ class Model(LightningModule):
     def training_rows(self):
         return None
 
+    def few_shot(self):
+        return None
+
     def training_step(self, batch, batch_idx):
         self.seen["train"] += batch["key"].tolist()
         return self.weight.sum()
@@ -132,7 +135,7 @@ def test_all_missing_sets_in_one_sentence(root):
     for name in ("imagenet", "inaturalist", "sun", "places", "textures"):
         assert f"'{name}'" in str(caught.value)
     assert "image-net.org" in str(caught.value)
-    assert "5,640 images" in str(caught.value)
+    assert "`mmood prepare imagenet inaturalist sun places textures --root" in str(caught.value)
     assert "drive.google" not in str(caught.value)
     with pytest.raises(MmoodError, match="There is no set 'own'"):
         module_of(root, ood={"far": ["own"]}).check()
