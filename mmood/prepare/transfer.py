@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mmood.errors import MmoodError
-from mmood.files import parse_json, write_atomically
+from mmood.files import Fields, parse_json, write_atomically
 from mmood.recipes.recipe import SourceFile
 from mmood.shards.http import ChangedError, HttpStream
 
@@ -76,20 +76,26 @@ def transfer(file: SourceFile, url: str, target: Path, advance: Callable[[int], 
         OSError: the server does not give it, or the disk does not take it.
         MmoodError: there is no room for it, or it is larger than it should be.
     """
-    part, begun = part_of(target), _begun(target)
+    part, begun = part_of(target), _begun(target, url)
     kept = part.stat().st_size if part.exists() else 0
-    same = begun is not None and begun.url == url
-    if kept and not (file.pinned or (same and begun is not None and begun.tag)):
+    whole = file.bytes if begun is None or file.bytes is not None else begun.length
+    if not (file.pinned or (begun is not None and begun.tag)) or (whole is not None and kept > whole):
         kept = _start_over(part)
-    if kept and kept == (file.bytes or (begun.length if begun is not None and same else None)):
+    if kept and kept == whole:
         advance(kept)
         _complete(part, target)
         return
-    tag = begun.tag if begun is not None and same else ""
+    shown = 0
+
+    def show(amount: int) -> None:
+        nonlocal shown
+        shown += amount
+        advance(amount)
+
     try:
-        _receive(file, url, part, kept, tag, advance)
+        _receive(file, url, part, kept, "" if begun is None else begun.tag, show)
     except ChangedError:
-        advance(-part.stat().st_size)
+        advance(-shown)
         _receive(file, url, part, _start_over(part), "", advance)
     _complete(part, target)
 
@@ -110,6 +116,8 @@ def _receive(file: SourceFile, url: str, part: Path, kept: int, tag: str, advanc
             while piece := stream.read(_PIECE):
                 out.write(piece)
                 advance(len(piece))
+                if file.bytes is not None and out.tell() > file.bytes:
+                    raise MmoodError(f"it sends more than the {file.bytes:,} bytes that it should have")
                 if length is None and (since_look := since_look + len(piece)) > _LOOKS:
                     check_room(part.parent, 0, file.name)
                     since_look = 0
@@ -156,14 +164,17 @@ def forget(target: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _begun(target: Path) -> Begun | None:
+def _begun(target: Path, url: str) -> Begun | None:
+    """Return where the bytes of an unfinished file came from; None unless it was this address."""
     note = part_of(target).with_name(f"{part_of(target).name}.json")
     if not note.is_file():
         return None
     try:
-        return Begun(**parse_json(note.read_bytes(), str(note)))
-    except (MmoodError, TypeError):  # damaged: as if there were none
+        fields = Fields(parse_json(note.read_bytes(), str(note)), str(note))
+        begun = Begun(fields.text("url"), fields.text("tag"), fields.whole_or_null("length"))
+    except MmoodError:  # damaged: as if there were none
         return None
+    return begun if begun.url == url else None
 
 
 def _start_over(part: Path) -> int:

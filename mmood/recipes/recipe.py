@@ -217,7 +217,7 @@ def _file(fields: Fields) -> SourceFile:
     if not urls and not (fields.has("file") and fields.has("obtain")):
         raise MmoodError(f"{fields.where} has no 'url'; without one it must have 'file' (its name) and 'obtain' (how).")
     name = fields.text("file") if fields.has("file") else urllib.parse.unquote(urls[0].rpartition("/")[2])
-    if not name or "/" in name or name in (".", ".."):
+    if not name or "/" in name or name in (".", "..") or not name.isprintable():
         raise MmoodError(f"{fields.where} has no file name; state it as 'file'.")
     return SourceFile(
         name=name,

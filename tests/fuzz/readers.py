@@ -1,5 +1,6 @@
 """The readers of files that may be somebody else's: a valid file of each kind, and what a reading must fulfil."""
 
+import gzip
 import io
 import json
 import os
@@ -33,12 +34,15 @@ from mmood.files import parse_yaml
 from mmood.loading.decoding import SampleError, decode_image, decode_label
 from mmood.prompts import LearnedPrompts, PromptFamily, load_prompts, save_prompts
 from mmood.prompts.family import Layout
+from mmood.recipes.recipe import read_recipe
 from mmood.report.runs import load_runs
 from mmood.results.serialisation import read_results, to_json
 from mmood.results.tables import to_csv, to_latex, to_markdown
 from mmood.runs.checkpoints import read_config
 from mmood.sets.contents import Contents, Paths, read_contents, write_contents
 from mmood.sets.finding import find_set
+from mmood.shards.archives import decompress, open_archive
+from mmood.shards.hashes import dump_hashes, parse_hashes
 from mmood.shards.indexing import index_folder
 from mmood.shards.inputs import from_list
 from mmood.shards.reading import RawSample, Skipped
@@ -69,11 +73,30 @@ class Reader:
     share: float = 1.0
 
 
+RECIPE = {
+    "name": "pets",
+    "count": 3,
+    "images": [
+        {
+            "url": ["https://example.org/a.tar"],
+            "bytes": 5,
+            "sha256": "0" * 64,
+            "instead": [{"file": "b.zip", "obtain": "Ask."}],
+        }
+    ],
+    "lists": [{"url": "hf://datasets/a/b/c.txt", "member": "d/c.txt"}],
+    "labels": "list",
+    "avoid": ["train"],
+}
+
+
 def build_world(folder: Path) -> None:
     """Write a small valid file of every kind."""
     folder.mkdir(parents=True)
     _write_set(folder / "set")
     _write_photos(folder)
+    _write_archives(folder)
+    (folder / "set" / "images.npy").write_bytes(dump_hashes([1, 2, 3]))
     (folder / "bare").mkdir()
     (folder / "bare" / "bare-0.tar").write_bytes((folder / "set" / "set-0.tar").read_bytes())
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM"):
@@ -418,7 +441,57 @@ def check_sentence(error: BaseException) -> None:
     assert text[0].isprintable()
 
 
+def _write_archives(folder: Path) -> None:
+    (folder / "archive").mkdir()
+    inner = folder / "set" / "set-0.tar"
+    with tarfile.open(folder / "archive" / "a.tar", "w") as tar:
+        tar.add(inner, "n01440764.tar")
+        tar.add(inner, "images/1.png")
+    (folder / "archive" / "a.tar.gz").write_bytes(gzip.compress((folder / "archive" / "a.tar").read_bytes()))
+    (folder / "recipe.yaml").write_text(json.dumps(RECIPE))
+
+
+def read_archive(folder: Path) -> None:
+    _check_archive(folder / "archive" / "a.tar")
+
+
+def read_compressed_archive(folder: Path) -> None:
+    plain = folder / "archive" / "plain.tar"
+    plain.unlink(missing_ok=True)
+    decompress(folder / "archive" / "a.tar.gz", plain)
+    _check_archive(plain)
+
+
+def _check_archive(path: Path) -> None:
+    archive = open_archive(path)
+    try:
+        for member in archive.members:
+            assert len(archive.read(member)) == member.size
+            assert not member.path.startswith("/")
+            assert ".." not in member.path.split("/")
+    finally:
+        archive.close()
+
+
+def read_recipe_file(folder: Path) -> None:
+    recipe = read_recipe(folder / "recipe.yaml")
+    assert "/" not in recipe.name
+    for need in recipe.needs:
+        for file in need.files:
+            assert "/" not in file.name
+            assert all(url.startswith(("http://", "https://", "hf://datasets/")) for url in file.urls)
+
+
+def read_image_hashes(folder: Path) -> None:
+    content = (folder / "set" / "images.npy").read_bytes()
+    assert len(parse_hashes(content, 3, "The hashes")) == 3
+
+
 READERS = {
+    "archive": Reader("archive/a.tar", read_archive),
+    "archive-gz": Reader("archive/a.tar.gz", read_compressed_archive, share=0.5),
+    "recipe": Reader("recipe.yaml", read_recipe_file, damaged_yaml),
+    "image-hashes": Reader("set/images.npy", read_image_hashes, share=0.5),
     "index": Reader("set/index.json", read_index, damaged_json),
     "table": Reader("set/samples.jsonl", read_table, damaged_lines),
     "shard": Reader("set/set-0.tar", read_shard, share=2),

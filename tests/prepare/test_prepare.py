@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 
 import pytest
@@ -226,6 +227,26 @@ def test_a_page_instead_of_an_archive_is_a_sentence_and_is_not_kept(world, capsy
     assert world.prepare("--recipe", recipe) == 0
 
 
+def test_a_part_that_is_too_long_or_whose_note_is_damaged_is_started_over(world):
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}])
+    for note in (b"", b"{}", b"[1]", b'{"url": 1, "tag": 2, "length": 3}'):
+        world.server.faults = [1000.0, 404]
+        assert world.prepare("--recipe", recipe) == 2
+        (part,) = (world.root / ".prepare").glob("*.part")
+        part.write_bytes(bytes(2 * len(ZIP)))
+        part.with_name(f"{part.name}.json").write_bytes(note)
+        assert world.prepare("--recipe", recipe) == 0
+        assert world.left() == []
+        shutil.rmtree(world.root)
+
+
+def test_a_file_that_does_not_end_is_given_up(world, capsys):
+    world.server.lengths = False
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", ZIP * 9), **pinned(ZIP)}])
+    assert world.prepare("--recipe", recipe) == 2
+    assert "it sends more than the" in capsys.readouterr().err
+
+
 # The faults of disks and processes.
 
 
@@ -251,6 +272,9 @@ def test_a_disk_that_fills_up_keeps_what_came(world, monkeypatch, capsys):
 
         def __exit__(self, *_):
             self.file.close()
+
+        def tell(self):
+            return self.file.tell()
 
         def write(self, piece):
             self.file.write(piece[:1000])
