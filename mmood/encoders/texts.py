@@ -87,7 +87,8 @@ def encode_frozen(
     The weights enter as constants, whatever they are to others: nothing is kept for their gradients. The texts may be
     cut.
     """
-    weights = {name: weight for name, weight in model.named_parameters() if not name.startswith("visual.")}
+    named = model.named_parameters()
+    weights = {name: weight for name, weight in named if weight.requires_grad and not name.startswith("visual.")}
     weights |= _short(model, tokens.shape[1])
     with given_embeddings(token_embedding(model), embeddings):
         return _encode_with(model, {name: weight.detach() for name, weight in weights.items()}, tokens)

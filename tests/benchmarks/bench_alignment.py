@@ -37,13 +37,13 @@ SMALL = {
 }
 
 
-def settings(folder: Path) -> EncoderSettings:
+def settings(folder: Path, small: dict = SMALL) -> EncoderSettings:
     """Return ViT-B/16, or on a CPU a model of its shape."""
     if CUDA:
         return EncoderSettings("ViT-B-16", "random")
     folder.mkdir(exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": SMALL, "preprocess_cfg": {}}))
-    torch.save(open_clip.CLIP(**copy.deepcopy(SMALL)).state_dict(), folder / "open_clip_pytorch_model.bin")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": small, "preprocess_cfg": {}}))
+    torch.save(open_clip.CLIP(**copy.deepcopy(small)).state_dict(), folder / "open_clip_pytorch_model.bin")
     return EncoderSettings(f"local-dir:{folder}")
 
 
@@ -135,13 +135,18 @@ def peak_memory(module: AlignmentFineTune, batch: Batch) -> float:
 
     forward_backward()
     module.zero_grad()
+    return rise(forward_backward)
+
+
+def rise(run: Callable[[], object]) -> float:
+    """Return by how many MiB memory rises at most while something runs."""
     if CUDA:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        forward_backward()
+        run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     with torch.profiler.profile(profile_memory=True, activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        forward_backward()
+        run()
     changes = [event.nbytes() for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(itertools.accumulate(changes)) / 2**20
 
