@@ -29,13 +29,14 @@ def sigmoid_of(encoder: AbstractEncoder) -> tuple[float, float]:
         MmoodError: it has no logit bias, or one of exactly 0, which open_clip sets where a checkpoint has none.
     """
     model = with_texts(encoder)
-    if model.logit_bias is None or float(model.logit_bias) == 0:
+    scale, bias = float(model.logit_scale.detach()), None if model.logit_bias is None else model.logit_bias.item()
+    if not bias:
         raise MmoodError(
-            f"'{encoder.settings.name}' has {'no logit bias' if model.logit_bias is None else 'a logit bias of 0'}, so "
+            f"'{encoder.settings.name}' has {'no logit bias' if bias is None else 'a logit bias of 0'}, so "
             "it was not trained with a sigmoid for each pair of image and text; use a SigLIP model, or scores on the "
             "softmax such as MCM."
         )
-    return float(model.logit_scale), float(model.logit_bias)
+    return scale, bias
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What ships: every static score, over every module; the detector says of images what `mmood test` writes of them."""
 
+import inspect
 import json
 
 import numpy as np
@@ -17,8 +18,11 @@ from mmood.scores.test_time.base import AbstractStreamScore
 SETTINGS = {"KNN": {"k": 3}, "NNGuide": {"k": 3}, "EOE": {"outliers": "WORDS"}}
 SETTINGS |= {name: {"negatives": "WORDS"} for name in ("NegLabel", "CSP")}
 TIMM = "{name: timm:test_resnet.r160_in1k, pretrained: random, image_size: 32}"
-LOADED = {"neglabel", "knn", "vim"}  # tests/scores/test_portable.py saves and loads all of them
+LOADED = {"neglabel", "knn", "vim", "glmcm"}  # tests/scores/test_portable.py saves and loads all of them
 OF_HEADS = {"ASH", "ReAct", "SCALE", "Residual", "ViM"}
+OF_TWO_HEADS = {"COOkeD"}
+OF_SIGMOIDS = {"SigmoidMax", "NoisyOr"}
+OF_PROMPTS = {"GMP", "IDLikeScore", "LocalPromptScore", "NegPromptScore"}  # of a PromptLearning that has learned
 
 
 def static_scores():
@@ -26,7 +30,9 @@ def static_scores():
     return {
         name
         for name, kind in kinds
-        if issubclass(kind, AbstractScore) and kind is not AbstractScore and not issubclass(kind, AbstractStreamScore)
+        if issubclass(kind, AbstractScore)
+        and not inspect.isabstract(kind)
+        and not issubclass(kind, AbstractStreamScore)
     }
 
 
@@ -76,9 +82,11 @@ def trained(arguments, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["ZeroShot", "LinearProbe"])
-def test_every_static_score_ships(module, flags, toy_root, tmp_path):
-    names = static_scores() - (OF_HEADS if module == "ZeroShot" else set())
+def test_every_static_score_ships(module, flags, toy_root, toy_sigmoid_model, tmp_path):
+    names = static_scores() - OF_TWO_HEADS - OF_PROMPTS - (OF_HEADS if module == "ZeroShot" else OF_SIGMOIDS)
     arguments = flags(module, names)
+    if module == "ZeroShot":
+        arguments += ["--model.encoder.name", toy_sigmoid_model]
     if module == "LinearProbe":
         arguments = trained(arguments, tmp_path / "fit")
     expected = results_of(arguments, tmp_path / "test")
@@ -93,6 +101,14 @@ def test_every_static_score_ships(module, flags, toy_root, tmp_path):
             detector.save(tmp_path / name, copy_weights=False)
             detector = Detector.load(tmp_path / name, "cpu")
         check(detector, toy_root, scores)
+
+
+def test_a_score_of_two_heads_ships_with_both(flags, toy_root, tmp_path):
+    arguments = [*flags("LinearProbe", OF_TWO_HEADS), "--model.grid.reads", "[embedding, features]"]
+    arguments = trained([*arguments, "--data.val.id", "0.25"], tmp_path / "fit")
+    (expected,) = results_of(arguments, tmp_path / "test").values()
+    assert main(["calibrate", *arguments, "--id_recall", "0.8", "--out", str(tmp_path / "det")]) == 0
+    check(Detector.load(tmp_path / "det", "cpu"), toy_root, expected)
 
 
 @pytest.mark.parametrize(
