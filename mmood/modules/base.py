@@ -208,8 +208,9 @@ class AbstractDetector(Recorded, LightningModule, ABC):
             training_set: returns the name of the ID training set; raises MmoodError where the settings name none.
         """
         with torch.no_grad():
-            reads = tuple(head.reads for head in self.reference().heads())
-        around = Surroundings(self.encoder, reads, training_set)
+            reference = self.reference()
+        reads = tuple(head.reads for head in reference.heads())
+        around = Surroundings(self.encoder, reads, training_set, reference.learned)
         for name, score in self.named_scores():
             for requirement in (*around.of_outputs(score.needs), *score.requirements(around)):
                 yield name, requirement

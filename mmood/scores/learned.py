@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Self, final
 
 from jaxtyping import Float
@@ -15,7 +16,9 @@ from mmood.scores.base import AbstractScore, Embedded, NegativeTexts, Output, Re
 from mmood.scores.functional_negatives import neglabel_log_odds
 from mmood.scores.local import AbstractLocalScore
 from mmood.scores.stable import precise
+from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_count, check_number
+from mmood.settings.requirements import Requirement
 
 Scores = Float[Tensor, " batch"]
 
@@ -37,6 +40,10 @@ class IDLikeScore(AbstractScore):
         super().__init__()
         check_number("IDLikeScore.temperature", temperature, above=0)
         self.temperature = temperature
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder and the learned prompts."""
+        return _requirements(self, around, "negative")
 
     def fit(self, reference: Reference) -> Self:
         """Encode ID and OoD prompts."""
@@ -69,6 +76,10 @@ class NegPromptScore(AbstractScore):
         super().__init__()
         check_number("NegPromptScore.temperature", temperature, above=0)
         self.temperature = temperature
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder and the learned prompts."""
+        return _requirements(self, around, "negative")
 
     def fit(self, reference: Reference) -> Self:
         """Encode positive and negative prompts."""
@@ -110,9 +121,13 @@ class LocalPromptScore(AbstractLocalScore):
         self.temperature = temperature
         self.top_k = top_k
 
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder and the learned prompts."""
+        return _requirements(self, around, "local")
+
     def fit(self, reference: Reference) -> Self:
         """Encode the prompts of images, of regions, and the negative ones."""
-        learned = _learned(self, reference, "local")
+        learned = _learned(self, reference.learned, "local")
         encoder, names = reference.encoder, reference.class_names
         self.positive_ = reference.prototypes
         self.local_, self.local_negative_ = (learned.of(role, encoder, names) for role in _LOCAL)
@@ -151,9 +166,13 @@ class GMP(AbstractScore):
         check_number("GMP.temperature", temperature, above=0)
         self.temperature = temperature
 
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder and the learned prompts."""
+        return _requirements(self, around, None)
+
     def fit(self, reference: Reference) -> Self:
         """Encode the class prompts, and take image prototypes and map."""
-        learned = _learned(self, reference, None)
+        learned = _learned(self, reference.learned, None)
         self.texts_ = reference.prototypes
         self.images_, self.image_to_text_ = (
             _tensor(self, learned, name, len(rows), self.texts_)
@@ -171,9 +190,16 @@ class GMP(AbstractScore):
 _LOCAL: tuple[Role, Role] = ("local", "local_negative")
 
 
-def _learned(score: AbstractScore, reference: Reference, role: Role | None) -> LearnedPrompts:
+def _requirements(score: AbstractScore, around: Surroundings, role: Role | None) -> Iterable[Requirement]:
+    """Return the text encoder, and learned prompts with a family of this role."""
+    return (
+        around.text_encoder(),
+        Requirement("learned prompts", lambda: f"of {_learned(score, around.learned, role).method}"),
+    )
+
+
+def _learned(score: AbstractScore, learned: LearnedPrompts | None, role: Role | None) -> LearnedPrompts:
     """Return the learned prompts, which must have a family of this role."""
-    learned = reference.learned
     if learned is None:
         raise MmoodError(
             f"{type(score).__name__} needs learned prompts; train them with PromptLearning, or set `model.prompts` of "
@@ -188,7 +214,7 @@ def _learned(score: AbstractScore, reference: Reference, role: Role | None) -> L
 
 
 def _negatives(score: AbstractScore, reference: Reference) -> NegativeTexts:
-    learned = _learned(score, reference, "negative")
+    learned = _learned(score, reference.learned, "negative")
     negative = learned.of("negative", reference.encoder, reference.class_names)
     words = tuple(f"negative prompt {number + 1}" for number in range(len(negative)))
     return NegativeTexts(reference.prototypes, negative, words)

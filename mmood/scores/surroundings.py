@@ -9,6 +9,7 @@ from typing import Literal
 from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.vision_language import with_texts
 from mmood.errors import MmoodError
+from mmood.prompts import LearnedPrompts
 from mmood.settings.requirements import Requirement
 
 
@@ -28,11 +29,13 @@ class Surroundings:
         encoder: with its weights.
         head_reads: what each trained linear head reads, first the one that gives the logits; none where texts do.
         training_set: returns the name of the ID training set; raises MmoodError where the settings name none.
+        learned: the learned prompts of the ID classes, if they have some.
     """
 
     encoder: AbstractEncoder
     head_reads: tuple[Literal["features", "embedding"], ...]
     training_set: Callable[[], str]
+    learned: LearnedPrompts | None = None
 
     def training_images(self) -> Requirement:
         """Return the requirement of ID training images."""

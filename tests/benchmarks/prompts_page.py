@@ -21,7 +21,7 @@ def write_page(work: Path) -> None:
     (work / "tables.md").write_text(text + "\n")
     (work / "tables.json").write_text(json.dumps(results, indent=1))
     page = PAGE.read_text() if PAGE.exists() else ""
-    if BEGIN in page:
+    if BEGIN in page and results:
         before, rest = page.split(BEGIN)
         PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
 

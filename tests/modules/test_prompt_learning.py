@@ -30,8 +30,9 @@ from mmood.modules.prompt_learning import (
 from mmood.modules.prompt_learning.context import ContextSettings
 from mmood.modules.prompt_learning.method import AbstractPromptMethod, Views
 from mmood.modules.prompt_learning.module import CropSettings, FewShotSettings
+from mmood.modules.zero_shot import ZeroShot
 from mmood.prompts import load_prompts, save_prompts
-from mmood.scores.logits import MCM
+from mmood.scores import GMP, MCM, AdaNeg, IDLikeScore, NegPromptScore
 from mmood.words.class_texts import ClassTexts, TextsFile
 from mmood.words.proposed import origin_for
 
@@ -337,3 +338,25 @@ def test_prompts_of_another_tower_are_refused(clip, toy_flags, tmp_path, capsys)
     again = ["--config", "vitb16_zeroshot.yaml", *toy_flags, "--model.prompts", f"learned:{tmp_path / 'prompts'}"]
     assert main(["test", *again, "--run_dir", str(tmp_path / "run")]) == 2
     assert "a context means nothing to another tower" in capsys.readouterr().err
+
+
+def test_streams_compare_with_learned_prompts(clip, words):
+    module = learner(clip, CoOp(SHORT), negative_prompts="learned")
+    reference = module.reference()
+    texts = AdaNeg(groups=2, negatives=str(words)).fit(reference).fitted_.texts
+    assert torch.equal(texts[: len(CLASSES)], reference.prototypes)
+    learned = reference.learned.of_words(module.encoder, [f"word {number}" for number in range(8)])
+    assert torch.equal(texts[len(CLASSES) :].sort(dim=0).values, learned.sort(dim=0).values)
+
+
+def test_scores_of_other_prompts_say_what_they_need(clip):
+    coop = learner(clip, CoOp(SHORT)).reference()
+    with pytest.raises(MmoodError, match="IDLikeScore needs negative prompts, but CoOp has learned none"):
+        IDLikeScore().fit(coop)
+    with pytest.raises(
+        MmoodError, match=r"GMP needs image prototypes of shape \(5, 24\), but these prompts of CoOp have"
+    ):
+        GMP().fit(coop)
+    plain = ZeroShot(clip, list(CLASSES), {"mcm": MCM()}).reference()
+    with pytest.raises(MmoodError, match="NegPromptScore needs learned prompts; train them with PromptLearning"):
+        NegPromptScore().fit(plain)
