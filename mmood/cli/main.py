@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmood import __version__
 from mmood.cli.commands import COMMANDS, GROUPS, run
+from mmood.cli.late_scipy import import_scipy_signal_late
 from mmood.errors import MmoodError
 from mmood.output.printing import complain, lasting_output
 from mmood.runs.launched import follow_parent, lost_peer
@@ -93,6 +94,7 @@ def _dispatch(arguments: list[str]) -> int:
     if str(Path.cwd()) not in sys.path:
         # Classes of a user's own are named in a config; behind all others, so that no file here hides a package.
         sys.path.append(str(Path.cwd()))
+    import_scipy_signal_late()
     by_itself = command in COMMANDS and COMMANDS[command].ends_by_itself
     with contextlib.nullcontext() if by_itself else ends_at_signals(command):
         follow_parent()

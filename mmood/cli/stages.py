@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmood.cli.commands import COMMANDS
+from mmood.configuration.config_files import with_found_configs
+from mmood.configuration.flag_checks import check_flags
+from mmood.configuration.flag_names import check_names
 
 EVALUATES = frozenset({"test", "validate", "predict"})
 
@@ -91,6 +94,9 @@ def main(arguments: list[str]) -> int:
             print(_help(stage), end="")
             return 0
         arguments = [stage, "--help"]
+    # What is wrong with the arguments alone is said before torch is imported, which takes seconds.
+    check_flags(rest)
+    check_names(stage, with_found_configs(rest))
     from mmood.configuration.lightning import run
 
     return run(arguments)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
 
+from mmood.configuration.flag_names import no_such_setting
 from mmood.errors import MmoodError, nearest
 from mmood.modules import AbstractDetector
 from mmood.scores import AbstractScore
@@ -33,10 +34,10 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
     last = messages[-1].strip()
     if unrecognised := re.match(r"unrecognized arguments: --([\w.-]+)", last):
         key = unrecognised[1].split("=")[0]
-        return f"There is no setting '{key}'{_nearest(key, known_keys)}"
+        return no_such_setting(key, list(known_keys))
     at_top = re.match(r"(?:Subcommand '\w+' does not accept option|Option) '([\w.-]+)'", last)
     if at_top and ("Subcommand" in last or not _owners(messages)):
-        return f"There is no setting '{at_top[1]}'{_nearest(at_top[1], known_keys)}"
+        return no_such_setting(at_top[1], list(known_keys))
     keys = [match for message in messages if (match := _first(_KEY, message))]
     path = ".".join(dict.fromkeys(keys))
     if refused := re.match(r"Option '([\w.-]+)' is not accepted", last):

@@ -1,0 +1,125 @@
+"""Misspelt flags are found without torch, and no flag that the parser knows is refused."""
+
+import doctest
+import inspect
+import json
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from typing import get_type_hints
+
+import pytest
+
+import mmood.modules
+from mmood.cli.main import main
+from mmood.configuration import flag_names, lightning, signatures
+from mmood.configuration.config_files import installed_folder
+from mmood.configuration.flag_names import check_names
+from mmood.errors import MmoodError
+
+ZERO_SHOT = ["--config", str(installed_folder() / "vitb16_zeroshot.yaml")]
+STAGES = ("fit", "validate", "test", "predict")
+DETECTORS = [name for name in mmood.modules.__all__ if hasattr(getattr(mmood.modules, name), "logits")]
+
+
+@pytest.mark.parametrize("module", [signatures, flag_names])
+def test_examples(module):
+    assert not doctest.testmod(module).failed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_flag_of_the_parser_passes(stage, monkeypatch):
+    flags = []
+
+    def parse_arguments(cli, parser, args):
+        flags.extend(flag for action in cli._subcommand_parsers[stage]._actions for flag in action.option_strings)
+        raise StopIteration
+
+    monkeypatch.setattr(lightning.DetectorCLI, "parse_arguments", parse_arguments)
+    with pytest.raises(StopIteration):
+        lightning.DetectorCLI([stage], None)
+    assert {"--data.loader.workers", "--trainer.max_epochs", "--run_dir", "--evaluation.stream.seeds"} <= set(flags)
+    for flag in set(flags) - {"--config", "-c"}:
+        check_names(stage, [*ZERO_SHOT, flag, "x"])
+
+
+def below(kind, above):
+    """Yield the names of the settings of a class by what it is at run time."""
+    hints = get_type_hints(kind if is_dataclass(kind) else kind.__init__)
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else list(inspect.signature(kind).parameters)
+    for name in names:
+        yield f"{above}.{name}"
+        if is_dataclass(hints[name]):
+            yield from below(hints[name], f"{above}.{name}")
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_setting_of_a_model_passes(name):
+    if name == "AbstractDetector":
+        return
+    for setting in below(getattr(mmood.modules, name), "--model"):
+        check_names("fit", ["--model", name, setting, "x"])
+        with pytest.raises(MmoodError):
+            check_names("fit", ["--model", name, f"{setting}xyz", "x"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--data.rot", "x"], "There is no setting 'data.rot'; did you mean 'data.root'?"),
+        (["--data.batch_siz=3"], "There is no setting 'data.batch_siz'; did you mean 'data.batch_size'?"),
+        (["--model.encoder.nme", "x"], "There is no setting 'model.encoder.nme'; did you mean 'model.encoder.name'?"),
+        (["--model.init_args.promts", "x"], "model: ZeroShot has no setting 'promts'; did you mean 'prompts'?"),
+        (["--nam", "x"], "There is no setting 'nam'; did you mean 'name'?"),
+    ],
+)
+def test_a_typo_is_named_with_the_nearest_setting(flags, said):
+    with pytest.raises(MmoodError, match="^" + said.replace("?", r"\?")):
+        check_names("test", [*ZERO_SHOT, *flags])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--model.scores.mcm.temprature", "3"],
+        ["--model", "own_module.Own", "--model.anything", "3"],
+        ["--ckpt_path", "a.ckpt", "--model.anything", "3"],
+        ["--config", "{model: {class_path: own_module.Own}}", "--model.anything", "3"],
+        ["--data.ood.far+", "x"],
+        ["--trainer.logger.save_dir", "x"],
+        ["--model.help", "ZeroShot"],
+    ],
+)
+def test_what_is_not_certain_is_left_to_the_parser(flags):
+    check_names("test", [*ZERO_SHOT, *flags])
+
+
+LATE = """
+import contextlib, io, json, sys
+from mmood.cli.main import main
+said = io.StringIO()
+with contextlib.redirect_stderr(said):
+    codes = [main(["test", "--config", "vitb16_zeroshot.yaml", "--data.rot", "x"]), main(["test", "--config", "none.yaml"])]
+first = sorted(sys.modules)
+import mmood.configuration.lightning
+later = sorted(sys.modules)
+import scipy.signal
+print(json.dumps([codes, said.getvalue(), first, later, len(scipy.signal.windows.hann(4))]))
+"""
+
+
+def test_what_is_imported_when():
+    answer = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True)
+    codes, said, first, later, window = json.loads(answer.stdout)
+    assert codes == [2, 2]
+    assert "did you mean 'data.root'?" in said
+    heavy = {"torch", "lightning", "open_clip", "jsonargparse", "numpy", "scipy", "PIL", "torchvision"}
+    assert not heavy & set(first), "a typo is answered before anything heavy is imported"
+    assert not {"scipy.stats", "webdataset", "transformers", "sklearn", "pandas", "matplotlib"} & set(later)
+    assert window == 4, "what was put off comes when it is used"
+
+
+def test_help_needs_nothing_heavy(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["test", "--help"]) == 0
+    assert "--data.root" in capsys.readouterr().out
