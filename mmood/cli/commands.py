@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 
+from mmood.cli.imports import quick_imports
 from mmood.errors import unknown
 
 _STAGES = "mmood.cli.stages"
@@ -87,5 +88,7 @@ def run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise unknown("command", name, COMMANDS)
     module = COMMANDS[name].module
-    code: int = importlib.import_module(module).main(arguments if module == _STAGES else rest)
+    with quick_imports():
+        command = importlib.import_module(module)
+    code: int = command.main(arguments if module == _STAGES else rest)
     return code

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmood import __version__
 from mmood.cli.commands import COMMANDS, GROUPS, run
-from mmood.cli.late_scipy import import_scipy_signal_late
+from mmood.cli.imports import import_scipy_signal_late
 from mmood.errors import MmoodError
 from mmood.output.printing import complain, lasting_output
 from mmood.runs.launched import follow_parent, lost_peer

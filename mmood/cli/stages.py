@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmood.cli.commands import COMMANDS
+from mmood.cli.imports import quick_imports
 from mmood.configuration.config_files import with_found_configs
 from mmood.configuration.flag_checks import check_flags
 from mmood.configuration.flag_names import check_names
@@ -97,8 +98,8 @@ def main(arguments: list[str]) -> int:
     # What is wrong with the arguments alone is said before torch is imported, which takes seconds.
     check_flags(rest)
     check_names(stage, with_found_configs(rest))
-    from mmood.configuration.lightning import run
-
+    with quick_imports():
+        from mmood.configuration.lightning import run
     return run(arguments)
 
 

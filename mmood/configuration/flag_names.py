@@ -79,9 +79,10 @@ def _known(stage: str, model: str | None) -> Settings:
     return top | {
         "data": settings_of("mmood.data.datamodule", "OoDDataModule"),
         "evaluation": settings_of("mmood.evaluation.callback", "OoDCallback"),
+        "maps": settings_of("mmood.evaluation.maps", "LocalMaps"),
         "tuned": settings_of("mmood.evaluation.tuned", "TunedSettings"),
         "trainer": settings_of("lightning.pytorch.trainer.trainer", "Trainer"),
-        "model": settings_of(detectors[model], model) if model in detectors else None,
+        "model": settings_of(detectors[model], model) if model is not None and model in detectors else None,
     }
 
 

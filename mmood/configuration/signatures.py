@@ -27,11 +27,8 @@ def settings_of(module: str, name: str) -> Settings:
     {'id': None, 'ood': None}
     """
     place, found = _class(module, name)
-    if _is_dataclass(found):
-        annotated = dict(_fields(place, found))
-    else:
-        annotated = dict(_arguments(_method(place, found, "__init__")))
-    return {setting: _below(place, annotation) for setting, annotation in annotated.items()}
+    annotated = _fields(place, found) if _is_dataclass(found) else _arguments(_method(place, found, "__init__"))
+    return {setting: _below(place, annotation) for setting, annotation in annotated}
 
 
 def arguments_of(module: str, name: str, method: str) -> list[str]:
@@ -67,7 +64,7 @@ def _arguments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr | None
         yield argument.arg, argument.annotation
 
 
-def _fields(module: str, found: ast.ClassDef) -> Iterator[tuple[str, ast.expr]]:
+def _fields(module: str, found: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None]]:
     for parent in found.bases:
         if isinstance(parent, ast.Name) and _is_ours(module, parent.id):
             yield from _fields(*_class(module, parent.id))
