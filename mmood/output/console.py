@@ -42,6 +42,14 @@ class Bar:
         self.progress.start()  # does nothing once it has started
         self.progress.update(self.task, advance=amount, description=None if title is None else visible(title))
 
+    def restart(self) -> None:
+        """Take back all advances."""
+        self.progress.reset(self.task)
+
+    def expect(self, total: int) -> None:
+        """Say when it is done, where that was not known."""
+        self.progress.update(self.task, total=total)
+
 
 @contextlib.contextmanager
 def progress_bar(

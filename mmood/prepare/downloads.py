@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
-from mmood.output.console import progress_bar
+from mmood.output.console import Bar, progress_bar
 from mmood.output.printing import complain, say
 from mmood.prepare.transfer import NoRoomError, check_room, forget, part_of, transfer, web_address
 from mmood.recipes.recipe import Need, SourceFile
@@ -26,8 +26,6 @@ from mmood.shards.archives import decompress, is_compressed_tar
 FOLDER = ".prepare"
 """Folder below the root for downloads and hashes."""
 _HASHES = "hashes.json"
-
-_Advance = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Downloads:
     def path(self, file: SourceFile) -> Path:
         """Return where a file goes: files of the same name from different places keep apart."""
         place = hashlib.sha256((file.urls[0] if file.urls else file.name).encode()).hexdigest()[:8]
-        return self.folder / f"{place}-{file.name}"
+        return self.folder / place / file.name
 
     def there(self, need: Need) -> SourceFile | None:
         """Return the file of a need that is already there as a whole."""
@@ -127,15 +125,15 @@ class Downloads:
         if path in self._checked:
             return self._checked[path]
         if file.bytes is not None and path.stat().st_size != file.bytes:
-            raise _HashError(f"{path.name} has {path.stat().st_size:,} bytes and should have {file.bytes:,}")
-        found = self._hashes(path, with_md5=file.md5 is not None)
+            raise _HashError(f"{file.name} has {path.stat().st_size:,} bytes and should have {file.bytes:,}")
+        found = self._hashes(path, file.name, with_md5=file.md5 is not None)
         for kind, wanted in (("sha256", file.sha256), ("md5", file.md5)):
             if wanted is not None and found[kind] != wanted:
-                raise _HashError(f"{path.name} has the {kind} {found[kind][:16]}..., and should have {wanted[:16]}...")
+                raise _HashError(f"{file.name} has the {kind} {found[kind][:16]}..., and should have {wanted[:16]}...")
         known = self.recorded().get(_key(file))
         if not file.pinned and known is not None and known != found["sha256"]:
             raise _HashError(
-                f"{path.name} has the sha256 {found['sha256'][:16]}..., but had {known[:16]}... at first use; if the "
+                f"{file.name} has the sha256 {found['sha256'][:16]}..., but had {known[:16]}... at first use; if the "
                 f"publisher is known to have changed it, remove its line from {self.folder / _HASHES}"
             )
         self._checked[path] = found["sha256"]
@@ -143,7 +141,7 @@ class Downloads:
 
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file of the user that no recipe knows by name."""
-        return self._hashes(path, with_md5=False)["sha256"]
+        return self._hashes(path, path.name, with_md5=False)["sha256"]
 
     def recorded(self) -> Mapping[str, str]:
         """Return the hashes recorded at first use, by address."""
@@ -169,8 +167,7 @@ class Downloads:
         """Return the archive to read: the file itself, or the tar file in a compressed one, written beside it."""
         if path.is_dir() or not is_compressed_tar(path):
             return path
-        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-        target = self.folder / f"{name}-{path.name}.tar"
+        target = self._plain(path)
         if not target.is_file():
             check_room(self.folder, path.stat().st_size, f"decompressing {path.name}")
             with self._bar(f"decompressing {path.name}", None):
@@ -179,33 +176,35 @@ class Downloads:
 
     def drop(self, path: Path) -> None:
         """Delete a download, and what was decompressed from it."""
-        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
-        (self.folder / f"{name}-{path.name}.tar").unlink(missing_ok=True)
-        if path.parent == self.folder:
-            path.unlink(missing_ok=True)
+        forget(self._plain(path))
+        if path.parent.parent == self.folder:
+            forget(path)
+
+    def _plain(self, path: Path) -> Path:
+        place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+        stem = path.name.lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".tgz").removesuffix(".tar")
+        return self.folder / place / f"{stem}.tar"
 
     def _bring(self, file: SourceFile, url: str, path: Path) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if self._hub_client and url.startswith("hf://"):
             _from_hub(url, path)
             return
-        with self._bar(file.name, file.expected_bytes) as advance:
-            transfer(file, url, path, advance)
+        with self._bar(file.name, file.expected_bytes) as bar:
+            transfer(file, url, path, bar)
 
-    def _hashes(self, path: Path, with_md5: bool) -> dict[str, str]:
+    def _hashes(self, path: Path, name: str, with_md5: bool) -> dict[str, str]:
         sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        with self._bar(f"checking {path.name}", path.stat().st_size) as advance, path.open("rb") as file:
+        with self._bar(f"checking {name}", path.stat().st_size) as bar, path.open("rb") as file:
             while piece := file.read(2**20):
                 sha256.update(piece)
                 if with_md5:
                     md5.update(piece)
-                advance(len(piece))
+                bar.advance(len(piece))
         return {"sha256": sha256.hexdigest(), "md5": md5.hexdigest()}
 
-    @contextmanager
-    def _bar(self, title: str, total: int | None) -> Iterator[_Advance]:
-        with progress_bar(title, total, self._quiet, transient=True, in_bytes=True) as bar:
-            yield bar.advance
+    def _bar(self, title: str, total: int | None) -> AbstractContextManager[Bar]:
+        return progress_bar(title, total, self._quiet, transient=True, in_bytes=True)
 
 
 class _HashError(MmoodError):

@@ -248,7 +248,7 @@ def _read_list(path: Path, members: Sequence[str], downloads: Downloads) -> list
         for wanted in members:
             found = [m for m in archive.members if f"/{m.path}".endswith(f"/{wanted}")]
             if len(found) == 1:
-                copy = downloads.folder / f"{path.name}-{wanted.replace('/', '-')}"
+                copy = downloads.folder / wanted.replace("/", "-")
                 write_atomically(copy, archive.read(found[0]))
                 try:
                     return read_image_list(copy)

@@ -6,17 +6,18 @@ is only continued if the server still has the same file, or if the recipe pins a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import urllib.parse
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from mmood.errors import MmoodError
 from mmood.files import Fields, parse_json, write_atomically
+from mmood.output.console import Bar
 from mmood.recipes.recipe import SourceFile
 from mmood.shards.http import ChangedError, HttpStream
 
@@ -63,14 +64,14 @@ def part_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
 
-def transfer(file: SourceFile, url: str, target: Path, advance: Callable[[int], object]) -> None:
+def transfer(file: SourceFile, url: str, target: Path, bar: Bar) -> None:
     """Bring a file to `target`; its hash is not checked here.
 
     Args:
         file: what is known of it.
         url: one of its addresses.
         target: where it goes, once it is whole.
-        advance: called with the number of bytes that are there, as they come.
+        bar: shows the bytes that are there, as they come.
 
     Raises:
         OSError: the server does not give it, or the disk does not take it.
@@ -82,25 +83,18 @@ def transfer(file: SourceFile, url: str, target: Path, advance: Callable[[int], 
     if not (file.pinned or (begun is not None and begun.tag)) or (whole is not None and kept > whole):
         kept = _start_over(part)
     if kept and kept == whole:
-        advance(kept)
+        bar.advance(kept)
         _complete(part, target)
         return
-    shown = 0
-
-    def show(amount: int) -> None:
-        nonlocal shown
-        shown += amount
-        advance(amount)
-
     try:
-        _receive(file, url, part, kept, "" if begun is None else begun.tag, show)
+        _receive(file, url, part, kept, "" if begun is None else begun.tag, bar)
     except ChangedError:
-        advance(-shown)
-        _receive(file, url, part, _start_over(part), "", advance)
+        bar.restart()
+        _receive(file, url, part, _start_over(part), "", bar)
     _complete(part, target)
 
 
-def _receive(file: SourceFile, url: str, part: Path, kept: int, tag: str, advance: Callable[[int], object]) -> None:
+def _receive(file: SourceFile, url: str, part: Path, kept: int, tag: str, bar: Bar) -> None:
     address = web_address(url)
     with HttpStream(address, kept, tag) as stream:
         write_atomically(
@@ -110,12 +104,14 @@ def _receive(file: SourceFile, url: str, part: Path, kept: int, tag: str, advanc
             raise MmoodError(f"it has {stream.length:,} bytes there, and should have {file.bytes:,}")
         length = stream.length if stream.length is not None else file.bytes
         check_room(part.parent, 0 if length is None else length - kept, file.name)
-        advance(kept)
+        if length is not None:
+            bar.expect(length)
+        bar.advance(kept)
         since_look = 0
         with _appending(part) as out:
             while piece := stream.read(_PIECE):
                 out.write(piece)
-                advance(len(piece))
+                bar.advance(len(piece))
                 if file.bytes is not None and out.tell() > file.bytes:
                     raise MmoodError(f"it sends more than the {file.bytes:,} bytes that it should have")
                 if length is None and (since_look := since_look + len(piece)) > _LOOKS:
@@ -159,9 +155,11 @@ def in_words(count: int) -> str:
 
 
 def forget(target: Path) -> None:
-    """Delete a file, and what is there of it."""
+    """Delete a file, what is there of it, and its folder if nothing else is in it."""
     for path in (target, part_of(target), part_of(target).with_name(f"{part_of(target).name}.json")):
         path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something else is in it, or it is not there
+        target.parent.rmdir()
 
 
 def _begun(target: Path, url: str) -> Begun | None:

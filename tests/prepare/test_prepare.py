@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import time
 
 import pytest
 from archive_world import CLASSES, COUNT, IMAGES, ZIP, in_class_folders, listed, pinned, tarred, zipped
@@ -232,7 +233,7 @@ def test_a_part_that_is_too_long_or_whose_note_is_damaged_is_started_over(world)
     for note in (b"", b"{}", b"[1]", b'{"url": 1, "tag": 2, "length": 3}'):
         world.server.faults = [1000.0, 404]
         assert world.prepare("--recipe", recipe) == 2
-        (part,) = (world.root / ".prepare").glob("*.part")
+        (part,) = (world.root / ".prepare").glob("*/*.part")
         part.write_bytes(bytes(2 * len(ZIP)))
         part.with_name(f"{part.name}.json").write_bytes(note)
         assert world.prepare("--recipe", recipe) == 0
@@ -333,3 +334,18 @@ def test_no_room_to_decompress_keeps_the_archive(world, monkeypatch, capsys):
 
 def _no_space(path, target):
     raise MmoodError(f"{target} cannot be written: No space left on device.")
+
+
+def test_sigterm_says_what_is_kept(world, forked):
+    world.server.pause = 5.0
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}])
+    process = forked.start(main, ["prepare", "--root", str(world.root), "--recipe", recipe, "--quiet"])
+    while not world.server.sent:
+        assert process.poll() is None, process.err
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143
+    assert "What was fetched and packed is kept; run the same command again to resume." in process.err
+    world.server.pause = 0.0
+    assert world.prepare("--recipe", recipe) == 0
+    assert world.samples()[0].count == COUNT

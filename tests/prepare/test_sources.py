@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+import time
 
 import pytest
 from archive_world import CLASSES, COUNT, IMAGES, ZIP, in_class_folders, listed, pinned, tarred, zipped
@@ -128,6 +129,7 @@ def test_two_at_once_do_not_fetch_or_pack_twice(world, forked):
     second = forked.start(main, arguments)
     while "Waiting for process" not in second.err:
         assert second.poll() is None, second.err
+        time.sleep(0.01)
     first.kill()
     assert second.wait() == 0, second.err
     assert world.samples()[0].count == COUNT
@@ -207,7 +209,7 @@ def test_a_root_elsewhere_is_refused(capsys):
 def test_a_kept_file_that_was_damaged_is_fetched_anew_but_not_offline(world, capsys):
     recipe = world.recipe(count=COUNT, images=[{"url": world.serve("own.zip", ZIP), **pinned(ZIP)}])
     assert world.prepare("--recipe", recipe, "--keep") == 0
-    (kept,) = (world.root / ".prepare").glob("*own.zip")
+    (kept,) = (world.root / ".prepare").glob("*/own.zip")
     kept.write_bytes(ZIP[:-1] + b"x")
     shutil.rmtree(world.root / "own")
     assert world.prepare("--recipe", recipe, "--offline") == 2

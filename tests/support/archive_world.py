@@ -74,7 +74,7 @@ class World:
 
     def left(self):
         folder = self.root / ".prepare"
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return sorted(path.name for path in folder.rglob("*"))
 
 
 def pinned(content):
