@@ -29,6 +29,17 @@ if TYPE_CHECKING:
         PseudoLabelProbe,
         ZeroShot,
     )
+    from mmood.modules.prompt_learning import (
+        PNPS,
+        SCT,
+        SUPREME,
+        AbstractPromptMethod,
+        CoOp,
+        IDLike,
+        LocalPrompt,
+        LoCoOp,
+        NegPrompt,
+    )
     from mmood.modules.reference import ModelReference
     from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
     from mmood.scores.test_time import AbstractStreamScore
@@ -36,21 +47,30 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "PNPS",
+    "SCT",
+    "SUPREME",
     "AbstractDetector",
+    "AbstractPromptMethod",
     "AbstractScore",
     "AbstractStreamScore",
     "AlignmentFineTune",
     "Bank",
+    "CoOp",
     "CrossEntropyFineTune",
     "Decision",
     "Detector",
     "Embedded",
     "EncodedImages",
     "EncoderSettings",
+    "IDLike",
     "LinearProbe",
+    "LoCoOp",
     "LoaderSettings",
+    "LocalPrompt",
     "MmoodError",
     "ModelReference",
+    "NegPrompt",
     "OoDCallback",
     "OoDDataModule",
     "OoDDetection",
@@ -88,6 +108,17 @@ _PLACES = {
         "PromptLearning",
         "PseudoLabelProbe",
         "ZeroShot",
+    ),
+    "mmood.modules.prompt_learning": (
+        "PNPS",
+        "SCT",
+        "SUPREME",
+        "AbstractPromptMethod",
+        "CoOp",
+        "IDLike",
+        "LoCoOp",
+        "LocalPrompt",
+        "NegPrompt",
     ),
     "mmood.modules.reference": ("ModelReference",),
     "mmood.scores.base": ("AbstractScore", "Bank", "Embedded", "Reference"),

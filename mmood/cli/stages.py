@@ -55,9 +55,10 @@ SECTIONS: dict[str, list[Setting]] = {
         Setting("--data.loader.on_error skip", "skip broken images and list them"),
     ],
     "Model": [
-        Setting("--model CLASS", "ZeroShot, LinearProbe, PseudoLabelProbe, AlignmentFineTune, CrossEntropyFineTune"),
+        Setting("--model CLASS", "ZeroShot, PromptLearning, LinearProbe, PseudoLabelProbe, AlignmentFineTune, ..."),
         Setting("--model.encoder.name NAME", "such as ViT-L-14/openai, local-dir:FOLDER, hf-hub:OWNER/MODEL"),
-        Setting("--model.prompts TEMPLATES", "such as 'a photo of a {}', or openai-80"),
+        Setting("--model.prompts TEMPLATES", "'a photo of a {}', openai-80, or learned:FOLDER"),
+        Setting("--model.training.shots N", "images of each class, of probes and prompts", frozenset({"fit"})),
         Setting("--model.scores.NAME CLASS", "one more score; its settings: --model.scores.NAME.SETTING VALUE"),
         Setting("--model.weight_interpolation '[0, 1]'", "WiSE-FT of fine-tuned weights", _TESTS),
         Setting("--model.optimizer.lr RATE", "learning rate of the optimiser in the config", frozenset({"fit"})),

@@ -118,7 +118,9 @@ def test_a_fit_leaves_the_towers_and_writes_what_evaluation_reads(name, toy_root
     module = learner(EncoderSettings(toy_model), METHODS[name](), TOY, training=FewShotSettings(8, shots=6, seed=2))
     before = module.encoder.weights_hash()
     start = {key: value.clone() for key, value in module.trained_state().items()}
-    trainer(-1, max_epochs=3, default_root_dir=tmp_path).fit(module, datamodule=toy_data(toy_root))
+    run = trainer(-1, max_epochs=3, default_root_dir=tmp_path)
+    run.fit(module, datamodule=toy_data(toy_root))
+    run.save_checkpoint(tmp_path / "end.ckpt")
     assert module.encoder.weights_hash() == before
     assert any(not torch.equal(start[key], value) for key, value in module.trained_state().items())
     assert {parameter.dtype for parameter in module.method.parameters()} == {torch.float32}
@@ -129,6 +131,14 @@ def test_a_fit_leaves_the_towers_and_writes_what_evaluation_reads(name, toy_root
     assert sorted(path.name for path in (tmp_path / "prompts").iterdir()) == ["context.safetensors", "prompts.json"]
     assert kept.tower["weights_sha256"] == before
     assert kept.recipe["trained"]["max_epochs"] == 3
+    again = learner(EncoderSettings(toy_model), METHODS[name](), TOY)
+    checkpoint = torch.load(tmp_path / "end.ckpt", weights_only=True)
+    again.on_load_checkpoint(checkpoint)
+    again.load_state_dict(checkpoint["state_dict"], strict=False)
+    again.fit_scores()
+    assert torch.equal(again._prototypes, module._prototypes)
+    for role, family in again.method.families().items():
+        assert torch.equal(family.context, kept.families[role].context), role
 
 
 def test_the_number_of_trained_scalars(clip):
@@ -331,6 +341,49 @@ def test_from_fit_to_every_text_score(toy_flags, words, tmp_path):
     assert mcm[0] == mcm[1]
     assert neglabel[0] != neglabel[1]
     assert found["fixed"]["provenance"]["settings"]["learned_by"] == "CoOp"
+
+
+LESS = {
+    "localprompt": "{context: {tokens: 4}, negatives: 3, crops: 3, positives: 2}",
+    "idlike": "{context: {tokens: 4}, negatives: 3, crops: 4, kept: 2}",
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["coop", "locoop", "sct", "localprompt", "idlike", "negprompt", "supreme", "pnps"])
+def test_fit_then_test_of_each_config(name, toy_flags, words, tmp_path):
+    fit = [
+        "fit",
+        "--config",
+        f"vitb16_{name}.yaml",
+        *toy_flags,
+        "--data.train",
+        "toy-train",
+        "--model.training.shots",
+        "4",
+    ]
+    fit += (
+        ["--model.method.init_args", LESS[name]] if name in LESS else ["--model.method.init_args.context.tokens", "4"]
+    )
+    fit += ["--model.method.init_args.class_texts", TEXTS[0]] if name == "pnps" else []
+    if name in ("coop", "locoop", "sct", "supreme"):
+        neglabel = "--model.scores.neglabel.init_args"
+        fit += [f"{neglabel}.negatives", str(words), f"{neglabel}.groups", "2"]
+    fit += ["--trainer.precision", "32-true", "--trainer.max_epochs", "2", "--run_dir", str(tmp_path / "fit")]
+    assert main(fit) == 0
+    test = ["test", "--ckpt_path", str(tmp_path / "fit/checkpoints/last.ckpt"), "--run_dir", str(tmp_path / "test")]
+    assert main(test) == 0
+    results = json.loads((tmp_path / "test/results.json").read_text())
+    assert results["provenance"]["module"] == "PromptLearning"
+    assert {row["set"] for row in results["rows"]} == {"toy-near", "toy-far"}
+
+
+@pytest.mark.parametrize(("flag", "value"), [("accumulate_grad_batches", "2"), ("gradient_clip_val", "1.0")])
+def test_what_manual_steps_cannot_do_is_said_in_a_sentence(flag, value, toy_flags, tmp_path, capsys):
+    fit = ["fit", "--config", "vitb16_coop.yaml", *toy_flags, "--data.train", "toy-train"]
+    fit += ["--model.method.init_args.context.tokens", "4", "--model.scores", "{mcm: {class_path: MCM}}"]
+    assert main([*fit, f"--trainer.{flag}", value, "--run_dir", str(tmp_path)]) == 2
+    assert "PromptLearning takes its steps itself" in capsys.readouterr().err
 
 
 def test_prompts_of_another_tower_are_refused(clip, toy_flags, tmp_path, capsys):

@@ -202,7 +202,20 @@ class PromptLearning(AbstractDetector):
         return self.id_features().views(self.few_shot(), self.images.views, self.method.reads_patches)
 
     def monitors(self) -> list[Callback]:
-        """Return the callbacks that log the training, and write the learned prompts at its end."""
+        """Return the callbacks that log the training, and write the learned prompts at its end.
+
+        Raises:
+            MmoodError: the trainer is to do what it cannot where a module takes its steps itself. This is the first
+                hook that Lightning calls; a little later it would say so in its own terms.
+        """
+        if self._trainer is not None and (
+            self._trainer.accumulate_grad_batches != 1 or self._trainer.gradient_clip_val is not None
+        ):
+            raise MmoodError(
+                "PromptLearning takes its steps itself, a batch each, without clipping; leave out "
+                "`trainer.accumulate_grad_batches` and `trainer.gradient_clip_val` (the batch is "
+                "`model.training.batch_size`, and `model.chunk` saves memory)."
+            )
         return [TrainingMonitor(), SavePrompts(self.learned_prompts)]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
