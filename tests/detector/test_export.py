@@ -11,6 +11,7 @@ from mmood.cli.main import main
 from mmood.detector.building.export import TOLERANCES, Tolerance, export_detector
 from mmood.detector.detector import Detector
 from mmood.errors import MmoodError
+from mmood.scores import GLMCM
 
 pytest.importorskip("onnxruntime")
 
@@ -41,6 +42,16 @@ def test_decisions_are_those_of_torch_for_any_number_of_images(detector, exporte
                 assert theirs.score == pytest.approx(mine.score, abs=1e-4)
                 assert theirs.probability == pytest.approx(mine.probability, abs=1e-4)
     assert np.array_equal(other.embeddings.mean, detector.embeddings.mean)
+
+
+def test_a_score_on_patches_has_a_graph(toy_model, id_folder, mixed, tmp_path):
+    """The value path of a ViT: its last block twice, once under a mask."""
+    detector = Detector.from_names(["red square", "green square"], toy_model, GLMCM(local_weight=0.5), device="cpu")
+    detector = detector.calibrated(id_folder, id_recall=0.8)
+    difference = export_detector(detector, tmp_path / "onnx", mixed[:7], "float32", TOLERANCES["float32"])
+    assert difference.images == 7
+    exported = Detector.load(tmp_path / "onnx")
+    assert exported(mixed[0]).score == pytest.approx(detector(mixed[0]).score, abs=1e-4)
 
 
 def test_it_runs_without_torch(detector, exported, mixed):
