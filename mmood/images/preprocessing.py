@@ -6,6 +6,7 @@ The resize is Pillow's in both, the rest is one division and one subtraction and
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from PIL import Image
 from mmood.errors import ImageError, MmoodError
 
 Pixels = Float32[np.ndarray, "3 height width"]
+
+MAX_SIDE = 2**14
+"""Pixels of a side of an input, at most, where a file of others says how large it is."""
 
 MAX_RESIZED = 2**27
 """Pixels of an image after resizing and before cropping, at most: a line of 100,000 pixels would take 20 GB."""
@@ -80,6 +84,8 @@ class Preprocessing:
             mean, std = (tuple(float(value) for value in str(identity[key]).split(",")) for key in ("mean", "std"))
         except (KeyError, ValueError):
             return None
+        if not 0 < min(height, width) <= max(height, width) <= MAX_SIDE:
+            return None
         return cls((height, width), mean, std, str(identity["interpolation"]), str(identity["resize_mode"]))
 
     def seen(self, size: tuple[int, int]) -> Box:
@@ -111,7 +117,9 @@ class Preprocessing:
         mode, _, share = self.resize_mode.partition(" ")
         square = self.size[0] == self.size[1]
         if share:
-            return mode in ("center", "squash") and square
+            # timm's share of the side that is left after the crop.
+            known = re.fullmatch(r"[01](\.\d{1,20})?", share) is not None and 0 < float(share) <= 1
+            return mode in ("center", "squash") and square and known
         return mode in ("longest", "squash") or (mode in ("shortest", "center") and square)
 
     def pixels(self, image: Image.Image) -> Pixels:

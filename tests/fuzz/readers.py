@@ -35,6 +35,7 @@ from mmood.loading.decoding import SampleError, decode_image, decode_label
 from mmood.prompts import LearnedPrompts, PromptFamily, load_prompts, save_prompts
 from mmood.prompts.family import Layout
 from mmood.recipes.recipe import read_recipe
+from mmood.report.maps import run_maps
 from mmood.report.runs import load_runs
 from mmood.results.serialisation import read_results, to_json
 from mmood.results.tables import to_csv, to_latex, to_markdown
@@ -181,13 +182,18 @@ def _write_proposals(folder: Path) -> None:
 
 
 METRICS = {"auroc": 0.9, "aupr_id": 0.8, "aupr_ood": 0.7, "fpr95_id_pos": 0.4, "fpr95_ood_pos": 0.3}
+TOWER = {
+    **{"name": "x", "image_size": "8x8", "mean": "0.5, 0.5, 0.5", "std": "0.5, 0.5, 0.5"},
+    **{"interpolation": "bicubic", "resize_mode": "center 0.9"},
+}
 
 
 def _write_run(folder: Path) -> None:
     (folder / "scores").mkdir(parents=True)
+    (folder / "maps").mkdir()
     row = {"score": "mcm", "variant": None, "seed": None, "protocol": "static", "set": "far", "group": "far"}
     mean = {"score": "mcm", "variant": None, "protocol": "static"}
-    provenance = {"sets": {"far": {"index_sha256": "0" * 64, "count": 3}}, "encoder": {"name": "x"}, "version": "1"}
+    provenance = {"sets": {"far": {"index_sha256": "0" * 64, "count": 3}}, "encoder": TOWER, "version": "1"}
     results = {
         **{"schema": 1, "stage": "test", "provenance": provenance},
         "id": [{"set": "set", "n": 3, "accuracy": 0.5}],
@@ -203,6 +209,8 @@ def _write_run(folder: Path) -> None:
         numbers = np.arange(3)
         arrays = {"key": numbers, "label": numbers, "predicted": numbers, "mcm": (numbers + base).astype(np.float32)}
         np.savez(folder / "scores" / f"{name}.npz", **arrays)
+        maps = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+        np.savez(folder / "maps" / f"{name}.npz", key=numbers, mcm=maps)
 
 
 CONFIG = {
@@ -396,6 +404,17 @@ def read_scores(folder: Path) -> None:
             assert not np.isnan(values).any()
 
 
+def read_maps(folder: Path) -> None:
+    (run,) = load_runs([folder / "run"])
+    maps = run_maps(run)
+    picture = Image.new("RGB", (6, 4))
+    for name, of in {} if maps is None else maps.sets.items():
+        for key in of.key[:3].tolist():
+            laid = maps.over(name, key, picture, (60, 40))
+            assert laid is not None
+            assert laid.size == picture.size
+
+
 def read_report(folder: Path) -> None:
     out = folder / "report.html"
     write_report([folder / "run"], out, resamples=0)
@@ -515,6 +534,9 @@ READERS = {
     "wordnet": Reader("wordnet/data.noun", lambda folder: read_wordnet(folder / "wordnet"), share=0.5),
     "results": Reader("run/results.json", read_results_file, damaged_json),
     "scores": Reader("run/scores/far.npz", read_scores),
+    "maps": Reader("run/maps/far.npz", read_maps),
+    "maps-of-id": Reader("run/maps/set.npz", read_maps),
+    "maps-of-results": Reader("run/results.json", read_maps, damaged_json),
     "report-of-results": Reader("run/results.json", read_report, damaged_json, share=0.1),
     "report-of-settings": Reader("run/config.test.yaml", read_report, damaged_yaml, share=0.1),
     "config": Reader("config.yaml", read_config_file, damaged_yaml, share=0.1),
