@@ -99,7 +99,7 @@ def _is_dense(name: str) -> bool:
 def _class_names_of_images(data: OoDDataModule, stage: str | None) -> str | list[str]:
     if stage is not None:
         data.check(stage)
-    return data.class_names()
+    return data.classes.needed()
 
 
 IMAGES = Family(

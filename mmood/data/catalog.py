@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mmood.classes.imagenet import is_synset
 from mmood.classes.matching import Classes, compare
+from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import how_to_get
 from mmood.errors import MmoodError
 from mmood.loading.plan import held_out
@@ -72,7 +72,8 @@ class Catalog:
         root: folder, http(s) prefix or command that holds the sets.
         pipes: whether an index may name commands.
         id_sets: what the settings call the ID sets, whose images need labels.
-        class_names: returns the ID classes by which their folders are labelled; None for the folders' own names.
+        class_names: what the settings say of the ID classes, by which their folders are labelled; None for the folders'
+            own names.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Catalog:
         root: str,
         pipes: bool,
         id_sets: Iterable[str] = (),
-        class_names: Callable[[], Sequence[str] | None] = lambda: None,
+        class_names: str | Sequence[str] | None = None,
     ) -> None:
         self.root = root
         self.pipes = pipes
@@ -106,24 +107,10 @@ class Catalog:
             raise MissingSetError(_missing_sentence(self.root, missing))
         return {name: self._indices[name] for name in wanted}
 
-    def own_class_names(self, settings: Iterable[object]) -> tuple[str, ...] | None:
-        """Return how the first of these ID sets that is there calls its classes, None if it does not.
-
-        Raises:
-            MmoodError: it calls them by synsets, which say nothing to a text encoder.
-        """
-        for setting in settings:
-            try:
-                index = self.index(setting) if isinstance(setting, str) else None
-            except MissingSetError:
-                continue
-            if index is not None and index.class_names:
-                _refuse_synsets(index)
-                return index.known_names or None
-        return None
-
     def _classing(self, name: str) -> Classing:
-        return Classing(self._class_names() or (), needed=True) if name in self.id_sets else Classing()
+        if name not in self.id_sets:
+            return Classing()
+        return Classing(() if self._class_names is None else load_class_names(self._class_names), needed=True)
 
     def known(self) -> list[SetIndex]:
         """Return the indices that were read so far."""
@@ -158,15 +145,6 @@ def check_classes(index: SetIndex, class_names: Sequence[str] | None) -> str:
             f"The set '{index.name}' has {index.classes} classes, but `data.class_names` has {len(class_names)} names."
         )
     return _compared(index, class_names)
-
-
-def _refuse_synsets(index: SetIndex) -> None:
-    synset = next((name for name in index.class_names if is_synset(name)), None)
-    if synset is not None:
-        raise MmoodError(
-            f"`data.class_names` is not set, and the set '{index.name}' calls a class '{synset}', which no text "
-            "encoder knows; name a list such as imagenet-openai, or a text file with one class name a line."
-        )
 
 
 def check_not_empty(index: SetIndex) -> None:

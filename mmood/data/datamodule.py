@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal, Protocol
 
@@ -11,9 +10,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_only
 
-from mmood.classes.counts import lacking
 from mmood.classes.matching import Classes
-from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import check_sample_count
 from mmood.data.catalog import (
     ID_GROUP,
@@ -25,7 +22,9 @@ from mmood.data.catalog import (
     joined_classes,
     members,
 )
+from mmood.data.class_names import ClassNames, classes_without_images
 from mmood.data.predict import PredictSet, find_predict_set
+from mmood.data.protocols import ProtocolSets, TestedSets
 from mmood.data.settings import DataPlan, ValSettings, check_sets, resolve
 from mmood.encoders.base import ImageTransform
 from mmood.errors import MmoodError
@@ -86,7 +85,8 @@ class OoDDataModule(LightningDataModule):
     Args:
         root: folder, http(s) prefix, or `pipe:` command with `{}` for the path, that holds the sets.
         benchmark: a known benchmark (imagenet-mos, imagenet-openood, cifar10, cifar100); fills `id`, `ood` and
-            `class_names` where they are unset.
+            `class_names` where they are unset. A list of several is tested in one pass, in which every image is encoded
+            once; each benchmark gets its own results.
         id: the ID test set.
         ood: OoD test sets: group -> sets.
         train: the training set.
@@ -106,7 +106,7 @@ class OoDDataModule(LightningDataModule):
     def __init__(
         self,
         root: str = "data",
-        benchmark: str | None = None,
+        benchmark: str | list[str] | None = None,
         id: str | None = None,
         ood: dict[str, list[str]] | None = None,
         train: str | None = None,
@@ -132,8 +132,11 @@ class OoDDataModule(LightningDataModule):
         self.plan: DataPlan = resolve(benchmark, id, ood, class_names)
         self.features = features
         self.exif: Exif | None = exif
-        named = [name for name in (self.plan.id, train, val.id) if isinstance(name, str)]
-        self.catalog = Catalog(self.root, loader.pipes, named, self._given_class_names)
+        named = [name for name in (*(of for of, _ in self.plan.tests()), train, val.id) if isinstance(name, str)]
+        given = self.plan.class_names
+        self.catalog = Catalog(self.root, loader.pipes, named, given)
+        self.classes = ClassNames(given, self.catalog, named)
+        self.tested = TestedSets(self.plan, train, self.catalog, loader.on_error == "skip")
         self._consumer: Consumer | None = None
         self._said: set[str] = set()
         self._found: tuple[str | list[str], PredictSet] | None = None
@@ -181,10 +184,9 @@ class OoDDataModule(LightningDataModule):
         if stage == "test" or (stage is None and self.plan.id is not None):
             wanted += self._members("test")
         indices = self.catalog.indices(member.set for member in wanted)
-        class_names = self._class_names()
+        class_names = self.classes.find()
         notes = [note for index in indices.values() for note in index.notes]
-        if self.plan.class_names is None and class_names is not None:
-            notes.append(f"`data.class_names` is not set; the classes are those of the ID set: {_listed(class_names)}.")
+        notes.append(self.classes.note())
         for member in wanted:
             index = indices[member.set]
             check_not_empty(index)
@@ -196,7 +198,7 @@ class OoDDataModule(LightningDataModule):
     def id_classes(self) -> dict[str, Classes]:
         """Return for each ID set that knows its classes which folder or name is which of the class names."""
         named = [name for name in (self.train, self.val.id, self.plan.id) if isinstance(name, str)]
-        class_names = self._class_names()
+        class_names = self.classes.find()
         joined = {name: joined_classes(index, class_names) for name, index in self.catalog.indices(named).items()}
         return {set_name(name): classes for name, classes in joined.items() if classes is not None}
 
@@ -208,8 +210,22 @@ class OoDDataModule(LightningDataModule):
         return self.catalog.indices(names)
 
     def evaluation_sets(self, stage: EvaluationStage) -> dict[str, EvaluationSet]:
-        """Return the sets of a stage in the order of its loaders, the ID set first."""
-        return self.catalog.evaluation_sets(self._members(stage))
+        """Return the sets of a stage that are read, in the order of its loaders, the ID set first.
+
+        Of several benchmarks, sets that are parts of others are left out; see `protocols`.
+        """
+        if stage != "test":
+            return self.catalog.evaluation_sets(self._members(stage))
+        self._members(stage)
+        return self.tested.read()
+
+    def protocols(self, stage: EvaluationStage) -> list[ProtocolSets]:
+        """Return the sets of each benchmark of a stage, as it groups them."""
+        if stage != "test":
+            return [ProtocolSets(None, self.evaluation_sets(stage), {})]
+        found = self.tested.protocols()
+        self._say(self.tested.notes)
+        return found
 
     def test_dataloader(self) -> dict[str, EvaluationLoader]:
         """Return the loader of each test set by name."""
@@ -235,7 +251,8 @@ class OoDDataModule(LightningDataModule):
             return FeatureTrainLoader(rows, self.loader.seed or 0, *self._rank_and_world())
         index = self.catalog.index(self.train_name())
         few = None if self._consumer is None else self._consumer.few_shot()
-        self._say(self._lacking(index, None if few is None else few.shots))
+        shots = None if few is None else few.shots
+        self._say(classes_without_images(index, self.train_keys(), self.classes.find() or (), shots))
         if few is not None:
             rank, world = self._rank_and_world()
             keys, decoder = (
@@ -323,7 +340,7 @@ class OoDDataModule(LightningDataModule):
             return members(self.val.id, self.val.ood or {}, self.train)
         if self.plan.id is None:
             raise MmoodError("`data.id` is not set; name the ID test set or a `data.benchmark`.")
-        return members(self.plan.id, self.plan.ood, self.train)
+        return self.tested.members()
 
     def _validates(self) -> bool:
         return self.val.id is not None or bool(self.val.ood)
@@ -349,42 +366,9 @@ class OoDDataModule(LightningDataModule):
                 self._said.add(note)
                 rank_zero_only(complain)(note)
 
-    def _lacking(self, train: SetIndex, shots: int | None = None) -> list[str]:
-        """Return what the user should know of classes without an image to train on."""
-        class_names = self._class_names()
-        try:
-            labels = [row.label for row in train.rows()]
-        except MmoodError:  # a set that mmood did not pack may have no table, but its shards have the labels
-            return []
-        counts = Counter(labels[key] for key in self.train_keys())
-        return lacking([counts[label] for label in range(len(class_names or ()))], class_names or (), shots)
-
-    def class_names(self) -> str | list[str]:
-        """Return the ID classes, or the list or file of the settings that names them.
-
-        Raises:
-            MmoodError: neither the settings name them nor an ID set.
-        """
-        if self.plan.class_names is not None:
-            return self.plan.class_names
-        names = self._class_names()
-        if names is None:
-            raise MmoodError(
-                "data.class_names is not set; name a list such as imagenet-openai, "
-                "or a text file with one class name a line."
-            )
-        return list(names)
-
-    def _given_class_names(self) -> tuple[str, ...] | None:
-        return None if self.plan.class_names is None else load_class_names(self.plan.class_names)
-
-    def _class_names(self) -> tuple[str, ...] | None:
-        """Return the class names of the settings, else those of the first ID set that is there, None without any."""
-        return self._given_class_names() or self.catalog.own_class_names((self.plan.id, self.train, self.val.id))
-
     def _classes(self, index: SetIndex) -> int:
         """Return below which number every label of an ID set must be."""
-        class_names = self._class_names()
+        class_names = self.classes.find()
         check_classes(index, class_names)
         assert index.classes is not None, "checked above"
         return index.classes if class_names is None else len(class_names)
@@ -411,7 +395,3 @@ class OoDDataModule(LightningDataModule):
 
     def _rank_and_world(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

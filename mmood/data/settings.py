@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mmood.data.benchmarks import find_benchmark
 from mmood.errors import MmoodError
@@ -23,6 +23,15 @@ class ValSettings:
 
 
 @dataclass(frozen=True)
+class BenchmarkPlan:
+    """The sets of one benchmark: its name, the ID set, and OoD sets by group."""
+
+    name: str
+    id: str
+    ood: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
 class DataPlan:
     """What is evaluated, with the benchmark filled in.
 
@@ -30,15 +39,21 @@ class DataPlan:
         id: the ID set, or None if neither setting nor benchmark names one.
         ood: group -> sets.
         class_names: name of a list or text file, the names themselves, or None.
+        protocols: the benchmarks, where a run has several; `id` and `ood` are then those of the first.
     """
 
     id: str | None
     ood: dict[str, list[str]] = field(default_factory=dict)
     class_names: str | list[str] | None = None
+    protocols: tuple[BenchmarkPlan, ...] = ()
+
+    def tests(self) -> list[tuple[str | None, dict[str, list[str]]]]:
+        """Return the ID set and the OoD sets of each benchmark of a test."""
+        return [(each.id, each.ood) for each in self.protocols] or [(self.id, self.ood)]
 
 
 def resolve(
-    benchmark: str | None,
+    benchmark: str | list[str] | None,
     id: str | None,
     ood: dict[str, list[str]] | None,
     class_names: str | list[str] | None,
@@ -50,6 +65,8 @@ def resolve(
     Raises:
         MmoodError: the benchmark is unknown, a group has no set, or a set appears twice.
     """
+    if isinstance(benchmark, list):
+        return _several(benchmark, id, ood, class_names)
     if benchmark is not None:
         known = find_benchmark(benchmark)
         id = known.id if id is None else id
@@ -59,6 +76,31 @@ def resolve(
     ood = ood or {}
     check_sets("data", id, ood)
     return DataPlan(id, ood, class_names)
+
+
+def _several(
+    benchmarks: list[str], id: str | None, ood: dict[str, list[str]] | None, class_names: str | list[str] | None
+) -> DataPlan:
+    if len(set(benchmarks)) < max(1, len(benchmarks)):
+        raise MmoodError(f"`data.benchmark` is {benchmarks}; name one benchmark, or several different ones.")
+    known = [find_benchmark(name) for name in benchmarks]
+    if len(known) > 1 and (id is not None or ood is not None):
+        key = "id" if id is not None else "ood"
+        raise MmoodError(
+            f"`data.benchmark` names several benchmarks, which have their own sets; leave `data.{key}` unset."
+        )
+    if class_names is None and len({each.class_names for each in known}) > 1:
+        raise MmoodError(
+            f"The benchmarks {', '.join(benchmarks)} have different ID classes, so one model cannot be tested on all "
+            "of them at once; name one benchmark in `data.benchmark`."
+        )
+    first = resolve(benchmarks[0], id, ood, class_names)
+    if len(known) == 1:
+        return first
+    plans = [
+        BenchmarkPlan(each.name, each.id, {group: [*names] for group, names in each.ood.items()}) for each in known
+    ]
+    return replace(first, protocols=tuple(plans))
 
 
 def check_sets(where: str, id: str | None, ood: dict[str, list[str]]) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mmood.data.datamodule import EvaluationSet, OoDDataModule
+from mmood.data.datamodule import EvaluationSet, EvaluationStage, OoDDataModule
+from mmood.data.protocols import ProtocolSets
 from mmood.errors import MmoodError
 from mmood.evaluation.audit import audit_sets
 from mmood.evaluation.figures import log_figures
 from mmood.evaluation.overlap import IdImages, find_overlaps
 from mmood.evaluation.predictions import Inputs, write_predictions, write_scores
+from mmood.evaluation.protocols import folder_of, scores_in, skipped_in, stores_in, write_config
 from mmood.evaluation.provenance import provenance
 from mmood.evaluation.rows import id_rows, logged_values, ood_rows
 from mmood.evaluation.store import ScoreStore, SetScores, constant_scores
@@ -24,6 +26,7 @@ from mmood.evaluation.streams.settings import DEFAULT as STREAM
 from mmood.evaluation.streams.settings import StreamSettings
 from mmood.evaluation.streams.temporary_store import TemporaryStore
 from mmood.evaluation.variants import Variants
+from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
 from mmood.metrics.gather import gathered_objects
 from mmood.modules.base import AbstractDetector, limited
@@ -77,8 +80,10 @@ class OoDCallback(Callback):
         self._skipped: list[tuple[str, Skipped]] = []
         self.variants = Variants()
         self._temporary: TemporaryStore | None = None
-        self._overlaps: list[Overlap] | None = None
-        self._audit: Audit | None = None
+        # By benchmark; a run with a single one has no name for it.
+        self._overlaps: dict[str | None, list[Overlap]] = {}
+        self._audits: dict[str | None, Audit | None] = {}
+        self._protocols: list[ProtocolSets] = []
         self._told = False
         self._run = ""
         # What the last prediction was of; None before it has ended.
@@ -103,17 +108,19 @@ class OoDCallback(Callback):
         """Open a store for every validation set."""
         if trainer.state.fn == "validate":
             self._begin(trainer, "validate")
-        self._open(pl_module, data_module(trainer).evaluation_sets("validate"))
+        self._open(pl_module, data_module(trainer), "validate")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for every test set."""
         self._begin(trainer, "test")
-        self._open(pl_module, data_module(trainer).evaluation_sets("test"))
+        data = data_module(trainer)
+        self._open(pl_module, data, "test")
         whole = not limited(trainer.limit_test_batches)
-        if self.overlap and whole and trainer.is_global_zero and self._overlaps is None:
-            self._overlaps = self._found_overlaps(trainer)
-        if self.audit and whole and self._audit is None:
-            self._audit = audit_sets(detector(pl_module), self._sets, _train_images(data_module(trainer)))
+        if self.overlap and whole and trainer.is_global_zero and not self._overlaps:
+            self._overlaps = {each.name: self._found_overlaps(trainer, each.sets) for each in self._protocols}
+        if self.audit and whole and not self._audits:
+            train = _train_images(data)
+            self._audits = {each.name: audit_sets(detector(pl_module), each.sets, train) for each in self._protocols}
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for the images to predict."""
@@ -198,10 +205,10 @@ class OoDCallback(Callback):
         if isinstance(pl_module, AbstractDetector) and pl_module.provider is not None:
             pl_module.provider.abandon()
 
-    def _open(self, module: LightningModule, sets: dict[str, EvaluationSet]) -> None:
+    def _open(self, module: LightningModule, data: OoDDataModule, stage: EvaluationStage) -> None:
         names = detector(module).score_names
-        self._sets, self._skipped = sets, []
-        self._stores = {name: ScoreStore(name, names).to(module.device) for name in sets}
+        self._sets, self._protocols, self._skipped = data.evaluation_sets(stage), data.protocols(stage), []
+        self._stores = {name: ScoreStore(name, names).to(module.device) for name in self._sets}
 
     def _add(self, evaluated: Evaluated, batch: Batch, dataloader_idx: int) -> None:
         name = list(self._stores)[dataloader_idx]
@@ -218,51 +225,72 @@ class OoDCallback(Callback):
         }
 
     def _report(self, trainer: Trainer, module: AbstractDetector, stage: str, partial: bool) -> None:
-        found = self._gather(partial)
-        streams = self._streams(trainer, module, stage)
-        skipped = gathered_objects(self._skipped)
-        results = build_results(
-            run=self._run or None,
-            stage=stage,
-            id_rows=id_rows(self._sets, found, self.variants.current),
-            rows=ood_rows(self._sets, found, self.variants.current) + streams.rows,
-            provenance={**provenance(trainer, module, self._sets), **streams.provenance},
-            skipped=[{"set": name, **_as_text(sample)} for name, sample in skipped],
-            overlap=self._overlaps or (),
-            audit=self._audit,
-            partial=partial,
-        )
-        module.log_dict(logged_values(results), add_dataloader_idx=False, rank_zero_only=False)
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return
-        _say_constant(found, len(module.class_names))
-        joined, of_all = self.variants.joined(results, found)
-        written = stage != "fit" and not partial
+        found, skipped = self._gather(partial), gathered_objects(self._skipped)
+        stores = self._stream_stores(module, stage)
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            _say_constant(found, len(module.class_names))
+        for protocol in self._protocols:
+            streams = self._streams(trainer, module, protocol, stores)
+            of_sets = scores_in(protocol, found)
+            results = build_results(
+                run=self._run or None,
+                stage=stage,
+                id_rows=id_rows(protocol.sets, of_sets, self.variants.current),
+                rows=ood_rows(protocol.sets, of_sets, self.variants.current) + streams.rows,
+                provenance={**provenance(trainer, module, protocol), **streams.provenance},
+                skipped=[{"set": name, **_as_text(sample)} for name, sample in skipped_in(protocol, skipped)],
+                overlap=self._overlaps.get(protocol.name, ()),
+                audit=self._audits.get(protocol.name),
+                partial=partial,
+            )
+            module.log_dict(logged_values(results, protocol.name), add_dataloader_idx=False, rank_zero_only=False)
+            if trainer.is_global_zero and not trainer.sanity_checking:
+                self._publish(trainer, protocol, results, of_sets)
+        if stores is not None:
+            module.id_features().discard()
+
+    def _publish(self, trainer: Trainer, protocol: ProtocolSets, results: Results, found: dict[str, SetScores]) -> None:
+        joined, of_all = self.variants.joined(results, found, protocol.name)
+        written = results.stage != "fit" and not results.partial
+        folder = folder_of(protocol, _run_folder(trainer))
         if written:
-            self._write(_run_folder(trainer), joined, of_all)
+            write_config(protocol, _run_folder(trainer), results.stage)
+            self._write(folder, joined, of_all)
         log_figures(trainer.loggers, results, found, trainer.global_step)
-        if self.show and (joined.rows or stage != "fit") and self.variants.last:
+        if self.show and (joined.rows or results.stage != "fit") and self.variants.last:
+            if protocol.name is not None:
+                say(f"{protocol.name}:")
             console().print(to_rich(joined))
         if written:
-            say(f"Results: {_run_folder(trainer)}")
+            say(f"Results: {folder}")
 
-    def _found_overlaps(self, trainer: Trainer) -> list[Overlap]:
+    def _found_overlaps(self, trainer: Trainer, sets: Mapping[str, EvaluationSet]) -> list[Overlap]:
         data, quiet = data_module(trainer), trainer.progress_bar_callback is None
-        return find_overlaps(self._sets, _train_images(data), data.loader.on_error == "skip", quiet)
+        return find_overlaps(sets, _train_images(data), data.loader.on_error == "skip", quiet)
 
-    def _streams(self, trainer: Trainer, module: AbstractDetector, stage: str) -> Streams:
+    def _stream_stores(self, module: AbstractDetector, stage: str) -> dict[str, StoredFeatures] | None:
+        """Return the features of every set that is read, None where no stream runs."""
         if not module.runs_streams():
             if module.stream_scores() and not self._told:
                 self._told = True
                 left_out(module, "a run trains" if stage == "fit" else "not all images are evaluated")
-            return Streams()
-        kept = KeptScores(_run_folder(trainer), self._run) if self.save_scores else None
-        provider = module.id_features()
+            return None
         with torch.inference_mode(False), torch.no_grad():
-            stores = provider.on_disk({name: entry.index for name, entry in self._sets.items()})
-        found = evaluate_streams(trainer, module, self._sets, stores, self.stream, kept, self.variants.current)
-        provider.discard()
-        return found
+            return module.id_features().on_disk({name: entry.index for name, entry in self._sets.items()})
+
+    def _streams(
+        self,
+        trainer: Trainer,
+        module: AbstractDetector,
+        protocol: ProtocolSets,
+        stores: Mapping[str, StoredFeatures] | None,
+    ) -> Streams:
+        if stores is None:
+            return Streams()
+        kept = KeptScores(folder_of(protocol, _run_folder(trainer)), self._run) if self.save_scores else None
+        with torch.inference_mode(False), torch.no_grad():
+            own = stores_in(protocol, stores)
+        return evaluate_streams(trainer, module, protocol.sets, own, self.stream, kept, self.variants.current)
 
     def _new_temporary_store(self, trainer: Trainer, module: AbstractDetector) -> TemporaryStore | None:
         """Return where to keep what stream scores read of the images to predict, whose order is that of one stream."""

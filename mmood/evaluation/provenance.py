@@ -14,6 +14,7 @@ from lightning.pytorch import Trainer
 from mmood import __version__
 from mmood.classes.names import class_names_hash
 from mmood.data.datamodule import EvaluationSet
+from mmood.data.protocols import ProtocolSets
 from mmood.evaluation.tuned import tuned_settings
 from mmood.features.loader import FeatureLoader
 from mmood.modules import AbstractDetector
@@ -22,8 +23,9 @@ from mmood.modules.training_record import run_seed
 _LIBRARIES = ("torch", "torchvision", "lightning", "open_clip_torch", "torchmetrics", "timm", "webdataset")
 
 
-def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, EvaluationSet]) -> dict[str, object]:
+def provenance(trainer: Trainer, module: AbstractDetector, protocol: ProtocolSets) -> dict[str, object]:
     """Return the settings behind a results file, as plain data."""
+    sets = dict(protocol.sets)
     return {
         **of_the_program(),
         "module": type(module).__name__,
@@ -34,7 +36,10 @@ def provenance(trainer: Trainer, module: AbstractDetector, sets: dict[str, Evalu
         "class_names": {"count": len(module.class_names), "sha256": class_names_hash(module.class_names)},
         "scores": {name: score.record() for name, score in module.named_scores()},
         "tuned": tuned_settings(trainer, module, sets),
-        "sets": {name: {**of_set(entry), "features": _store_of(trainer, name)} for name, entry in sets.items()},
+        "sets": {
+            name: {**_as_part(entry, protocol), "features": _store_of(trainer, protocol.read_as(name))}
+            for name, entry in sets.items()
+        },
         "banks": [] if module.provider is None else list(module.provider.banks.values()),
         "precision": str(trainer.precision),
         "accelerator": _device_name(module.device),
@@ -58,6 +63,11 @@ def of_the_program() -> dict[str, object]:
 def of_set(entry: EvaluationSet) -> dict[str, object]:
     """Return which set was evaluated, as plain data."""
     return {"group": entry.group, "n": entry.count, "index_sha256": entry.index.hash, "source": entry.index.source}
+
+
+def _as_part(entry: EvaluationSet, protocol: ProtocolSets) -> dict[str, object]:
+    view = protocol.views.get(entry.name)
+    return of_set(entry) if view is None else {**of_set(entry), "part_of": view.of}
 
 
 def _store_of(trainer: Trainer, name: str) -> dict[str, object] | None:

@@ -46,8 +46,11 @@ def ood_rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores], 
     ]
 
 
-def logged_values(results: Results) -> dict[str, float]:
-    """Return what loggers get: accuracies, and rates as means over seeds, by `id/...` and `ood/SET/SCORE_...`."""
+def logged_values(results: Results, benchmark: str | None = None) -> dict[str, float]:
+    """Return what loggers get: accuracies, and rates as means over seeds, by `id/...` and `ood/SET/SCORE_...`.
+
+    Of several benchmarks, each name begins with that of its benchmark and a slash.
+    """
     accuracies = {row.set: row.accuracy for row in results.id if row.accuracy is not None}
     values = {f"id/{name}/accuracy": accuracy for name, accuracy in accuracies.items()}
     # There is one ID set; under this name a checkpoint can be chosen whatever the set is called.
@@ -63,7 +66,7 @@ def logged_values(results: Results) -> dict[str, float]:
             f"ood/mean_{mean.group}/{mean.score}_{field.name}": getattr(mean.rates, field.name)
             for field in fields(Rates)
         }
-    return values
+    return values if benchmark is None else {f"{benchmark}/{name}": value for name, value in values.items()}
 
 
 def _id_scores(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores]) -> SetScores | None:

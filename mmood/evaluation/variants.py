@@ -23,7 +23,7 @@ class Variants:
     def __init__(self, names: Sequence[str] = ()) -> None:
         self.names = tuple(names)
         self.current: str | None = None
-        self._passes: dict[str, tuple[Results, dict[str, SetScores]]] = {}
+        self._passes: dict[str | None, dict[str, tuple[Results, dict[str, SetScores]]]] = {}
 
     def begin(self, name: str) -> None:
         """Note that the pass of this name is next."""
@@ -34,14 +34,16 @@ class Variants:
         """Whether this is the last pass."""
         return not self.names or self.current == self.names[-1]
 
-    def joined(self, results: Results, found: dict[str, SetScores]) -> tuple[Results, dict[str, SetScores]]:
-        """Return the results of this pass together with those of the earlier ones."""
+    def joined(
+        self, results: Results, found: dict[str, SetScores], benchmark: str | None = None
+    ) -> tuple[Results, dict[str, SetScores]]:
+        """Return the results of this pass together with those of the earlier ones; each benchmark for itself."""
         if self.current is None:
             return results, found
-        name = self.current
+        name, passes = self.current, self._passes.setdefault(benchmark, {})
         found = {of: replace(one, names=tuple(label(score, name) for score in one.names)) for of, one in found.items()}
-        self._passes[name] = results, found
-        joined = {of: joined_scores([scores[of] for _, scores in self._passes.values()]) for of in found}
-        if len(self._passes) == 1:
+        passes[name] = results, found
+        joined = {of: joined_scores([scores[of] for _, scores in passes.values()]) for of in found}
+        if len(passes) == 1:
             return results, joined
-        return joined_results({name: of_pass for name, (of_pass, _) in self._passes.items()}), joined
+        return joined_results({name: of_pass for name, (of_pass, _) in passes.items()}), joined

@@ -12,15 +12,15 @@ from mmood.runs.requeue import turns
 PREVIOUS = "previous"
 """Folder in a run folder for what the last run but one left."""
 
-_EVALUATED = ("results.json", "results.csv", "results.md", "results.tex", "scores", "maps")
+_EVALUATED = ("results.json", "results.csv", "results.md", "results.tex", "scores", "maps", "benchmarks")
 # Stage -> what a run of it leaves besides its config; validate and test write the same files.
 _LEFT = {"fit": ("checkpoints",), "validate": _EVALUATED, "test": _EVALUATED, "predict": ("predictions.csv", "maps")}
 # Stage -> what is there when a run of it has come to something.
 _RESULT = {
-    "fit": "checkpoints/*.ckpt",
-    "validate": "results.json",
-    "test": "results.json",
-    "predict": "predictions.csv",
+    "fit": ("checkpoints/*.ckpt",),
+    "validate": ("results.json", "benchmarks/*/results.json"),
+    "test": ("results.json", "benchmarks/*/results.json"),
+    "predict": ("predictions.csv",),
 }
 _STAGES_THAT_SHARE = {"validate": ("validate", "test"), "test": ("validate", "test")}
 
@@ -35,7 +35,7 @@ def refuse_earlier(folder: Path, stage: str, checkpoint: str | None) -> None:
     """
     if goes_on(folder, stage, checkpoint):
         return
-    found = next(iter(sorted(folder.glob(_RESULT[stage]))), None)
+    found = next((path for pattern in _RESULT[stage] for path in sorted(folder.glob(pattern))), None)
     if found is not None:
         raise MmoodError(
             f"The run folder {folder} holds {found.relative_to(folder)} of an earlier run; name another folder with "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmood.data.catalog import ID_GROUP, EvaluationSet, members
+from mmood.data.catalog import ID_GROUP, EvaluationSet
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.shards.hashes import are_copies
@@ -69,7 +69,7 @@ def tuning_sets(data: OoDDataModule, needs_ood: bool) -> TuningSets:
     if data.plan.id is not None:
         data.check("test")
     # OoD test sets count also where the settings name no ID test set.
-    tests = data.catalog.evaluation_sets(members(data.plan.id, data.plan.ood, data.train))
+    tests = data.catalog.evaluation_sets(data.tested.members())
     train = None if data.train is None or isinstance(data.val.id, float) else data.catalog.index(data.train).hash
     id_set = next(entry for entry in entries.values() if entry.group == ID_GROUP)
     ood = tuple(entry for entry in entries.values() if entry.group != ID_GROUP)
