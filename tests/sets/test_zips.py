@@ -98,7 +98,7 @@ def test_zips_that_cannot_be_trusted_are_refused(tmp_path):
         double: "has two files called 'a/a.png'",
         zipped(tmp_path / "up.zip", [("../a.png", png(1))]): "leads out of its folder",
         zipped(tmp_path / "root.zip", [("/a.png", png(1))]): "leads out of its folder",
-        zipped(tmp_path / "empty.zip", []): "There is no image in",
+        zipped(tmp_path / "empty.zip", []): "it holds no file",
         tmp_path / "none.zip": "is not a zip file, or is damaged",
         tmp_path / "cut.zip": "is not a zip file, or is damaged",
         tmp_path / "missing.zip": "There is no zip file",
