@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -23,20 +23,19 @@ from mmood.data.catalog import (
     members,
 )
 from mmood.data.class_names import ClassNames, classes_without_images
+from mmood.data.consumer import Consumer
 from mmood.data.predict import PredictSet, find_predict_set
 from mmood.data.protocols import ProtocolSets, TestedSets
 from mmood.data.settings import DataPlan, ValSettings, check_sets, resolve
 from mmood.encoders.base import ImageTransform
 from mmood.errors import MmoodError
 from mmood.features.encoding import Encoding
-from mmood.features.loader import FeatureLoader, FeatureTrainLoader, Rows
+from mmood.features.loader import FeatureLoader, FeatureTrainLoader
 from mmood.features.provider import FeatureProvider, LabelledSet
-from mmood.features.store import StoredFeatures
 from mmood.features.stores import FeatureStores
 from mmood.features.views import drawn_keys
 from mmood.files import user_path
 from mmood.images.rgb import Exif
-from mmood.loading.few_shot import FewShot
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.plan import held_out
 from mmood.loading.position import TrainState
@@ -57,22 +56,6 @@ EvaluationLoader = EvalLoader | FeatureLoader
 
 _LOADER = LoaderSettings()
 _NO_VAL = ValSettings()
-
-
-class Consumer(Protocol):
-    """What data must know of the model that they are for."""
-
-    def image_transform(self, train: bool) -> ImageTransform:
-        """Return the evaluation transform, or the training transform."""
-
-    def stored_features(self, indices: Mapping[str, SetIndex]) -> dict[str, StoredFeatures]:
-        """Return the features to read in place of the images of sets under evaluation; every rank must call this."""
-
-    def training_rows(self) -> Rows | None:
-        """Return the stored features to train on, with their targets; None to train on images."""
-
-    def few_shot(self) -> FewShot | None:
-        """Return the draw of the images to train on, and their transform; None to train on all."""
 
 
 class OoDDataModule(LightningDataModule):
@@ -250,18 +233,16 @@ class OoDDataModule(LightningDataModule):
         if rows is not None:
             return FeatureTrainLoader(rows, self.loader.seed or 0, *self._rank_and_world())
         index = self.catalog.index(self.train_name())
+        classes = self._classes(index)
         few = None if self._consumer is None else self._consumer.few_shot()
         shots = None if few is None else few.shots
         self._say(classes_without_images(index, self.train_keys(), self.classes.find() or (), shots))
         if few is not None:
             rank, world = self._rank_and_world()
-            keys, decoder = (
-                drawn_keys(index, self.train_keys(), few),
-                self._decoder(few.transform, self._classes(index)),
-            )
+            keys, decoder = drawn_keys(index, self.train_keys(), few), self._decoder(few.transform, classes)
             size = few.of_a_rank(len(keys), world)
             return TrainLoader(index, keys, decoder, size, self.loader, rank, world, hold=True)
-        decoder = self._decoder(self._transform(train=True), self._classes(index))
+        decoder = self._decoder(self._transform(train=True), classes)
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
 
     def state_dict(self) -> dict[str, TrainState]:

@@ -23,8 +23,31 @@ from mmood.settings.requirements import Requirement
 Scores = Float[Tensor, " batch"]
 
 
+class AbstractNegativePrompts(AbstractScore):
+    """What scores of positive and negative prompts share: the prompts."""
+
+    needs: frozenset[Output] = frozenset({"embedding"})
+    texts_: NegativeTexts | None = None
+
+    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
+        """Return the text encoder and the learned prompts."""
+        return _requirements(self, around, "negative")
+
+    def fit(self, reference: Reference) -> Self:
+        """Encode positive and negative prompts."""
+        learned = _learned(self, reference.learned, "negative")
+        negative = learned.of("negative", reference.encoder, reference.class_names)
+        words = tuple(f"negative prompt {number + 1}" for number in range(len(negative)))
+        self.texts_ = NegativeTexts(reference.prototypes, negative, words)
+        return self
+
+    def negative_labels(self) -> NegativeTexts | None:
+        """Return the negative prompts."""
+        return self.texts_
+
+
 @final
-class IDLikeScore(AbstractScore):
+class IDLikeScore(AbstractNegativePrompts):
     """ID-like's score: the softmax mass of ID prompts among the learned OoD prompts (arXiv 2311.15243), as log-odds.
 
     It is NegLabel with one group and learned negatives. The log-odds order images as P_ID does, without ties.
@@ -33,22 +56,10 @@ class IDLikeScore(AbstractScore):
         temperature: divides the cosine.
     """
 
-    needs: frozenset[Output] = frozenset({"embedding"})
-    texts_: NegativeTexts | None = None
-
     def __init__(self, temperature: float = 0.01) -> None:
         super().__init__()
         check_number("IDLikeScore.temperature", temperature, above=0)
         self.temperature = temperature
-
-    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
-        """Return the text encoder and the learned prompts."""
-        return _requirements(self, around, "negative")
-
-    def fit(self, reference: Reference) -> Self:
-        """Encode ID and OoD prompts."""
-        self.texts_ = _negatives(self, reference)
-        return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return log P_ID - log(1 - P_ID)."""
@@ -56,35 +67,19 @@ class IDLikeScore(AbstractScore):
         texts = self.texts_ = fitted(self, self.texts_).to(embedding.device)
         return neglabel_log_odds(embedding, texts.positive, texts.negative, self.temperature)
 
-    def negative_labels(self) -> NegativeTexts | None:
-        """Return the OoD prompts."""
-        return self.texts_
-
 
 @final
-class NegPromptScore(AbstractScore):
+class NegPromptScore(AbstractNegativePrompts):
     """NegPrompt's score: the largest probability of an ID prompt among all prompts (CVPR 2024), as log-odds.
 
     Args:
         temperature: divides the cosine; the paper has cosines as they are.
     """
 
-    needs: frozenset[Output] = frozenset({"embedding"})
-    texts_: NegativeTexts | None = None
-
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()
         check_number("NegPromptScore.temperature", temperature, above=0)
         self.temperature = temperature
-
-    def requirements(self, around: Surroundings) -> Iterable[Requirement]:
-        """Return the text encoder and the learned prompts."""
-        return _requirements(self, around, "negative")
-
-    def fit(self, reference: Reference) -> Self:
-        """Encode positive and negative prompts."""
-        self.texts_ = _negatives(self, reference)
-        return self
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the log-odds of max_c p_c."""
@@ -92,10 +87,6 @@ class NegPromptScore(AbstractScore):
         texts = self.texts_ = fitted(self, self.texts_).to(embedding.device)
         rows, positive, negative = _precise(embedding, texts.positive, texts.negative)
         return functional.positive_max_log_odds(rows, positive, negative, self.temperature).float()
-
-    def negative_labels(self) -> NegativeTexts | None:
-        """Return the negative prompts."""
-        return self.texts_
 
 
 @final
@@ -211,13 +202,6 @@ def _learned(score: AbstractScore, learned: LearnedPrompts | None, role: Role | 
             f"choose another score, or the prompts of another method."
         )
     return learned
-
-
-def _negatives(score: AbstractScore, reference: Reference) -> NegativeTexts:
-    learned = _learned(score, reference.learned, "negative")
-    negative = learned.of("negative", reference.encoder, reference.class_names)
-    words = tuple(f"negative prompt {number + 1}" for number in range(len(negative)))
-    return NegativeTexts(reference.prototypes, negative, words)
 
 
 def _tensor(score: AbstractScore, learned: LearnedPrompts, name: str, rows: int, like: Tensor) -> Tensor:
