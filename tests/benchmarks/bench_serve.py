@@ -131,12 +131,13 @@ def main(requests: int = 20_000, at_once: int = 64, rounds: int = 5) -> None:
         try:
             service.round(images, min(WARM_UP, requests))  # what is made once is no leak
             memory, towers, rates, answers = [service.memory()], [], [], []
-            for _ in range(rounds):
+            for number in range(rounds):
                 towers.append(bare.tower())
                 seconds, found = service.round(images, requests // rounds)
                 rates.append(requests // rounds / seconds)
                 answers += found
                 memory.append(service.memory())
+                print(f"round {number}: {rates[-1]:7.1f} images/s served, bare tower {towers[-1]:7.1f}", flush=True)
         finally:
             code = service.end()
     expected = sum(number % 100 == 99 for number, _, _ in answers)
