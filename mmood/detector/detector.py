@@ -17,11 +17,14 @@ from mmood.detector.calibration import (
 from mmood.detector.face import BATCH, AbstractDecider
 from mmood.detector.judging import Judged, all_broken, judged, readable
 from mmood.detector.manifest import Manifest, check_files, read_manifest
+from mmood.detector.maps import patch_map
 from mmood.detector.pictures import Picture
 from mmood.detector.scorer import Prepared, Scorer
 from mmood.errors import MmoodError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from mmood.scores.base import AbstractScore
 
 
@@ -117,9 +120,27 @@ class Detector(AbstractDecider):
 
     def calibrated_on(self, images: Iterable[tuple[str, Picture]], id_recall: float, batch_size: int = BATCH) -> Self:
         """Return what `calibrated` does, for images that come one by one, each with what an error calls it."""
-        scores, embeddings = calibration_scores(self.scorer, images, self.manifest.exif, batch_size)
+        scores, embeddings, patch_range = calibration_scores(self.scorer, images, self.manifest.exif, batch_size)
         calibration = calibrate(scores, id_recall)
-        return type(self)(replace(self.manifest, calibration=calibration), self.scorer, embeddings)
+        manifest = replace(self.manifest, calibration=calibration, patch_range=patch_range)
+        return type(self)(manifest, self.scorer, embeddings)
+
+    @property
+    def has_map(self) -> bool:
+        """Whether `patch_map` can show where in a picture the score comes from."""
+        return self.manifest.patch_range is not None and self.manifest.preprocessing.shows_known_part()
+
+    def patch_map(self, picture: Picture) -> Image:
+        """Return a picture with the score of each patch laid over it, dark blue where it is low, yellow where high.
+
+        The colours span the patches of the calibration images; what the tower does not see is darkened.
+
+        Raises:
+            MmoodError: the score has no map (GL-MCM and L-MCM have), or the picture is none (`ImageError`).
+        """
+        if not self.has_map:
+            raise MmoodError(f"The score '{self.manifest.score.name}' of this detector has no map; GLMCM and LMCM do.")
+        return patch_map(self.scorer, self.manifest, picture)
 
     def save(self, folder: str | Path, copy_weights: bool = True) -> None:
         """Write the detector into a new or empty folder.

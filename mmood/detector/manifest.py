@@ -107,6 +107,7 @@ class Manifest:
         provenance: for a reader; nothing is computed from it.
         files: the other files of the folder, by relative path.
         stream: of a test-time score, what a saved memory must belong to; None for a score of single images.
+        patch_range: scores of patches between which the colours of a map change; None for a score without a map.
     """
 
     backend: Backend
@@ -123,6 +124,7 @@ class Manifest:
     provenance: Plain
     files: Mapping[str, FileRecord]
     stream: Plain | None = None
+    patch_range: tuple[float, float] | None = None
 
     def with_files(self, folder: Path) -> Manifest:
         """Return the manifest with the records of all files that lie in the folder now."""
@@ -152,6 +154,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "provenance": manifest.provenance,
         "files": {path: vars(record) for path, record in manifest.files.items()},
         **({} if manifest.stream is None else {"stream": manifest.stream}),
+        **({} if manifest.patch_range is None else {"patch_range": manifest.patch_range}),
         "calibration_scores": [shortest(score) for score in calibration.scores.tolist()],
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
@@ -185,6 +188,7 @@ def read_manifest(folder: Path) -> Manifest:
         provenance=top.mapping("provenance"),
         files=_files(top.child("files")),
         stream=top.mapping("stream") if top.has("stream") else None,
+        patch_range=_patch_range(top) if top.has("patch_range") else None,
     )
 
 
@@ -199,6 +203,13 @@ def shortest(value: float) -> float:
 
 def _score(fields: Fields) -> ScoreRecord:
     return ScoreRecord(fields.text("name"), fields.text("kind"), fields.mapping("settings"), fields.mapping("values"))
+
+
+def _patch_range(top: Fields) -> tuple[float, float]:
+    found = top.numbers("patch_range")
+    if len(found) != 2 or found[0] > found[1]:
+        raise MmoodError(f"{top.where} has patch_range {list(found)!s:.80}; it is two numbers, the smaller one first.")
+    return found[0], found[1]
 
 
 def _class_names(top: Fields) -> tuple[str, ...]:

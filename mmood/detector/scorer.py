@@ -31,12 +31,14 @@ class Scored:
         logits: (B, C), what class and probability come from.
         embedding: (B, D) of unit norm, in the joint space where there is one.
         negative: (B,) number of the nearest negative label, or None.
+        patches: (B, rows, columns) score of each patch, of a score that has a map; otherwise None.
     """
 
     scores: Float32[np.ndarray, " batch"]
     logits: Float32[np.ndarray, "batch classes"]
     embedding: Float32[np.ndarray, "batch dim"]
     negative: Int64[np.ndarray, " batch"] | None = None
+    patches: Float32[np.ndarray, "batch rows columns"] | None = None
 
 
 class Scorer(Protocol):

@@ -79,7 +79,9 @@ def unpacked(portable: PortableScore, encoder: AbstractEncoder, where: str) -> A
     Raises:
         MmoodError: there is no such class, or settings, names or types are not those of it.
     """
-    known = {found.__name__: found for found in _subclasses(AbstractScore)}  # type: ignore[type-abstract]
+    known: dict[str, type[AbstractScore]] = {}
+    for found in _subclasses(AbstractScore):  # type: ignore[type-abstract]
+        known.setdefault(found.__name__, found)  # torch.export leaves subclasses of the same name behind
     if portable.kind not in known:
         error = unknown("score", portable.kind, known)
         raise MmoodError(f"{where}: {error} A score of your own must be imported before the detector is loaded.")

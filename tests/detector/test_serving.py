@@ -168,7 +168,7 @@ def test_health_metrics_and_description(client, detector, mixed):
     assert sum(described["histogram_counts"]) == len(detector.calibration.scores)
     paths = client.get("/openapi.json").json()["paths"]
     assert {"413", "415", "422", "429"} <= set(paths["/v1/detect"]["post"]["responses"])
-    assert json.dumps(paths).count("multipart/form-data") == 1
+    assert json.dumps(paths).count("multipart/form-data") == 2
 
 
 def test_the_page_needs_nothing_from_elsewhere(client):

@@ -19,6 +19,8 @@ from mmood.images.preprocessing import Preprocessing
 GRAPH_FILE = "model.onnx"
 INPUT = "images"
 OUTPUTS = ("score", "logits", "embedding", "negative")
+PATCHES = "patches"
+"""The fifth output, of a score that has a map."""
 
 
 @final
@@ -30,11 +32,13 @@ class OnnxScorer:
         session: onnxruntime's; its `run` may be called by several threads.
         preprocessing: what the transform does.
         has_negatives: whether the graph's numbers of negative labels mean anything.
+        outputs: of the graph.
     """
 
     session: Any
     preprocessing: Preprocessing
     has_negatives: bool
+    outputs: tuple[str, ...]
 
     @property
     def on_cpu(self) -> bool:
@@ -47,8 +51,10 @@ class OnnxScorer:
 
     def score(self, pixels: Pixels) -> Scored:
         """Return the arrays of a batch."""
-        scores, logits, embedding, negative = self.session.run(list(OUTPUTS), {INPUT: pixels})
-        return Scored(scores, logits, embedding, negative if self.has_negatives else None)
+        scores, logits, embedding, negative, *patches = self.session.run(self.outputs, {INPUT: pixels})
+        return Scored(
+            scores, logits, embedding, negative if self.has_negatives else None, patches[0] if patches else None
+        )
 
 
 def load_onnx_scorer(folder: Path, manifest: Manifest) -> OnnxScorer:
@@ -70,7 +76,9 @@ def load_graph(path: Path, manifest: Manifest) -> OnnxScorer:
     manifest.preprocessing.check()
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        scorer = OnnxScorer(session, manifest.preprocessing, bool(manifest.negative_labels))
+        known = {output.name for output in session.get_outputs()}
+        outputs = (*OUTPUTS, PATCHES) if PATCHES in known else OUTPUTS
+        scorer = OnnxScorer(session, manifest.preprocessing, bool(manifest.negative_labels), outputs)
         scored = scorer.score(np.zeros((1, 3, *manifest.preprocessing.size), dtype=np.float32))
     except Exception as error:  # onnxruntime raises classes of its own, derived from Exception
         raise MmoodError(f"{path} is no graph of a detector: {str(error).splitlines()[0]:.200}") from error

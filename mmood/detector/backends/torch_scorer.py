@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from mmood.detector.scorer import Pixels, Scored
 from mmood.encoders import AbstractEncoder, EncodedImages, ImageTransform
 from mmood.scores.base import AbstractScore, Embedded, LinearHead
+from mmood.scores.local import AbstractLocalScore
 
 
 class ScoringGraph(nn.Module):
-    """From a batch of prepared images to score, logits, embedding and nearest negative label, all as tensors.
+    """From a batch of prepared images to what `Scored` holds, as tensors.
 
     Args:
         encoder: the encoder.
@@ -32,18 +33,22 @@ class ScoringGraph(nn.Module):
         self.score = score
         texts = score.negative_labels()
         self.negative = None if texts is None else texts.negative
+        self.local = score if isinstance(score, AbstractLocalScore) else None
+        self.grid = None if self.local is None else encoder.patch_grid()
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"]
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch classes"], Float[Tensor, "batch dim"], Tensor]:
-        """Return scores, logits, unit-norm embeddings and the number of the nearest negative label (-1 without any).
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> tuple[Tensor, ...]:
+        """Return scores, logits, unit-norm embeddings, the number of the nearest negative label (-1 without any).
 
-        An image-only encoder has no joint space: there the embedding is the normalised features.
+        A score that has a map adds the scores of the patches. An image-only encoder has no joint space: there the
+        embedding is the normalised features.
         """
         embedded = self.embed(images)
         scores = self.score(embedded).float()
         joint = in_joint_space(embedded)
-        return scores, embedded.logits, joint, self._nearest(joint)
+        found = (scores, embedded.logits, joint, self._nearest(joint))
+        if self.local is None or self.grid is None:
+            return found
+        return (*found, self.local.patch_scores(embedded).reshape(-1, *self.grid))
 
     def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
         """Return what the score reads of a batch."""
@@ -97,9 +102,14 @@ class TorchScorer:
     def score(self, pixels: Pixels) -> Scored:
         """Return the arrays of a batch."""
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            scores, logits, embedding, nearest = self.graph(torch.from_numpy(pixels).to(self.device))
-        negative = None if self.graph.negative is None else nearest.cpu().numpy()
-        return Scored(scores.cpu().numpy(), logits.float().cpu().numpy(), embedding.float().cpu().numpy(), negative)
+            scores, logits, embedding, nearest, *patches = self.graph(torch.from_numpy(pixels).to(self.device))
+        return Scored(
+            scores.cpu().numpy(),
+            logits.float().cpu().numpy(),
+            embedding.float().cpu().numpy(),
+            None if self.graph.negative is None else nearest.cpu().numpy(),
+            patches[0].cpu().numpy() if patches else None,
+        )
 
 
 def torch_scorer(encoder: AbstractEncoder, head: LinearHead, score: AbstractScore, device: torch.device) -> TorchScorer:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from mmood.detector.backends.onnx_scorer import GRAPH_FILE, INPUT, OUTPUTS, OnnxScorer, load_graph
+from mmood.detector.backends.onnx_scorer import GRAPH_FILE, INPUT, OUTPUTS, PATCHES, OnnxScorer, load_graph
 from mmood.detector.backends.torch_folder import check_new
 from mmood.detector.backends.torch_scorer import TorchScorer
 from mmood.detector.calibration import write_embeddings
@@ -120,7 +120,7 @@ def _write_graph(scorer: TorchScorer, detector: Detector, path: Path, precision:
                 dynamo=True,
                 dynamic_shapes=batch,
                 input_names=[INPUT],
-                output_names=list(OUTPUTS),
+                output_names=list(OUTPUTS) if scorer.graph.local is None else [*OUTPUTS, PATCHES],
                 verbose=False,
             )
     except Exception as error:  # the exporter raises whatever the layer that it does not know raises

@@ -11,13 +11,14 @@ from mmood.detector.calibration.embeddings import CalibrationEmbeddings, summari
 from mmood.detector.pictures import Picture
 from mmood.detector.scorer import Pixels, Scorer, batched, prepared
 from mmood.errors import ImageError, MmoodError
+from mmood.images.maps import value_range
 from mmood.images.rgb import Exif
 
 
 def calibration_scores(
     scorer: Scorer, images: Iterable[tuple[str, Picture]], exif: Exif, batch_size: int
-) -> tuple[Float32[np.ndarray, " images"], CalibrationEmbeddings]:
-    """Return the scores of ID images, and what is kept of their embeddings.
+) -> tuple[Float32[np.ndarray, " images"], CalibrationEmbeddings, tuple[float, float] | None]:
+    """Return the scores of ID images, what is kept of their embeddings, and the range of the scores of patches, if any.
 
     Args:
         scorer: computes the scores.
@@ -28,12 +29,14 @@ def calibration_scores(
     Raises:
         MmoodError: there is no image, or one cannot be read.
     """
-    scores, embeddings = [], []
+    scores, embeddings, patches = [], [], []
     for pixels in calibration_pixels(scorer, images, exif, batch_size):
         scored = scorer.score(pixels)
         scores.append(scored.scores)
         embeddings.append(scored.embedding)
-    return np.concatenate(scores), summarised(embeddings)
+        if scored.patches is not None:
+            patches.append(scored.patches)
+    return np.concatenate(scores), summarised(embeddings), value_range(np.concatenate(patches)) if patches else None
 
 
 def calibration_pixels(

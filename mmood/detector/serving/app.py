@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any, final
@@ -59,6 +59,7 @@ class Description(BaseModel):
     id_recall: float
     class_names: list[str]
     calibration_images: int
+    has_map: bool = Field(description="whether /v1/map shows where in an image the score comes from")
     histogram_edges: list[float] = Field(description="of the calibration scores")
     histogram_counts: list[int]
 
@@ -73,6 +74,7 @@ _DOCUMENTED: dict[int | str, dict[str, Any]] = {
     status: {"model": Refusal, "description": text}
     for status, text in {
         401: "the token is missing or wrong",
+        404: "the score of the detector has no map",
         413: "too many bytes, pixels or images",
         415: "neither an image nor a form",
         422: "no image, or a single one that cannot be decoded",
@@ -137,15 +139,21 @@ class Service:
         if self.token is not None and not hmac.compare_digest(given.encode(), self.token.encode()):
             raise RefusedError(401, "The token is missing or wrong; send 'Authorization: Bearer TOKEN'.")
 
-    async def answer(self, request: Request) -> Response:
-        """Return the decisions on the images of a request; RefusedError for what is beyond a limit."""
+    @asynccontextmanager
+    async def admitted(self) -> AsyncIterator[None]:
+        """Hold a place among the requests in flight; RefusedError where there is none, or time runs out."""
         with self.gate:
             try:
                 async with asyncio.timeout(self.limits.seconds):
-                    uploads = await read_uploads(request, self.limits)
-                    decisions = await asyncio.gather(*(self.batcher.decide(upload.content) for upload in uploads))
+                    yield
             except TimeoutError:
                 raise RefusedError(503, f"No answer within {self.limits.seconds:g} s.", retry_after=2) from None
+
+    async def answer(self, request: Request) -> Response:
+        """Return the decisions on the images of a request; RefusedError for what is beyond a limit."""
+        async with self.admitted():
+            uploads = await read_uploads(request, self.limits)
+            decisions = await asyncio.gather(*(self.batcher.decide(upload.content) for upload in uploads))
         for decision in decisions:
             self.metrics.decided(decision)
         if len(decisions) == 1 and decisions[0].status != "ok":
@@ -154,11 +162,21 @@ class Service:
         named = zip(uploads, decisions, strict=True)
         return JSONResponse({"results": [{"file": upload.name, **decision.as_dict()} for upload, decision in named]})
 
-    async def counted(self, request: Request) -> Response:
-        """Return what `answer` does, and count it by its status."""
+    async def draw(self, request: Request) -> Response:
+        """Return the single image of a request with its map, as PNG; RefusedError for what is beyond a limit."""
+        if not self.description.has_map:
+            raise RefusedError(404, f"The score '{self.description.score}' of this detector has no map.")
+        async with self.admitted():
+            uploads = await read_uploads(request, self.limits)
+            if len(uploads) != 1:
+                raise RefusedError(422, f"The request holds {len(uploads)} images; a map is that of one.")
+            return Response(await self.batcher.draw(uploads[0].content), media_type="image/png")
+
+    async def counted(self, answer: Callable[[Request], Awaitable[Response]], request: Request) -> Response:
+        """Return what `answer` or `draw` does, and count it by its status."""
         start, status = time.perf_counter(), 500
         try:
-            found = await self.answer(request)
+            found = await answer(request)
             status = 200
             return found
         except RefusedError as error:
@@ -204,7 +222,18 @@ def _add_detection(app: FastAPI, service: Service) -> None:
         summary="Decide on the images of a request",
     )
     async def detect(request: Request) -> Response:
-        return await service.counted(request)
+        return await service.counted(service.answer, request)
+
+    @app.post(
+        "/v1/map",
+        dependencies=authorised,
+        responses=_DOCUMENTED | {200: {"content": {"image/png": {}}}},
+        response_class=Response,
+        openapi_extra=_BODY,
+        summary="Show where in an image the score comes from",
+    )
+    async def draw(request: Request) -> Response:
+        return await service.counted(service.draw, request)
 
     @app.get("/v1/detector", dependencies=authorised, summary="What decides, and by which threshold")
     async def described() -> Description:
@@ -239,6 +268,7 @@ def describe(detector: Detector) -> Description:
         id_recall=calibration.id_recall,
         class_names=list(detector.class_names),
         calibration_images=len(calibration.scores),
+        has_map=detector.has_map,
         histogram_edges=edges.astype(float).tolist(),
         histogram_counts=counts.tolist(),
     )

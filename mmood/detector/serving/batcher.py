@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import TypeAlias, final
+
+from PIL.Image import Image
 
 from mmood.detector.decisions import Decision
 from mmood.detector.detector import Detector
@@ -93,6 +96,10 @@ class Batcher:
         self._count_waiting()
         return await waiting.decision
 
+    async def draw(self, content: bytes) -> bytes:
+        """Return an encoded image with its map, as PNG; RefusedError (413, 422) if it is too large or broken."""
+        return await asyncio.get_running_loop().run_in_executor(self._batches, self._drawn, content)
+
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as batches:
             while True:
@@ -142,14 +149,28 @@ class Batcher:
             decisions = iter(self.detector.decide(images)[0])
         return [image if isinstance(image, RefusedError) else next(decisions) for image in prepared]
 
+    def _drawn(self, content: bytes) -> bytes:
+        try:
+            self._check_pixels(open_image(content))
+            with self._tower:
+                picture = self.detector.patch_map(content)
+        except ImageError as error:
+            raise RefusedError(422, f"The image is broken: {error}.") from error
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def _check_pixels(self, image: Image) -> None:
+        if image.width * image.height > self.pixels:
+            raise RefusedError(413, f"The image has {image.width} x {image.height} pixels, more than {self.pixels}.")
+
     def _prepared(self, contents: Sequence[bytes]) -> list[Prepared | RefusedError]:
         return [self._prepared_one(content) for content in contents]
 
     def _prepared_one(self, content: bytes) -> Prepared | RefusedError:
         try:
             image = open_image(content)
-        except ImageError as error:
+            self._check_pixels(image)
+        except (ImageError, RefusedError) as error:
             return error
-        if image.width * image.height > self.pixels:
-            return RefusedError(413, f"The image has {image.width} x {image.height} pixels, more than {self.pixels}.")
         return self.detector.prepared(image)
