@@ -1,6 +1,6 @@
 """What do scores that learn from the test stream gain here, and on what does it depend? Tables on real images.
 
-Static scores beside AdaNeg, InterNeg, CoEvo and TANL with the settings of their papers (nothing is chosen on a test set),
+Static scores beside AdaNeg, InterNeg, CoEvo, TANL and TINS with the settings of their papers (nothing is chosen on a test set),
 near and far, several seeds of the order; then one property of the stream at a time is changed. Everything runs through
 `mmood test` as a user would type it; the sets are encoded once; a run that finished is not repeated.
 
@@ -40,8 +40,9 @@ ALONE = {
     "tanl-released": {"class_path": "TANL", "init_args": {"reference_behaviour": True}},
     "coevo": {"class_path": "CoEvo"},
     "interneg": {"class_path": "InterNeg"},
+    "tins": {"class_path": "TINS"},
 }
-STREAMS = ("adaneg", "tanl", "coevo", "interneg")
+STREAMS = ("adaneg", "tanl", "coevo", "interneg", "tins")
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for shards, runs and tables")
     parser.add_argument("--only", nargs="*", help="tables to run: main, batch, order, ratio, update, carry")
+    parser.add_argument("--model", default="miniclip", help="folder below models/")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument(
         "--scores", nargs="*", help="of those that run by themselves (csp and the stream scores), which"
     )
     options = parser.parse_args()
-    tables = Tables(options.work.resolve(), Path(os.environ["MMOOD_REAL_DATA"]), options.seeds, options.scores)
+    real = Path(os.environ["MMOOD_REAL_DATA"])
+    tables = Tables(options.work.resolve(), real, options.model, options.seeds, options.scores)
     tables.prepare()
     chosen = [setup for setup in (DEFAULT, *changed()) if not options.only or setup.table in options.only]
     for setup in chosen:
@@ -104,14 +107,16 @@ class Tables:
 
     Args:
         work: where shards, runs and tables go.
-        real: the folder that holds the real images and the small CLIP.
+        real: the folder that holds the real images and the small CLIPs.
+        model: the small CLIP.
         seeds: of the streams.
         scores: that run by themselves; None for those of the setup.
     """
 
-    def __init__(self, work: Path, real: Path, seeds: list[int], scores: list[str] | None) -> None:
+    def __init__(self, work: Path, real: Path, model: str, seeds: list[int], scores: list[str] | None) -> None:
         self.work = work
         self.real = real
+        self.small_clip = model
         self.seeds = seeds
         self.scores = scores
         self.root = work / "data"
@@ -183,7 +188,7 @@ class Tables:
         if score is not None:
             arguments = {**ALONE[score].get("init_args", {}), **(setup.arguments or {})}
             scores = {score: {**ALONE[score], "init_args": arguments}}
-        model = {"encoder": {"name": f"local-dir:{self.real / 'models' / 'miniclip'}"}, "prompts": "The nice {}."}
+        model = {"encoder": {"name": f"local-dir:{self.real / 'models' / self.small_clip}"}, "prompts": "The nice {}."}
         sets = {"train": "id-train", "id": "id-test", "ood": {group: [SETS[group]] for group in setup.groups}}
         return {
             "model": {"class_path": "ZeroShot", "init_args": {**model, "scores": scores}},
