@@ -16,10 +16,10 @@ from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_adaneg as functional
 from mmood.scores.test_time.adaptive_prototypes import AdaptivePrototypes
-from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
+from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update, gate_counts
 from mmood.scores.test_time.image_memory import check_images, no_images
 from mmood.scores.test_time.image_proxies import PROXIES, Proxies
-from mmood.scores.test_time.memory import check_counts, check_places, check_range, check_size
+from mmood.scores.test_time.memory import check_counts, check_range, check_size
 from mmood.scores.test_time.softmax_masses import SoftmaxMasses
 from mmood.settings import check_count, check_number
 from mmood.settings.requirements import Requirement
@@ -173,10 +173,9 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
         counts, history = saved.pop("counts"), saved.pop("history")
         seen, *_, decided = check_counts("AdaNeg", counts)
-        check_places("AdaNeg", saved["place"], seen)
         check_size("AdaNeg", "gate decisions", len(history), self.gates.past(decided))
         check_range("AdaNeg", "history", history, 0, 1)
-        check_images("AdaNeg", saved)
+        check_images("AdaNeg", saved, seen)
         return Memory(self._prototypes(fitted, saved), counts, history)
 
     def score(self, fitted: Fitted, memory: Memory, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
@@ -194,22 +193,12 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
 
     def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen, passed each gate and are kept, and how many texts have images."""
-        seen, gated_id, gated_ood, _ = memory.counts.tolist()
-        kept = {f"kept_{side}": len(places) for side, places in self.kept(fitted, memory).items()}
         filled = len(memory.prototypes.memory.filled())
-        return {"seen": seen, "gated_id": gated_id, "gated_ood": gated_ood, **kept, "texts_with_images": filled}
+        return {**gate_counts(memory.counts, self.kept(fitted, memory), "kept"), "texts_with_images": filled}
 
     def kept(self, fitted: Fitted, memory: Memory) -> Kept:
         """Return the positions of the images kept under ID names and under negative labels."""
         return memory.prototypes.members(fitted.classes)
-
-    def learned(self) -> dict[str, object]:
-        """Return the list, which was mined with the weights of the first `fit`."""
-        return self.prototypes.learned()
-
-    def restore(self, learned: Mapping[str, object]) -> None:
-        """Take the list back."""
-        self.prototypes.restore(learned)
 
     def details(self) -> dict[str, object]:
         """Return what `reference_behaviour` makes of the settings and, after `fit`, what the list is."""
@@ -247,13 +236,8 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
             gaps = self.gates.gaps(history if self.reference_behaviour else memory.history)
             is_id, is_ood = functional.gates(log_odds, centre, *gaps)
         names, words = logits[:, : fitted.classes][is_id], logits[:, fitted.classes :][is_ood]
-        confident = torch.cat([is_id.nonzero(), is_ood.nonzero()]).squeeze(-1)
-        prototypes = memory.prototypes.keep(
-            embedding[confident],
-            torch.cat([names.argmax(-1), words.argmax(-1) + fitted.classes]),
-            torch.cat([functional.entropy(names), functional.entropy(words)]),
-            memory.counts[0] + confident,
-        )
+        own = torch.arange(fitted.classes, len(fitted.texts), device=logits.device)
+        prototypes = memory.prototypes.keep_confident(embedding, (is_id, is_ood), (names, words), own, memory.counts[0])
         more = torch.tensor([len(logits), len(names), len(words), int(decided.sum())]).to(memory.counts)
         return Memory(prototypes, memory.counts + more, history)
 

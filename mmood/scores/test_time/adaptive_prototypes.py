@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self, final
 
-from jaxtyping import Float, Int64
+import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from mmood.scores.test_time.base import Kept
+from mmood.scores.test_time.functional_adaneg import entropy
 from mmood.scores.test_time.image_memory import ImageMemory
 from mmood.scores.test_time.image_proxies import AbstractProxies, Proxies, proxies_of
 from mmood.scores.test_time.memory import Derived
@@ -62,6 +64,34 @@ class AdaptivePrototypes:
         memory, touched = self.memory.insert(image, text, entropy, place)
         table = self.table.written(touched, self.proxies.entries(self.texts, touched, memory))
         return replace(self, memory=memory, table=table)
+
+    def keep_confident(
+        self,
+        image: Float[Tensor, "batch dim"],
+        gated: tuple[Bool[Tensor, " batch"], Bool[Tensor, " batch"]],
+        logits: tuple[Float[Tensor, "id classes"], Float[Tensor, "ood words"]],
+        words: Int64[Tensor, " words"],
+        seen: Int64[Tensor, ""],
+    ) -> Self:
+        """Return the prototypes with confident images under their nearest ID name or negative label.
+
+        The entropy of an image is that over the ID names, or over the negatives.
+
+        Args:
+            image: images of a batch.
+            gated: which of them are taken for ID, and for OoD.
+            logits: of the former with the ID names, which are the first texts, and of the latter with the negatives.
+            words: the negatives, as places among the texts.
+            seen: images of the stream before this batch.
+        """
+        confident = torch.cat([side.nonzero() for side in gated]).squeeze(-1)
+        names, negatives = logits
+        return self.keep(
+            image[confident],
+            torch.cat([names.argmax(-1), words[negatives.argmax(-1)]]),
+            torch.cat([entropy(names), entropy(negatives)]),
+            seen + confident,
+        )
 
     def logits(
         self, texts: Int64[Tensor, " some"], embedding: Float[Tensor, "batch dim"], temperature: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, final
 
@@ -257,14 +257,6 @@ class ANTS(AbstractStreamScore[Fitted, Memory]):
         """Return the positions of the images whose descriptions are in the queue; none is taken for ID."""
         place = memory.sentences.sentence_place
         return {"id": place[:0], "ood": place.clone()}
-
-    def learned(self) -> dict[str, object]:
-        """Return the list, which was mined with the weights of the first `fit`."""
-        return self.prototypes.learned()
-
-    def restore(self, learned: Mapping[str, object]) -> None:
-        """Take the list back."""
-        self.prototypes.restore(learned)
 
     def details(self) -> dict[str, object]:
         """Return the version of the questions and, after `fit`, what the list is."""

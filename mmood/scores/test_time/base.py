@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar, final, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar, final, get_args, get_origin
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from mmood.errors import MmoodError
@@ -26,6 +26,16 @@ ROWS = 1024
 """Images that `forward` scores at a time."""
 
 
+class KeptByCheckpoints(Protocol):
+    """What a score has learned once, with the weights of the first `fit`."""
+
+    def learned(self) -> dict[str, object]:
+        """Return it as plain data; nothing before the first `fit`."""
+
+    def restore(self, learned: Mapping[str, object]) -> None:
+        """Take it back."""
+
+
 class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
     """A score with a memory of the stream: test-time adaptive, so its numbers depend on what came before.
 
@@ -42,6 +52,9 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
     Args:
         update: learn from a batch `before` it is scored (transductive within the batch) or `after`.
     """
+
+    prototypes: KeptByCheckpoints | None = None
+    """The negative labels of a score that has some, which a checkpoint keeps."""
 
     def __init__(self, update: Update = "before") -> None:
         super().__init__()
@@ -95,6 +108,17 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
         """Forget the stream and seed the private generators."""
         with torch.inference_mode(False), torch.no_grad():
             self.memory_ = self.start(self._fitted(), seed)
+
+    @final
+    def learned(self) -> dict[str, object]:
+        """Return the list of negative labels, which was mined with the weights of the first `fit`."""
+        return {} if self.prototypes is None else self.prototypes.learned()
+
+    @final
+    def restore(self, learned: Mapping[str, object]) -> None:
+        """Take the list back."""
+        if self.prototypes is not None:
+            self.prototypes.restore(learned)
 
     def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:
         """Return the scores with the memory as it is, float32, higher = more in-distribution."""
@@ -176,6 +200,19 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
         self._fitted()
         assert self.memory_ is not None
         return self.memory_
+
+
+def gate_counts(counts: Int64[Tensor, " counts"], kept: Kept, held: str) -> dict[str, int]:
+    """Return how many images were seen, passed either gate, and are held.
+
+    Args:
+        counts: the first three are images seen, passed by the ID gate, passed by the OoD gate.
+        kept: positions of the images that the memory holds.
+        held: how the result calls those of a side: `held_id`, `held_ood`.
+    """
+    seen, gated_id, gated_ood = counts[:3].tolist()
+    sides = {f"{held}_{side}": len(places) for side, places in kept.items()}
+    return {"seen": seen, "gated_id": gated_id, "gated_ood": gated_ood, **sides}
 
 
 def fitted_type(kind: type[AnyStreamScore]) -> type:

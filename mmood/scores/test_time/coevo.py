@@ -17,10 +17,10 @@ from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_adaneg, functional_coevo
 from mmood.scores.test_time.adaptive_prototypes import AdaptivePrototypes
-from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
+from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update, gate_counts
 from mmood.scores.test_time.image_memory import check_images, no_images
 from mmood.scores.test_time.image_proxies import Proxies
-from mmood.scores.test_time.memory import Derived, check_counts, check_places, check_range, check_size
+from mmood.scores.test_time.memory import Derived, check_counts, check_range, check_size
 from mmood.scores.test_time.softmax_masses import SoftmaxMasses
 from mmood.scores.test_time.thresholds import least_variance_threshold
 from mmood.scores.test_time.word_pool import other_words
@@ -188,8 +188,7 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         """Return the memory of saved tensors; MmoodError if their values cannot be those of this score."""
         words, history, counts = (saved.pop(name) for name in ("words", "history", "counts"))
         seen, *_ = check_counts("CoEvo", counts[:3])
-        check_places("CoEvo", saved["place"], seen)
-        check_images("CoEvo", saved)
+        check_images("CoEvo", saved, seen)
         check_range("CoEvo", "history", history, 0, 1)
         check_size("CoEvo", "past scores", len(history), min(self.gates.history, seen))
         check_size("CoEvo", "words", len(words), fitted.initial + int(counts[3]))
@@ -214,21 +213,12 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
 
     def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen, passed each gate and are kept, and how many words were brought."""
-        seen, gated_id, gated_ood, added = memory.counts.tolist()
-        kept = {f"kept_{side}": len(places) for side, places in self.kept(fitted, memory).items()}
-        return {"seen": seen, "gated_id": gated_id, "gated_ood": gated_ood, **kept, "words_added": added}
+        added = int(memory.counts[3])
+        return {**gate_counts(memory.counts, self.kept(fitted, memory), "kept"), "words_added": added}
 
     def kept(self, fitted: Fitted, memory: Memory) -> Kept:
         """Return the positions of the images kept under ID names and under negatives."""
         return memory.prototypes.members(fitted.classes)
-
-    def learned(self) -> dict[str, object]:
-        """Return the initial list, which was mined with the weights of the first `fit`."""
-        return self.prototypes.learned()
-
-    def restore(self, learned: Mapping[str, object]) -> None:
-        """Take the list back."""
-        self.prototypes.restore(learned)
 
     def details(self) -> dict[str, object]:
         """Return, after `fit`, what the list is and how many words the corpus has."""
@@ -288,13 +278,8 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
     ) -> AdaptivePrototypes:
         name_logits = (embedding[is_id] / self.temperature) @ fitted.texts[: fitted.classes].T
         word_logits = (embedding[is_ood] / self.temperature) @ fitted.texts[words].T
-        confident = torch.cat([is_id.nonzero(), is_ood.nonzero()]).squeeze(-1)
-        return memory.prototypes.keep(
-            embedding[confident],
-            torch.cat([name_logits.argmax(-1), words[word_logits.argmax(-1)]]),
-            torch.cat([functional_adaneg.entropy(name_logits), functional_adaneg.entropy(word_logits)]),
-            memory.counts[0] + confident,
-        )
+        logits = name_logits, word_logits
+        return memory.prototypes.keep_confident(embedding, (is_id, is_ood), logits, words, memory.counts[0])
 
 
 def _check(temperature: float, weight: float) -> None:

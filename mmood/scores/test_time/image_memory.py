@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmood.errors import MmoodError
 from mmood.scores.test_time.functional_adaneg import lowest_of_each
-from mmood.scores.test_time.memory import Derived, check_range, check_unit
+from mmood.scores.test_time.memory import Derived, check_places, check_range, check_unit
 from mmood.scores.test_time.rows import Rows
 
 
@@ -145,7 +145,8 @@ def no_images(texts: Float[Tensor, "texts dim"]) -> dict[str, Tensor]:
     return {"image": texts[:0].clone(), "text": none, "entropy": texts.new_empty(0), "place": none.clone()}
 
 
-def check_images(owner: str, rows: Mapping[str, Tensor]) -> None:
-    """Raise MmoodError unless saved images are unit vectors and their entropies no less than 0."""
+def check_images(owner: str, rows: Mapping[str, Tensor], seen: int) -> None:
+    """Raise MmoodError unless saved rows can be of images among the first `seen` of a stream."""
+    check_places(owner, rows["place"], seen)
     check_unit(owner, "image", rows["image"])
     check_range(owner, "entropy", rows["entropy"], 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, final
 
@@ -177,14 +177,6 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
     def kept(self, fitted: Fitted, memory: Memory) -> Kept:
         """Return the positions of the images whose inversions are in the bank; none is taken for ID."""
         return {"id": memory.words.place[:0], "ood": memory.words.place.clone()}
-
-    def learned(self) -> dict[str, object]:
-        """Return the list, which was mined with the weights of the first `fit`."""
-        return self.prototypes.learned()
-
-    def restore(self, learned: Mapping[str, object]) -> None:
-        """Take the list back."""
-        self.prototypes.restore(learned)
 
     def details(self) -> dict[str, object]:
         """Return what `reference_behaviour` makes of the settings and, after `fit`, what the list is."""

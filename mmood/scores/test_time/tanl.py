@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, final
 
@@ -15,7 +15,7 @@ from mmood.scores.base import Embedded, Output, Reference
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_tanl as functional
-from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
+from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update, gate_counts
 from mmood.scores.test_time.memory import Derived, check_counts, check_places, check_range, check_size
 from mmood.scores.test_time.noise import noise_images, released_noise
 from mmood.scores.test_time.thresholds import least_variance_threshold, otsu
@@ -268,21 +268,11 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
 
     def count(self, fitted: Fitted, memory: Memory) -> dict[str, int]:
         """Return how many images were seen and passed each gate, and how many the queues hold."""
-        seen, gated_id, gated_ood = memory.counts.tolist()
-        queued = {f"queue_{side}": len(places) for side, places in self.kept(fitted, memory).items()}
-        return {"seen": seen, "gated_id": gated_id, "gated_ood": gated_ood, **queued}
+        return gate_counts(memory.counts, self.kept(fitted, memory), "queue")
 
     def kept(self, fitted: Fitted, memory: Memory) -> Kept:
         """Return the positions of the images in the queues, without what these started with."""
         return {"id": memory.id_place[memory.id_place >= 0], "ood": memory.ood_place[memory.ood_place >= 0]}
-
-    def learned(self) -> dict[str, object]:
-        """Return the list, which was mined with the weights of the first `fit`."""
-        return self.prototypes.learned()
-
-    def restore(self, learned: Mapping[str, object]) -> None:
-        """Take the list back."""
-        self.prototypes.restore(learned)
 
     def details(self) -> dict[str, object]:
         """Return what `reference_behaviour` makes of the settings and, after `fit`, what list and pool are."""
