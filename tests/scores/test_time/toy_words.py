@@ -12,16 +12,26 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mmood.scores.base import Embedded
+from mmood.scores.base import Bank, Embedded, LinearHead, Reference
 
 DIM = 12
 
 
 @dataclass
-class WordReference:
+class WordReference(Reference):
     """Texts as random directions by their hash; images as directions by their first pixels."""
 
     class_names: tuple[str, ...]
+
+    @property
+    def prototypes(self) -> Tensor:
+        return self.encode_text(self.class_names)
+
+    def bank(self, shots: int | None = None, transform: str = "eval") -> Bank:
+        raise AssertionError("no score here reads ID images")
+
+    def heads(self) -> tuple[LinearHead, ...]:
+        return ()
 
     def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Tensor:
         seeds = [int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) for text in texts]
