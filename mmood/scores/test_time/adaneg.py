@@ -143,10 +143,11 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
         reference_behaviour: bool = False,
         seed: int | None = None,
     ) -> None:
-        super().__init__(update)
+        prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        super().__init__(update, prototypes)
         _check(temperature, weight)
         self.temperature = temperature
-        self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        self.prototypes = prototypes
         self.gates = gates
         self.proxies = replace(proxies, beta=float(int(proxies.beta))) if reference_behaviour else proxies
         self.weight = 1.0 if reference_behaviour and gates.adaptive else weight

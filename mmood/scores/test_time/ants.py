@@ -144,14 +144,15 @@ class ANTS(AbstractStreamScore[Fitted, Memory]):
         update: Update = "before",
         seed: int | None = None,
     ) -> None:
-        super().__init__(update)
+        prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        super().__init__(update, prototypes)
         check_number("ANTS.temperature", temperature, above=0)
         check_choice("ANTS.use", use, ("both", "far", "near"))
         check_choice("ANTS.weight_of", weight_of, ("mined", "all"))
         if use != "near":
             llm.check_images(allow_send_images)
         self.temperature = temperature
-        self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        self.prototypes = prototypes
         self.llm = llm
         self.allow_send_images = allow_send_images
         self.use = use

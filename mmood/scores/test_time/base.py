@@ -51,13 +51,12 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
 
     Args:
         update: learn from a batch `before` it is scored (transductive within the batch) or `after`.
+        kept: what a checkpoint keeps of the score, such as negative labels; None for nothing.
     """
 
-    prototypes: KeptByCheckpoints | None = None
-    """The negative labels of a score that has some, which a checkpoint keeps."""
-
-    def __init__(self, update: Update = "before") -> None:
+    def __init__(self, update: Update = "before", kept: KeptByCheckpoints | None = None) -> None:
         super().__init__()
+        self._kept = kept
         self.update = update
         self.fitted_: Fitted | None = None
         self.memory_: Memory | None = None
@@ -111,14 +110,14 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
 
     @final
     def learned(self) -> dict[str, object]:
-        """Return the list of negative labels, which was mined with the weights of the first `fit`."""
-        return {} if self.prototypes is None else self.prototypes.learned()
+        """Return what a checkpoint must keep: a later `fit` would learn it with other weights."""
+        return {} if self._kept is None else self._kept.learned()
 
     @final
     def restore(self, learned: Mapping[str, object]) -> None:
-        """Take the list back."""
-        if self.prototypes is not None:
-            self.prototypes.restore(learned)
+        """Take back what `learned` returned."""
+        if self._kept is not None:
+            self._kept.restore(learned)
 
     def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:
         """Return the scores with the memory as it is, float32, higher = more in-distribution."""

@@ -158,10 +158,11 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         update: Update = "before",
         seed: int | None = None,
     ) -> None:
-        super().__init__(update)
+        prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        super().__init__(update, prototypes)
         _check(temperature, weight)
         self.temperature = temperature
-        self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        self.prototypes = prototypes
         self.weight = weight
         self.gates = gates
         self.evolution = evolution

@@ -109,10 +109,11 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
         reference_behaviour: bool = False,
         seed: int | None = None,
     ) -> None:
-        super().__init__(update)
+        prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        super().__init__(update, prototypes)
         _check(temperature, beta, bank_size, rescore)
         self.temperature = temperature
-        self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        self.prototypes = prototypes
         self.images = replace(images, transform="train") if reference_behaviour else images
         self.beta = beta
         self.bank_size = bank_size

@@ -186,12 +186,13 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
         reference_behaviour: bool = False,
         seed: int | None = None,
     ) -> None:
-        super().__init__(update)
+        prototypes = NegativePrototypes(negatives, mining, groups=1, seed=0)
+        super().__init__(update, prototypes)
         check_number("TANL.temperature", temperature, above=0)
         check_count("TANL.step", step, least=0, most=activation.words)
         check_count("TANL.seed", seed, least=0, null="the run's")
         self.temperature = temperature
-        self.prototypes = NegativePrototypes(negatives, mining, groups=1, seed=0)
+        self.prototypes = prototypes
         if reference_behaviour:
             activation = replace(activation, alpha=0.0, pool="corpus", noise_form="released")
             gate = replace(gate, gap=0.5, start="texts", steps=100)

@@ -114,13 +114,14 @@ class TINS(AbstractStreamScore[Fitted, Memory]):
         update: Update = "before",
         seed: int | None = None,
     ) -> None:
-        super().__init__(update)
+        prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        super().__init__(update, prototypes)
         check_number("TINS.temperature", temperature, above=0)
         check_number("TINS.beta", beta, least=0, most=1)
         check_count("TINS.bank_size", bank_size)
         check_count("TINS.buffer_size", buffer_size, least=0)
         self.temperature = temperature
-        self.prototypes = NegativePrototypes(negatives, mining, groups, seed)
+        self.prototypes = prototypes
         self.images = images
         self.beta = beta
         self.bank_size = bank_size
