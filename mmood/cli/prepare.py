@@ -10,6 +10,7 @@ from mmood.files import user_path
 from mmood.output.printing import say
 from mmood.prepare.downloads import FOLDER, Downloads
 from mmood.prepare.given import look_in
+from mmood.prepare.inputs import check_classes
 from mmood.prepare.plan import Plan, make_plan, wanted_recipes
 from mmood.prepare.preparation import Preparation
 from mmood.prepare.shown import show
@@ -41,6 +42,8 @@ def main(argv: list[str]) -> int:
         raise MmoodError("No benchmark or set was named; `mmood sets` lists them.")
     own = [read_recipe(path) for path in options.recipe]
     recipes = wanted_recipes(options.names, own)
+    for recipe in recipes:
+        check_classes(recipe)
     given = look_in(options.given)
     if not is_local(options.root):
         raise MmoodError(f"`--root` is {options.root}; sets are prepared in a folder of this machine.")

@@ -38,7 +38,7 @@ SECTIONS: dict[str, list[Setting]] = {
     ],
     "Data": [
         Setting("--data.root FOLDER", "the folder that contains the sets"),
-        Setting("--data.benchmark NAME", "such as imagenet-mos, or several: '[imagenet-mos, ...]'", _TESTS),
+        Setting("--data.benchmark NAME", "one of `mmood sets`, or several: '[imagenet-mos, ...]'", _TESTS),
         Setting("--data.id SET", "the ID test set: a name below root, or a path (docs/data.md)", frozenset({"test"})),
         Setting("--data.ood '{far: [SET]}'", "the OoD test sets, by group", frozenset({"test"})),
         Setting("--data.predict PATH", "a folder of images, one image, or a set", frozenset({"predict"})),

@@ -141,7 +141,9 @@ class Downloads:
 
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file of the user that no recipe knows by name."""
-        return self._hashes(path, path.name, with_md5=False)["sha256"]
+        if path not in self._checked:
+            self._checked[path] = self._hashes(path, path.name, with_md5=False)["sha256"]
+        return self._checked[path]
 
     def recorded(self) -> Mapping[str, str]:
         """Return the hashes recorded at first use, by address."""

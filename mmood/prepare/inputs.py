@@ -10,7 +10,7 @@ import numpy as np
 
 from mmood.classes.imagenet import synsets
 from mmood.classes.matching import folded, join
-from mmood.classes.names import load_class_names
+from mmood.classes.names import LISTS, load_class_names
 from mmood.errors import MmoodError
 from mmood.prepare.selection import Chosen
 from mmood.recipes.recipe import Recipe
@@ -107,8 +107,8 @@ class SetsInput:
 
     def __init__(self, recipe: Recipe, indices: Sequence[SetIndex]) -> None:
         self._indices = indices
-        names = () if recipe.class_names is None else load_class_names(recipe.class_names)
-        kept = _subset(recipe.keep) if recipe.keep else range(len(names))
+        names = indices[0].class_names if recipe.class_names is None else load_class_names(recipe.class_names)
+        kept: Sequence[int] = _subset(recipe.keep) if recipe.keep else range(len(names))
         relabelled = {label: position for position, label in enumerate(kept)}
         self._rows: list[tuple[int, SampleRow]] = []
         for number, index in enumerate(indices):
@@ -119,9 +119,11 @@ class SetsInput:
         self.class_names: Sequence[str] = ()
         self.class_folders: Sequence[str] = ()
         if recipe.labels == "list":
-            self._labels = [None if row.label is None else relabelled.get(row.label) for _, row in self._rows]
+            self._labels = [row.label if row.label is None else relabelled.get(row.label) for _, row in self._rows]
             if None in self._labels:
-                raise MmoodError(f"A set that '{recipe.name}' is made of has images without a label.")
+                raise MmoodError(
+                    f"A set that '{recipe.name}' is made of has images without a label, or unnamed classes."
+                )
             self.class_names = [names[label] for label in kept]
         self.fingerprint = fingerprint([*(index.hash for index in indices), recipe.keep, recipe.labels])
         self._next, self._stream = 0, self._read(0)
@@ -143,6 +145,14 @@ class SetsInput:
         for number, index in enumerate(self._indices):
             keys = [row.key for place, (owner, row) in enumerate(self._rows) if owner == number and place >= start]
             yield from index.read(np.asarray(keys, dtype=np.int64), skip=False)
+
+
+def check_classes(recipe: Recipe) -> None:
+    """Raise MmoodError if a recipe's class names or subset of classes cannot be had: before anything is fetched."""
+    if recipe.class_names is not None and recipe.class_names not in LISTS:
+        load_class_names(recipe.class_names)
+    if recipe.keep:
+        _subset(recipe.keep)
 
 
 def _subset(name: str) -> Sequence[int]:

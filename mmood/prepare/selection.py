@@ -50,7 +50,7 @@ def choose(
     Raises:
         MmoodError: an image of the list is missing or ambiguous, or there is no image at all.
     """
-    images = list(_images(archives, folder, frozenset(avoid)))
+    images = list(_images(archives, folder, frozenset(avoid), listed is not None))
     where = ", ".join(archive.name for archive in archives)
     if not images:
         below = f" below a folder '{folder}'" if folder else ""
@@ -60,18 +60,17 @@ def choose(
     return _of_list(images, listed, where)
 
 
-def _images(archives: Sequence[AbstractArchive], folder: str, avoid: frozenset[str]) -> Iterator[tuple[int, Member]]:
+def _images(
+    archives: Sequence[AbstractArchive], folder: str, avoid: frozenset[str], any_name: bool
+) -> Iterator[tuple[int, Member]]:
+    """Yield the members that may be images; with `any_name` all, since a list says which are."""
     inside = f"/{folder.strip('/')}/" if folder else "/"
     for number, archive in enumerate(archives):
         for member in archive.members:
             above, _, name = f"/{member.path}".rpartition("/")
-            fits = name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS or "." not in name
-            if (
-                fits
-                and inside in f"{above}/"
-                and not is_hidden_path(member.path)
-                and avoid.isdisjoint(above.split("/"))
-            ):
+            if inside not in f"{above}/" or is_hidden_path(member.path) or not avoid.isdisjoint(above.split("/")):
+                continue
+            if any_name or archive.only_images or name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS:
                 yield number, member
 
 

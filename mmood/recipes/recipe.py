@@ -16,12 +16,12 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
 from mmood.errors import MmoodError
-from mmood.files import Fields, parse_yaml, read_text
+from mmood.files import Fields, is_file, parse_yaml, read_text
 
 Labels = Literal["none", "list", "folders"]
 
@@ -146,9 +146,14 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Return the recipe in a YAML file; MmoodError names the first key that is wrong."""
+    """Return the recipe in a YAML file; MmoodError names the first key that is wrong.
+
+    A file of class names is looked for beside it first.
+    """
     what = f"The recipe {path}"
-    return parse_recipe(read_text(path, what), what)
+    recipe = parse_recipe(read_text(path, what), what)
+    beside = None if recipe.class_names is None else path.parent / recipe.class_names
+    return recipe if beside is None or not is_file(beside) else replace(recipe, class_names=str(beside))
 
 
 def parse_recipe(text: str, what: str) -> Recipe:

@@ -62,7 +62,10 @@ class AbstractArchive(ABC):
         name: what it is called in messages.
         members: in the order of the archive.
         passed_over: what was left out.
+        only_images: whether the members are images, whatever they are called.
     """
+
+    only_images = False
 
     def __init__(self, name: str, members: Sequence[Member], passed_over: PassedOver) -> None:
         self.name = name
@@ -208,6 +211,8 @@ class TarArchive(AbstractArchive):
 @final
 class FolderArchive(AbstractArchive):
     """The images below a folder."""
+
+    only_images = True
 
     def __init__(self, path: Path) -> None:
         self._folder = path

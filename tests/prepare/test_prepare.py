@@ -12,10 +12,12 @@ import time
 import pytest
 from archive_world import CLASSES, COUNT, IMAGES, ZIP, in_class_folders, listed, pinned, tarred, zipped
 
+from mmood.classes.imagenet import openai_names
 from mmood.cli.main import main
 from mmood.errors import MmoodError
 from mmood.prepare import downloads, transfer
 from mmood.shards.indexing import verify_folder
+from mmood.words.wordnet import find_wordnet
 
 LAYOUTS = {
     "zip with folders": ("own.zip", ZIP),
@@ -124,12 +126,53 @@ def test_a_set_of_sets_has_their_images_one_after_the_other(world):
     names.write_text("red\ngreen\nblue\n")
     common = {"images": [{"url": world.serve("own.zip", ZIP)}], "labels": "folders", "class_names": str(names)}
     one, two = world.recipe("one", **common), world.recipe("two", **common)
-    both = world.recipe("both", sets=["one", "two"], labels="list", class_names=str(names), count=2 * COUNT)
+    both = world.recipe("both", sets=["one", "two"], labels="list", count=2 * COUNT)
     assert world.prepare("both", "--recipe", one, two, both) == 0
     index, samples = world.samples("both")
     single = [sample.image for sample in world.samples("one")[1]]
     assert [sample.image for sample in samples] == single * 2
     assert index.class_names == ("red", "green", "blue")
+
+
+def test_files_that_are_not_called_like_images_are_not_taken_without_a_list(world):
+    members = {"README": b"hello", "list.txt": b"x", **in_class_folders("")}
+    assert world.prepare("--recipe", world.recipe(images=[{"url": world.serve("own.zip", zipped(members))}])) == 0
+    assert world.samples()[0].count == COUNT
+
+
+def test_class_names_that_cannot_be_read_are_said_before_anything_is_fetched(world, capsys):
+    recipe = world.recipe(images=[{"url": world.serve("own.zip", ZIP)}], labels="folders", class_names="none.txt")
+    assert world.prepare("--recipe", recipe) == 2
+    assert "no class-name file 'none.txt'" in capsys.readouterr().err
+    assert world.server.paths == []
+    (world.folder / "none.txt").write_text("blue\nred\ngreen\n")  # beside the recipe
+    assert world.prepare("--recipe", recipe) == 0
+    assert world.samples()[0].class_names == ("blue", "red", "green")
+
+
+def test_the_halves_of_imagenet_x_are_made_of_a_set_with_all_classes(world):
+    try:
+        find_wordnet()
+    except MmoodError:
+        pytest.skip("there is no WordNet")
+    names = openai_names()
+    lines = "".join(f"val/{n}.png {n}\n" for n in range(6)).encode()
+    common = {"labels": "list", "class_names": "imagenet-openai"}
+    content = zipped({f"val/{n}.png": IMAGES[n] for n in range(6)})
+    lists = [{"url": world.serve("list.txt", lines)}]
+    whole = world.recipe("whole", images=[{"url": world.serve("val.zip", content)}], lists=lists, **common)
+    first = world.recipe("first", sets=["whole"], keep="imagenet-x-first", count=4, **common)
+    second = world.recipe("second", sets=["whole"], keep="imagenet-x-second", count=2)
+    assert world.prepare("--recipe", whole, first, second) == 0
+    index, samples = world.samples("first")  # of the labels 0 to 5, the authors' first half has 0, 2, 4, 5
+    assert [sample.image for sample in samples] == [IMAGES[n] for n in (0, 2, 4, 5)]
+    assert [row.label for row in index.rows()] == [0, 1, 2, 3]
+    assert index.classes == 500
+    assert index.class_names[:4] == (names[0], names[2], names[4], names[5])
+    index, samples = world.samples("second")
+    assert [sample.image for sample in samples] == [IMAGES[n] for n in (1, 3)]
+    assert index.classes is None
+    assert [row.name for row in index.rows()] == [names[1], names[3]]
 
 
 # The faults of servers.

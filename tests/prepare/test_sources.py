@@ -175,7 +175,7 @@ images:
   - url: {world.serve("pets.zip", ZIP)}
     sha256: {pinned(ZIP)["sha256"]}
 labels: folders
-class_names: {world.folder / "pets.txt"}
+class_names: pets.txt
 """
     assert len(text.splitlines()) < 10
     (world.folder / "pets.yaml").write_text(text)
