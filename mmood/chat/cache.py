@@ -12,6 +12,7 @@ from mmood.chat.answers import Answer, answer_of
 from mmood.chat.questions import Question
 from mmood.errors import MmoodError
 from mmood.files import Fields, parse_json, read_limited, user_path, write_atomically
+from mmood.files.cache import cache_folder
 
 SCHEMA = 1
 
@@ -27,8 +28,7 @@ class AnswerCache:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        usual = user_path(os.environ.get("MMOOD_CACHE") or "~/.cache/mmood") / "answers"
-        self.folder = usual if folder is None else user_path(folder)
+        self.folder = cache_folder("answers") if folder is None else user_path(folder)
 
     def path(self, question: Question) -> Path:
         """Return the file of a question's answer."""

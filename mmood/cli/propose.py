@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     _number(amounts, "--per_kind", pnps.PER_KIND, "pnps: positive texts and negative texts of each class")
     _add_model(parser.add_argument_group("language model"))
     images = parser.add_argument_group("images (mm-ood)")
-    images.add_argument("--images", metavar="SET", help="folder of a packed set of ID training images")
+    images.add_argument("--images", metavar="SET", help="a set of ID training images")
     _number(images, "--images_per_class", IMAGES, "images of each class")
     _number(images, "--side", SIDE, "longer side in pixels, as sent")
     images.add_argument("--allow_send_images", nargs="?", const="true", choices=["true", "false"], default="false",

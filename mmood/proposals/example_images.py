@@ -10,11 +10,10 @@ import numpy as np
 from mmood.chat import small_jpeg
 from mmood.data.catalog import check_classes
 from mmood.errors import ImageError, MmoodError
-from mmood.files import user_path
 from mmood.output.printing import complain
+from mmood.sets.finding import Classing, find_set
 from mmood.settings import check_count
 from mmood.shards.reading import RawSample
-from mmood.shards.shard_index import load_index
 
 PER_CLASS = 2
 SIDE = 224
@@ -30,7 +29,7 @@ def example_images(
     set of ID training images: with test images, the names would be adapted to the test.
 
     Args:
-        place: folder of a set with labels.
+        place: a set with labels: shards, a folder or zip file with a folder of images for each class, or an image list.
         class_names: the ID classes in the order of the labels.
         per_class: images of each class, if there are as many.
         side: longer side of an image in pixels, at most.
@@ -40,8 +39,7 @@ def example_images(
     """
     check_count("images_per_class", per_class)
     check_count("side", side, most=MOST_SIDE)
-    folder = user_path(place).resolve()
-    index = load_index(str(folder.parent), folder.name)
+    index = find_set(".", str(place), classing=Classing(class_names, needed=True))
     if warning := check_classes(index, class_names):
         complain(warning)
     label = np.array([-1 if row.label is None else row.label for row in index.rows()])

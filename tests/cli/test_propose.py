@@ -219,6 +219,14 @@ def test_mm_ood_sends_images_only_if_it_may(toy_root, tmp_path, capsys):
         assert chat.bodies == []
 
 
+def test_mm_ood_takes_images_from_folders(toy_root, tmp_path, capsys):
+    folder = toy_root.parent / "images" / "toy-train"
+    arguments = command(toy_root / "classes.txt", tmp_path, "mm-ood", "--kind", "near", "--dry_run", "--images", folder)
+    assert main(arguments) == 0
+    sent = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(body["messages"][-1]["content"]) for body in sent] == [3, 3, 3]
+
+
 def test_mm_ood_needs_images_of_the_classes(classes, toy_root, tmp_path, capsys):
     assert main(command(classes, tmp_path, "mm-ood", "--offline")) == 2
     assert "need example images of the ID classes: --images SET, or --kind far" in capsys.readouterr().err
