@@ -81,6 +81,7 @@ class _Encoding(LightningModule):
         """Encode every set."""
         stores, loader = FeatureStores(self.data.features), self.data.loader
         batch_size = min(self.data.batch_size, MOST_IMAGES)
+        self.encoder.resize_by(self.data.resize)
         encoder = SetEncoder(
             self.encoder,
             Ranks.of(self.trainer),

@@ -35,6 +35,7 @@ from mmood.features.provider import FeatureProvider, LabelledSet
 from mmood.features.stores import FeatureStores
 from mmood.features.views import drawn_keys
 from mmood.files import user_path
+from mmood.images.preprocessing import Resize
 from mmood.images.rgb import Exif
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.plan import held_out
@@ -44,7 +45,7 @@ from mmood.loading.train import TrainLoader
 from mmood.output.printing import complain
 from mmood.runs.open_files import make_room
 from mmood.sets.places import set_name
-from mmood.settings import check_count, check_number
+from mmood.settings import check_choice, check_count, check_number
 from mmood.shards.index import Keys, SetIndex
 from mmood.shards.locations import is_local
 from mmood.shards.sources import SampleSource
@@ -84,6 +85,8 @@ class OoDDataModule(LightningDataModule):
             those in it, which must fit; `mmood embed` makes them. Scores that need patches read images in any case.
         exif: whether images are turned as their cameras noted: `apply` or `ignore`; by default `apply` for `predict`,
             and `ignore` for everything else, as in the papers.
+        resize: what resizes images for evaluation and stores: `pillow`, as the papers' code does, or `torch`, with
+            which decoding and transforming native-size images takes 0.6 of the time; pixels differ by at most 3 of 255.
     """
 
     def __init__(
@@ -100,8 +103,10 @@ class OoDDataModule(LightningDataModule):
         loader: LoaderSettings = _LOADER,
         features: str = "auto",
         exif: Exif | None = None,
+        resize: Resize = "pillow",
     ) -> None:
         super().__init__()
+        check_choice("`data.resize`", resize, ("pillow", "torch"))
         check_count("`data.batch_size`", batch_size)
         if not isinstance(val.id, str):
             check_number("`data.val.id`", val.id, above=0, below=1, null="no ID validation")
@@ -115,6 +120,7 @@ class OoDDataModule(LightningDataModule):
         self.plan: DataPlan = resolve(benchmark, id, ood, class_names)
         self.features = features
         self.exif: Exif | None = exif
+        self.resize: Resize = resize
         named = [name for name in (*(of for of, _ in self.plan.tests()), train, val.id) if isinstance(name, str)]
         given = self.plan.class_names
         self.catalog = Catalog(self.root, loader.pipes, named, given)

@@ -15,7 +15,7 @@ from mmood.detector.calibration import Calibration, rank_of
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.files.fields import Fields
-from mmood.images.preprocessing import Preprocessing
+from mmood.images.preprocessing import Preprocessing, Resize
 from mmood.images.rgb import Exif
 
 SCHEMA = 1
@@ -232,7 +232,9 @@ def _preprocessing(fields: Fields) -> Preprocessing:
     if len(mean) != 3 or len(std) != 3 or 0 in std:
         raise MmoodError(f"{fields.where} has mean {list(mean)} and std {list(std)}; each is three numbers, std not 0.")
     fill = fields.whole("fill")
-    found = Preprocessing((size[0], size[1]), mean, std, fields.text("interpolation"), fields.text("resize_mode"), fill)
+    resize = cast(Resize, fields.one_of("resize", ("pillow", "torch"))) if fields.has("resize") else "pillow"
+    mode = fields.text("resize_mode")
+    found = Preprocessing((size[0], size[1]), mean, std, fields.text("interpolation"), mode, fill, resize)
     found.check()
     return found
 

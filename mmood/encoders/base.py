@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from PIL.Image import Image
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmood.encoders.patches import PATCHES, Patches
 from mmood.errors import MmoodError
 from mmood.files import user_path
-from mmood.images.preprocessing import Preprocessing
+from mmood.images.preprocessing import Preprocessing, Resize
 from mmood.settings import check_choice
 
 ImageTransform = Callable[[Image], Tensor]
@@ -132,6 +132,10 @@ class AbstractEncoder(nn.Module, ABC):
         The training transform is a random resized crop of a share `settings.crop` of the area, bicubic and without a
         flip, with the model's own mean and standard deviation.
         """
+
+    def resize_by(self, resize: Resize) -> None:
+        """Let the eval transforms made from now on resize by Pillow or by torch."""
+        self.preprocessing = replace(self.preprocessing, resize=resize)
 
     @abstractmethod
     def weights_hash(self) -> str:

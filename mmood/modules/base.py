@@ -136,6 +136,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         if data is None:
             self.provider = None
             return
+        self.encoder.resize_by(data.resize)
         encoding = Encoding(self.encoder, ranks, folder / "features", self.encoder_changes(), quiet)
         self.provider = data.provider(encoding)
         data.connect(self)

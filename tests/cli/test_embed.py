@@ -214,6 +214,19 @@ def test_half_precision_halves_the_store_and_keeps_the_numbers(dtype, flags, toy
         np.testing.assert_allclose(one["max_logit"], two["max_logit"], atol={"fp16": 1e-3, "bf16": 1e-2}[dtype])
 
 
+def test_what_resized_the_images_is_part_of_a_store_and_of_the_provenance(flags, tmp_path, capsys):
+    torch_ = ["--data.resize", "torch"]
+    embed(flags, *torch_)
+    assert main(["test", *CONFIG, *flags, "--run_dir", str(tmp_path / "pillow")]) == 2
+    assert "resized by another library (`data.resize`)" in capsys.readouterr().err
+    stored = results_of(flags, tmp_path / "stored", *torch_)
+    images = results_of([*flags, "--data.features", "off"], tmp_path / "images", *torch_)
+    assert stored["rows"] == images["rows"]
+    assert stored["provenance"]["encoder"]["resize"] == "torch"
+    assert main(["test", *CONFIG, *flags, "--data.resize", "opencv", "--run_dir", str(tmp_path / "none")]) == 2
+    assert "data.resize" in capsys.readouterr().err
+
+
 def test_a_value_that_is_not_finite_names_set_and_key(flags, toy_model, tmp_path, capsys):
     broken = tmp_path / "broken"
     shutil.copytree(toy_model.removeprefix("local-dir:"), broken)

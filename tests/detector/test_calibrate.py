@@ -14,9 +14,11 @@ def arguments(toy_flags, tmp_path):
     return ["calibrate", "--config", "vitb16_zeroshot.yaml", *toy_flags, "--out", str(tmp_path / "det")]
 
 
-def test_the_threshold_is_that_of_the_set(arguments, toy_root, tmp_path, capsys):
-    assert main([*arguments, "--score", "mcm", "--fraction", "0.6"]) == 0
+@pytest.mark.parametrize("resize", ["pillow", "torch"])
+def test_the_threshold_is_that_of_the_set(resize, arguments, toy_root, tmp_path, capsys):
+    assert main([*arguments, "--score", "mcm", "--fraction", "0.6", "--data.resize", resize]) == 0
     detector = Detector.load(tmp_path / "det", device="cpu")
+    assert detector.manifest.preprocessing.resize == resize
     index = load_index(str(toy_root), "toy-test")
     keys = held_out(index.keys(), 0.6)
     images = [sample.image for sample in index.read(keys, skip=False)]

@@ -1,5 +1,7 @@
 """The transform without torch: bit for bit that of open_clip and timm."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,3 +45,32 @@ def test_squash_may_be_no_square():
 def test_what_has_no_such_form_is_refused(mode):
     with pytest.raises(MmoodError, match="is only available with torch"):
         Preprocessing((24, 40), MEAN, STD, "bicubic", mode).pixels(picture((64, 64)))
+
+
+def smooth(size):
+    """Return a picture whose pixels are like their neighbours, as in a photograph."""
+    return picture((max(2, size[0] // 4), max(2, size[1] // 4))).resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (137, 90), (500, 375)])
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest", "center 0.9"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_torch_resizes_as_pillow_up_to_three_of_255(size, mode, interpolation):
+    settings = Preprocessing((32, 32), (0.0,) * 3, (1 / 255,) * 3, interpolation, mode, fill=9)
+    pillow = settings.pixels(smooth(size))
+    by_torch = eval_transform(replace(settings, resize="torch"))(smooth(size)).numpy()
+    gap = np.abs(by_torch - pillow)
+    assert by_torch.shape == pillow.shape
+    assert gap.max() <= 3.01
+    assert gap.mean() < 0.5
+
+
+def test_what_resized_is_part_of_the_identity_and_needs_torch():
+    pillow = Preprocessing((32, 32), MEAN, STD, "bicubic", "shortest")
+    by_torch = replace(pillow, resize="torch")
+    assert "resize" not in pillow.identity(), "stores and runs of before keep their names"
+    assert by_torch.identity() == {"resize": "torch", **pillow.identity()}
+    assert Preprocessing.of_identity(by_torch.identity()) == by_torch
+    pillow.check_without_torch()
+    with pytest.raises(MmoodError, match="resized by torch"):
+        by_torch.check_without_torch()

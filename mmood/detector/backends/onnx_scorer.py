@@ -73,7 +73,7 @@ def load_graph(path: Path, manifest: Manifest) -> OnnxScorer:
     require_onnxruntime()
     import onnxruntime
 
-    manifest.preprocessing.check()
+    manifest.preprocessing.check_without_torch()
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         known = {output.name for output in session.get_outputs()}

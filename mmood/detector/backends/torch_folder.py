@@ -73,6 +73,7 @@ def load_torch_scorer(folder: Path, manifest: Manifest, device: str | None) -> T
         MmoodError: the weights are those of another tower, or tensors are missing or of another shape.
     """
     encoder = _encoder(folder, manifest.encoder)
+    encoder.resize_by(manifest.preprocessing.resize)
     tensors = _tensors(folder / SCORE_FILE)
     reads = manifest.head_reads
     head = LinearHead(reads, _of(tensors, f"{_HEAD}weight", folder), _of(tensors, f"{_HEAD}bias", folder))

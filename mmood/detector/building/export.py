@@ -85,7 +85,7 @@ def export_detector(
     scorer = detector.scorer
     if not isinstance(scorer, TorchScorer) or detector.embeddings is None:
         raise MmoodError("Only a calibrated detector of `mmood calibrate` can be exported.")
-    detector.manifest.preprocessing.check()
+    detector.manifest.preprocessing.check_without_torch()
     out.mkdir(parents=True, exist_ok=True)
     _write_graph(scorer, detector, out / GRAPH_FILE, precision)
     exported = load_graph(out / GRAPH_FILE, detector.manifest)

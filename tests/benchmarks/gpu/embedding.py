@@ -17,7 +17,9 @@ from PIL import Image
 
 from gpu.clock import CUDA, DEVICE, once, seconds
 from mmood.encoders import EncoderSettings, build_encoder
+from mmood.encoders.base import AbstractEncoder
 from mmood.features.encoding import Ranks, SetEncoder
+from mmood.images.preprocessing import Resize
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.settings import LoaderSettings
 from mmood.shards.index import SetIndex
@@ -75,31 +77,17 @@ def autocast() -> AbstractContextManager[object]:
 
 
 def measure(size: Size) -> dict[str, object]:
-    """Return images per second of decoding, tower and both."""
+    """Return images per second of the tower, and of decoding and both under each resize."""
     weights = None if size.encoder.startswith("local-dir:") else "random"
     encoder = build_encoder(EncoderSettings(size.encoder, weights)).to(DEVICE).eval()
-    settings = LoaderSettings(workers=size.workers)
+    batch = torch.randn(size.batch, 3, *encoder.image_size, device=DEVICE)
+
+    def tower() -> None:
+        with torch.inference_mode(), autocast():
+            encoder.encode_image(batch)
+
     with tempfile.TemporaryDirectory() as folder:
         index = write_set(Path(folder), size)
-
-        def decode() -> None:
-            loader = EvalLoader(index, index.keys(), Decoder(encoder.transform(), None), size.batch, settings)
-            for _ in loader:
-                pass
-
-        batch = torch.randn(size.batch, 3, *encoder.image_size, device=DEVICE)
-
-        def tower() -> None:
-            with torch.inference_mode(), autocast():
-                encoder.encode_image(batch)
-
-        job = SetEncoder(encoder, Ranks.alone("bf16-mixed", autocast), size.batch, settings, quiet=True)
-        job.identity(index)
-        taken = {
-            "decode": once(decode),
-            "tower": seconds(tower),
-            "together": once(lambda: job.encode(index, Path(folder) / "store")),
-        }
         return {
             "encoder": size.encoder,
             "images": index.count,
@@ -107,30 +95,52 @@ def measure(size: Size) -> dict[str, object]:
             "workers": size.workers,
             "pixels": list(size.pixels),
             "bytes": (Path(folder) / "photos" / "photos.tar").stat().st_size / size.images,
-            "decode": index.count / taken["decode"],
-            "tower": size.batch / taken["tower"],
-            "together": index.count / taken["together"],
+            "tower": size.batch / seconds(tower),
+            "by": {resize: _by(resize, encoder, index, Path(folder), size) for resize in ("pillow", "torch")},
         }
+
+
+def _by(resize: Resize, encoder: AbstractEncoder, index: SetIndex, folder: Path, size: Size) -> dict[str, float]:
+    """Return images per second of decoding alone, and of `embed`."""
+    encoder.resize_by(resize)
+    settings = LoaderSettings(workers=size.workers)
+
+    def decode() -> None:
+        decoder = Decoder(encoder.transform(), None)
+        for _ in EvalLoader(index, index.keys(), decoder, size.batch, settings):
+            pass
+
+    job = SetEncoder(encoder, Ranks.alone("bf16-mixed", autocast), size.batch, settings, quiet=True)
+    job.identity(index)
+    return {
+        "decode": index.count / once(decode),
+        "embed": index.count / once(lambda: job.encode(index, folder / resize)),
+    }
 
 
 def lines(found: dict) -> list[str]:
     """Return the section."""
-    bound = "decoding" if found["decode"] < found["tower"] else "the tower"
-    share = found["together"] / min(found["decode"], found["tower"])
     width, height = found["pixels"]
+    rows = []
+    for resize, rate in found["by"].items():
+        bound = min(rate["decode"], found["tower"])
+        rows.append(
+            f"| {resize} | {rate['decode']:,.0f} | {1000 * found['workers'] / rate['decode']:.1f} ms | "
+            f"{rate['embed']:,.0f} | {rate['embed'] / bound:.0%} | {found['tower'] / rate['decode'] * found['workers']:.0f} |"
+        )
+    gain = found["by"]["torch"]["decode"] / found["by"]["pillow"]["decode"]
     return [
         "## Embedding: the tower waits for the cores",
         "",
         f"{found['images']:,} JPEGs of {width} x {height} pixels and {found['bytes'] / 1000:.0f} kB, {found['encoder']} in "
-        f"bf16, batches of {found['batch']}, {found['workers']} workers on as many cores.",
+        f"bf16, batches of {found['batch']}, {found['workers']} workers on as many cores. The tower alone takes "
+        f"{found['tower']:,.0f} images/s that are in its memory.",
         "",
-        "| | images/s |",
-        "|---|--:|",
-        f"| decode and transform alone | {found['decode']:,.0f} |",
-        f"| tower alone, images in its memory | {found['tower']:,.0f} |",
-        f"| `mmood embed`, start of the workers and the store included | {found['together']:,.0f} |",
+        "| `data.resize` | decoded and transformed alone, images/s | of a core for each | `mmood embed`, images/s | of the "
+        "slower of both | cores that this card would need |",
+        "|---|--:|--:|--:|--:|--:|",
+        *rows,
         "",
-        f"The bound is {bound}: `embed` reaches {share:.0%} of it. Decoding costs "
-        f"{1000 * found['workers'] / found['decode']:.1f} ms of a core for each image, so this card would need about "
-        f"{found['tower'] / found['decode'] * found['workers']:.0f} such cores.",
+        f"The bound is decoding, of which torch's resize makes {gain:.2f} times as much. `embed` counts the start of the "
+        "workers, the store and its checksum.",
     ]

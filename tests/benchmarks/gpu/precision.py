@@ -1,4 +1,4 @@
-"""Scores under bf16-mixed against float32: `mmood test` twice on real images."""
+"""Scores under bf16-mixed, and of images resized by torch, against float32 and Pillow: `mmood test` on real images."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ SCORES = {
     "gen": {"class_path": "GEN", "init_args": {"temperature": 0.01}},
     "neglabel": {"class_path": "NegLabel", "init_args": {"groups": 5}},
 }
+
+
+RUNS = {"full": ("32-true", "pillow"), "bf16": ("bf16-mixed", "pillow"), "torch": ("32-true", "torch")}
+"""Precision of the trainer, and what resizes."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ def measure(size: Size) -> dict[str, object]:
         scores = json.loads(json.dumps(SCORES))
         scores["neglabel"]["init_args"]["negatives"] = str(words)
         found = {}
-        for precision in ("32-true", "bf16-mixed"):
-            run = Path(folder) / precision
+        for name, (precision, resize) in RUNS.items():
+            run = Path(folder) / name
             arguments = [
                 *("test", "--config", "vitb16_zeroshot.yaml", "--model.scores", json.dumps(scores)),
                 *("--model.encoder.name", f"local-dir:{size.root}/models/{size.model}", "--data.root", str(data)),
@@ -67,34 +71,49 @@ def measure(size: Size) -> dict[str, object]:
                 ),
                 *("--data.class_names", str(data / "id-classes.txt"), "--data.features", "off"),
                 *("--trainer.accelerator", "gpu" if DEVICE.type == "cuda" else "cpu", "--trainer.devices", "1"),
-                *("--trainer.precision", precision, "--trainer.enable_progress_bar", "false", "--run_dir", str(run)),
+                *(
+                    "--data.resize",
+                    resize,
+                    "--trainer.precision",
+                    precision,
+                    "--trainer.enable_progress_bar",
+                    "false",
+                    "--run_dir",
+                    str(run),
+                ),
             ]
             if main(arguments):
                 raise RuntimeError(f"`mmood {' '.join(arguments)}` failed.")
-            found[precision] = json.loads((run / "results.json").read_text())["rows"]
+            found[name] = json.loads((run / "results.json").read_text())["rows"]
     return {"model": size.model, "rows": found}
 
 
 def lines(found: dict) -> list[str]:
     """Return the section."""
-    title = ["## bf16 against float32", ""]
+    title = ["## bf16 against float32, torch's resize against Pillow's", ""]
     if not found:
         return [*title, "Not measured: `MMOOD_REAL_DATA` names no folder with real images (see CONTRIBUTING.md)."]
-    full, half = found["rows"]["32-true"], found["rows"]["bf16-mixed"]
-    gaps = [(abs(a["auroc"] - b["auroc"]), a["score"], a["set"]) for a, b in zip(full, half, strict=True)]
+    full, bf16, resized = (found["rows"][name] for name in RUNS)
     table = [
-        f"| {a['score']} | {a['set']} | {a['n_id']:,} + {a['n_ood']:,} | {100 * a['auroc']:.3f} | {100 * b['auroc']:.3f} | "
-        f"{100 * (b['auroc'] - a['auroc']):+.3f} |"
-        for a, b in zip(full, half, strict=True)
+        f"| {a['score']} | {a['set']} | {a['n_id']:,} + {a['n_ood']:,} | {100 * a['auroc']:.3f} | "
+        f"{100 * (b['auroc'] - a['auroc']):+.3f} | {100 * (c['auroc'] - a['auroc']):+.3f} |"
+        for a, b, c in zip(full, bf16, resized, strict=True)
     ]
-    gap, score, of = max(gaps)
+    largest = [
+        "{:.3f} points ({}, {})".format(*max(_gaps(full, other), key=lambda gap: gap[0])) for other in (bf16, resized)
+    ]
     return [
         *title,
-        f"`mmood test` with the model `{found['model']}` on real images, AUROC in per cent; only the towers run in bf16.",
+        f"`mmood test` with the model `{found['model']}` on real images, AUROC in per cent. In bf16-mixed only the towers "
+        "run in bf16.",
         "",
-        "| score | OoD set | images | 32-true | bf16-mixed | difference |",
+        "| score | OoD set | images | 32-true, pillow | bf16-mixed | `data.resize: torch` |",
         "|---|---|--:|--:|--:|--:|",
         *table,
         "",
-        f"The largest difference is {100 * gap:.3f} points ({score}, {of}).",
+        f"The largest difference is {largest[0]} of bf16, and {largest[1]} of torch's resize.",
     ]
+
+
+def _gaps(one: list[dict], other: list[dict]) -> list[tuple[float, str, str]]:
+    return [(100 * abs(a["auroc"] - b["auroc"]), a["score"], a["set"]) for a, b in zip(one, other, strict=True)]
