@@ -77,7 +77,7 @@ class ImageEncoder(AbstractEncoder):
         """Return timm's eval transform for the model, or the training transform."""
         if train:
             return train_transform(self.preprocessing, self.settings.crop)
-        if self.preprocessing.resize == "torch":
+        if self.preprocessing.resize == "torch" or self.preprocessing.is_known():
             return eval_transform(self.preprocessing)
         transform = cast(ImageTransform, create_transform(**self.data_config, is_training=False))
         if self.data_config["crop_mode"] == "squash":

@@ -37,18 +37,18 @@ class Limited:
 
 
 @dataclass(frozen=True)
-class ResizedByTorch:
-    """The eval transform with torch's resize.
+class EvalTransform:
+    """The eval transform of a tower, to the bit what open_clip or timm compute with torchvision, and quicker.
 
     Attributes:
-        settings: of the transform.
+        settings: of the transform; with Pillow's resize, or with torch's.
     """
 
     settings: Preprocessing
 
     def __call__(self, image: Image) -> Tensor:
         """Return the transformed image; ImageError if it is too narrow for that."""
-        return torch.from_numpy(self.settings.pixels(image, resized))
+        return torch.from_numpy(self.settings.pixels(image, resized if self.settings.resize == "torch" else None))
 
 
 def resized(image: Image, size: tuple[int, int], interpolation: str) -> Image:
@@ -62,10 +62,14 @@ def resized(image: Image, size: tuple[int, int], interpolation: str) -> Image:
 
 
 def eval_transform(settings: Preprocessing) -> ImageTransform:
-    """Return the eval transform: open_clip's own (resize, crop or pad, divide by 255, normalise), or that by torch."""
-    if settings.resize == "torch":
+    """Return the eval transform: resize, crop or pad, divide by 255, normalise.
+
+    Raises:
+        MmoodError: torch is to resize, and the kind of transform is none that it can be told.
+    """
+    if settings.resize == "torch" or settings.is_known():
         settings.check()
-        return ResizedByTorch(settings)
+        return EvalTransform(settings)
     from open_clip import image_transform
 
     transform = image_transform(

@@ -116,7 +116,7 @@ class Preprocessing:
 
     def check(self) -> None:
         """Raise MmoodError if `pixels` cannot do this."""
-        if self.interpolation not in _FILTERS or not self.shows_known_part():
+        if not self.is_known():
             raise MmoodError(
                 f"The transform '{self.resize_mode}, {self.interpolation}' to {self.size[0]} x {self.size[1]} pixels "
                 "is only available with torch; without torch use shortest (square), longest, squash or timm's center."
@@ -130,6 +130,10 @@ class Preprocessing:
                 "The images were resized by torch (`data.resize: torch`), which is not available here; calibrate again "
                 "with `data.resize: pillow`."
             )
+
+    def is_known(self) -> bool:
+        """Return whether `pixels` can do this."""
+        return self.interpolation in _FILTERS and self.shows_known_part()
 
     def shows_known_part(self) -> bool:
         """Return whether `seen` knows this kind of transform."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from open_clip import image_transform
 from PIL import Image
 from timm.data import create_transform
 
@@ -25,7 +26,10 @@ def picture(size):
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_it_is_open_clips(size, mode, interpolation):
     settings = Preprocessing((32, 32), MEAN, STD, interpolation, mode, fill=9)
-    assert np.array_equal(settings.pixels(picture(size)), eval_transform(settings)(picture(size)).numpy())
+    arguments = {"resize_mode": mode, "interpolation": interpolation, "fill_color": 9}
+    theirs = image_transform((32, 32), is_train=False, mean=MEAN, std=STD, **arguments)(picture(size)).numpy()
+    assert np.array_equal(settings.pixels(picture(size)), theirs)
+    assert np.array_equal(eval_transform(settings)(picture(size)).numpy(), theirs)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -38,7 +42,8 @@ def test_it_is_timms(size, mode, share):
 
 def test_squash_may_be_no_square():
     settings = Preprocessing((24, 40), MEAN, STD, "bicubic", "squash")
-    assert np.array_equal(settings.pixels(picture((64, 64))), eval_transform(settings)(picture((64, 64))).numpy())
+    theirs = image_transform((24, 40), is_train=False, mean=MEAN, std=STD, resize_mode="squash")
+    assert np.array_equal(settings.pixels(picture((64, 64))), theirs(picture((64, 64))).numpy())
 
 
 @pytest.mark.parametrize("mode", ["border 1.0", "shortest"])
