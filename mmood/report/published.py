@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from statistics import fmean
 from typing import Any
 
 from mmood.data.benchmarks import BENCHMARKS
 from mmood.recipes.registry import find_recipe
 from mmood.report.runs import Run
 from mmood.results.blocks import label
+from mmood.results.model import ResultRow
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class PublishedRow:
         module: class of the model.
         module_settings: what the run must have recorded of its module, such as prompts.
         score_settings: what it must have recorded of the score, such as the temperature.
-        sets: set -> "auroc" and "fpr95_id_pos", in [0, 1].
+        sets: set -> "auroc" and "fpr95_id_pos", in [0, 1], or one of them.
     """
 
     method: str
@@ -41,7 +43,10 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class Match:
-    """A published row beside a score of a run: the values of both on each set that the run has."""
+    """A published row beside a score of a run: the values of both on each set that the run has.
+
+    A test-time score has the mean over the seeds of its streams.
+    """
 
     run: str
     score: str
@@ -87,13 +92,25 @@ def _fits(run: Run, score: str, row: PublishedRow) -> bool:
 
 
 def _values(run: Run, score: str, row: PublishedRow) -> dict[str, tuple[Mapping[str, float], Mapping[str, float]]]:
-    found: dict[str, tuple[Mapping[str, float], Mapping[str, float]]] = {}
-    for own in run.results.rows:
-        whole = own.set in row.sets and own.metrics.n_ood == find_recipe(own.set).count
-        if whole and label(own.score, own.variant) == score and own.protocol == "static":
-            ours = {"auroc": own.metrics.auroc, "fpr95_id_pos": own.metrics.fpr95_id_pos}
-            found[own.set] = (ours, row.sets[own.set])
-    return found
+    own: dict[str, list[ResultRow]] = {}
+    for each in run.results.rows:
+        whole = each.set in row.sets and each.metrics.n_ood == find_recipe(each.set).count
+        if whole and label(each.score, each.variant) == score and (each.protocol == "static" or _usual_stream(run)):
+            own.setdefault(each.set, []).append(each)
+    return {name: (_means(rows, row.sets[name]), row.sets[name]) for name, rows in own.items()}
+
+
+def _means(rows: Sequence[ResultRow], metrics: Iterable[str]) -> dict[str, float]:
+    """Return the mean of some metrics over the seeds."""
+    rates = [{"auroc": row.metrics.auroc, "fpr95_id_pos": row.metrics.fpr95_id_pos} for row in rows]
+    return {metric: fmean(each[metric] for each in rates) for metric in metrics}
+
+
+def _usual_stream(run: Run) -> bool:
+    """Return whether the streams of a run are those of the papers: shuffled whole sets, batches of 256, not carried."""
+    streams: Any = run.results.provenance.get("streams", {})
+    usual = {"batch_size": 256, "order": "shuffled", "ratio": None, "carry": False}
+    return _agree(usual, streams.get("protocol", {}))
 
 
 def _agree(wanted: Mapping[str, Any], recorded: Mapping[str, Any]) -> bool:

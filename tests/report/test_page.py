@@ -18,6 +18,7 @@ from mmood.errors import MmoodError
 from mmood.metrics.bootstrap import delong, placements
 from mmood.report.comparison import compare
 from mmood.report.images import hardest, open_set, thumbnails
+from mmood.report.page.comparisons import published_section
 from mmood.report.page.html import element, join, table
 from mmood.report.published import matches, published_rows
 from mmood.report.runs import load_runs
@@ -263,6 +264,29 @@ def test_published_rows_match_only_their_own_protocol(settings, methods, tmp_pat
         assert set(match.values) == {"inaturalist", "sun", "places", "textures"}
     if methods == ["MCM"]:
         assert all(ours == theirs for ours, theirs in found[0].values.values())
+
+
+@pytest.mark.parametrize(("changed", "methods"), [({}, ["TANL", "TANL, re-run in float32"]), ({"carry": True}, [])])
+def test_published_rows_of_streams_need_their_protocol_and_stand_beside_the_mean_over_seeds(changed, methods, tmp_path):
+    run = json.loads(published_run())
+    usual = {"batch_size": 256, "order": "shuffled", "ratio": None, "carry": False, "seeds": [0, 1]}
+    settings = {"temperature": 0.01, "reference_behaviour": False, "update": "before"}
+    run["provenance"] |= {"scores": {"tanl": settings}, "streams": {"protocol": {**usual, **changed}, "runs": []}}
+    run["rows"] = [
+        {**row, "score": "tanl", "protocol": "test_time", "seed": seed, "auroc": 0.9 + seed / 100}
+        for row in run["rows"]
+        for seed in (0, 1)
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(run))
+    found = matches(load_runs([tmp_path])[0])
+    assert [match.row.method for match in found] == methods
+    if found:
+        ours, theirs = found[0].values["sun"]
+        assert ours == {"auroc": pytest.approx(0.905)}
+        assert set(theirs) == {"auroc"}, "its FPR95 is another quantity"
+        page = str(published_section(found))
+        assert "90.50" in page
+        assert "\u2013" in page
 
 
 def test_published_rows_are_of_known_benchmarks_and_shares():

@@ -46,7 +46,7 @@ def published_section(found: Sequence[Match]) -> Html:
         [Cell(match.run), Cell(match.score), Cell(f"{match.row.method} ({match.row.source})"), Cell(name), *cells]
         for match in found
         for name, (ours, theirs) in match.values.items()
-        for cells in [[cell for key in ("auroc", "fpr95_id_pos") for cell in _beside(ours[key], theirs[key])]]
+        for cells in [[cell for key in ("auroc", "fpr95_id_pos") for cell in _beside(ours.get(key), theirs.get(key))]]
     ]
     heads = ["Run", "Score", "Published as", "Set", "AUROC", "published", "difference"]
     heads += ["FPR95 ID-pos", "published", "difference"]
@@ -78,7 +78,9 @@ def _difference(each: Comparison, metric: str) -> Cell:
     return Cell(join([_signed(value), bounds]), value, "best" if better else "worse" if worse else "")
 
 
-def _beside(ours: float, theirs: float) -> list[Cell]:
+def _beside(ours: float | None, theirs: float | None) -> list[Cell]:
+    if ours is None or theirs is None:
+        return [Cell("\u2013")] * 3
     return [Cell(percent(ours), ours), Cell(percent(theirs), theirs), Cell(_signed(ours - theirs), ours - theirs)]
 
 
