@@ -46,6 +46,8 @@ class ZeroShot(AbstractDetector):
             found = load_prompts(prompts.removeprefix(LEARNED))
             found.check(self.encoder)
             self.learned = replace(found, for_words=negative_prompts == "learned")
+            if self.learned.for_words:
+                self.learned.shared()
         self.templates = load_templates(prompts) if self.learned is None else self.learned.templates
         self._prototypes: Tensor | None = None
 

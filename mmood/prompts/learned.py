@@ -54,22 +54,36 @@ class LearnedPrompts:
                 f"weights {own[:12]}; a context means nothing to another tower."
             )
 
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise MmoodError unless the class names are those of the training, for what belongs to single classes."""
+        if tuple(names) != tuple(self.class_names):
+            pairs = zip(names, self.class_names, strict=False)
+            differs = next((f"'{one}' for '{other}'" for one, other in pairs if one != other), "another number of them")
+            raise MmoodError(
+                f"What {self.method} has learned belongs to single classes, but the class names are not those of its "
+                f"training: {differs}; give `data.class_names` as they were then."
+            )
+
     def positive(self, encoder: AbstractEncoder, names: Sequence[str]) -> Float[Tensor, "classes dim"]:
-        """Return unit-norm text embeddings of ID classes, in full precision."""
+        """Return unit-norm text embeddings of ID classes, in full precision; MmoodError as `of`."""
         vision_language = with_texts(encoder)
         if "positive" in self.families:
-            return self.families["positive"].encode(vision_language, names)
+            return self._encoded("positive", vision_language, names)
         with torch.no_grad(), torch.autocast(vision_language.device.type, enabled=False):
             return vision_language.prototypes([name.replace("_", " ") for name in names], self.templates)
 
     def of(self, role: Role, encoder: AbstractEncoder, names: Sequence[str]) -> Float[Tensor, "texts dim"]:
-        """Return the unit-norm embeddings of a family; of none, (0, D)."""
+        """Return the unit-norm embeddings of a family; of none, (0, D).
+
+        Raises:
+            MmoodError: the contexts do not fit the tower, or belong to classes of other names.
+        """
         vision_language: VisionLanguageEncoder = with_texts(encoder)
         if role == "positive":
             return self.positive(vision_language, names)
         if role not in self.families:
             return torch.empty(0, vision_language.embedding_dim, device=vision_language.device)
-        return self.families[role].encode(vision_language, names)
+        return self._encoded(role, vision_language, names)
 
     def of_words(self, encoder: AbstractEncoder, words: Sequence[str]) -> Float[Tensor, "words dim"]:
         """Return the unit-norm embeddings of words that are no class names, in the learned context.
@@ -77,13 +91,22 @@ class LearnedPrompts:
         Raises:
             MmoodError: no context was learned that all classes share.
         """
+        return self.shared().encode(with_texts(encoder), words)
+
+    def shared(self) -> PromptFamily:
+        """Return the context that all classes share; MmoodError if none was learned."""
         family = self.families.get("positive")
         if family is None or family.layout.pairing != "every" or len(family.context) != 1:
             raise MmoodError(
                 f"{self.method} has learned no context that all classes share, so none can stand before negative "
                 "labels; set `negative_prompts` to fixed."
             )
-        return family.encode(with_texts(encoder), words)
+        return family
+
+    def _encoded(self, role: Role, encoder: VisionLanguageEncoder, names: Sequence[str]) -> Tensor:
+        if self.families[role].layout.pairing == "own":
+            self.check_names(names)
+        return self.families[role].encode(encoder, names)
 
     def describe(self) -> list[str]:
         """Return in words what stands in the place of templates."""

@@ -164,6 +164,7 @@ class GMP(AbstractScore):
     def fit(self, reference: Reference) -> Self:
         """Encode the class prompts, and take image prototypes and map."""
         learned = _learned(self, reference.learned, None)
+        learned.check_names(reference.class_names)
         self.texts_ = reference.prototypes
         self.images_, self.image_to_text_ = (
             _tensor(self, learned, name, len(rows), self.texts_)

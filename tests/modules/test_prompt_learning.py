@@ -197,6 +197,8 @@ def test_what_does_not_fit_is_refused(clip):
         learner(clip, CoOp(ContextSettings(2, start="a photo of a")))
     with pytest.raises(MmoodError, match=r"area` is \[0.9, 0.5\]"):
         CropSettings(area=(0.9, 0.5))
+    with pytest.raises(MmoodError, match="CoOp has learned no context that all classes share"):
+        learner(clip, CoOp(OWN), negative_prompts="learned")
     module = learner(clip, CoOp(SHORT))
     with pytest.raises(MmoodError, match=r"set `trainer.max_epochs`"):
         trainer(3).fit(module, batches(2, 6))

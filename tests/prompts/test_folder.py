@@ -86,5 +86,9 @@ def test_a_context_of_its_own_belongs_to_its_classes(folder):
     )
     with pytest.raises(MmoodError, match="no context that all classes share"):
         own.of_words(None, ["word"])
+    with pytest.raises(MmoodError, match="are not those of its training: 'b' for 'a'"):
+        own.check_names(["b", "a"])
+    with pytest.raises(MmoodError, match="another number of them"):
+        own.check_names(["a", "b", "c"])
     with pytest.raises(MmoodError, match="a context for each of 2 classes, but 3 names are given"):
         own.families["positive"].encode(None, ["a", "b", "c"])

@@ -143,7 +143,10 @@ class PromptLearning(AbstractDetector):
         self.optimizer = optimizer
         self.schedule = schedule
         self.method.build(self.side(), training.seed or 0)
+        if negative_prompts == "learned":
+            self.learned_prompts().shared()
         self._prototypes: Tensor | None = None
+        self._crop_prototypes: Tensor | None = None
 
     def side(self) -> TextSide:
         """Return the text tower and the classes as the method sees them."""
@@ -229,6 +232,8 @@ class PromptLearning(AbstractDetector):
     def on_fit_start(self) -> None:
         """Keep the towers as they are, and let the method see its images once."""
         self.encoder.eval()
+        if self.method.crop_template is not None:
+            self._crop_prototypes = self.side().fixed([self.method.crop_template])
         if self.method.reads_support:
             few = self._drawn(Crops(eval_transform(self.encoder.preprocessing), 1))
             support = self.id_features().views(few, 1, patches=False)
@@ -268,9 +273,7 @@ class PromptLearning(AbstractDetector):
             embedding = nn.functional.normalize(batch["embedding"].float(), dim=-1)
             patches = nn.functional.normalize(batch["patches"].float(), dim=-1) if "patches" in batch else None
         views = Views(embedding, patches, batch["label"])
-        if self.method.crop_template is None:
-            return views
-        return views.ranked(self.side().fixed([self.method.crop_template]))
+        return views if self._crop_prototypes is None else views.ranked(self._crop_prototypes)
 
     def _encoded(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         found: list[EncodedImages] = [
