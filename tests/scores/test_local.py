@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn.functional import normalize
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmood.errors import MmoodError
 from mmood.scores import GLMCM, LMCM, MCM, Embedded, functional_local
@@ -91,6 +92,31 @@ def test_chunks_change_nothing(monkeypatch):
     whole = patch_log_odds(batch.patches, PROTOTYPES)
     monkeypatch.setattr(functional_local, "CELLS", 3 * len(PROTOTYPES))
     assert torch.allclose(patch_log_odds(batch.patches, PROTOTYPES), whole, rtol=1e-6)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that is made."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(one, torch.Tensor) and one.untyped_storage().data_ptr() not in self.given:
+                self.numbers = max(self.numbers, one.numel())
+        return made
+
+    def __init__(self, given):
+        super().__init__()
+        self.given = {one.untyped_storage().data_ptr() for one in given}
+
+
+def test_the_similarities_are_never_in_memory_as_a_whole(monkeypatch):
+    monkeypatch.setattr(functional_local, "CELLS", 400)
+    batch, prototypes = images(count=20, patches=30), unit(40, 8, seed=7)
+    with torch.inference_mode(), Largest((batch.patches, prototypes)) as found:
+        patch_log_odds(batch.patches, prototypes)
+    assert found.numbers == 20 * 30, "one number for each patch, and chunks of 400 similarities"
 
 
 def test_the_gradient_is_that_of_the_textbook():
