@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmood.encoders import EncodedImages, EncoderSettings
     from mmood.errors import MmoodError
     from mmood.evaluation.callback import OoDCallback
+    from mmood.evaluation.maps import LocalMaps
     from mmood.evaluation.streams.settings import StreamSettings
     from mmood.loading.settings import LoaderSettings
     from mmood.metrics.detection import OoDDetection
@@ -67,6 +68,7 @@ __all__ = [
     "LinearProbe",
     "LoCoOp",
     "LoaderSettings",
+    "LocalMaps",
     "LocalPrompt",
     "MmoodError",
     "ModelReference",
@@ -96,6 +98,7 @@ _PLACES = {
     "mmood.encoders": ("EncodedImages", "EncoderSettings"),
     "mmood.errors": ("MmoodError",),
     "mmood.evaluation.callback": ("OoDCallback",),
+    "mmood.evaluation.maps": ("LocalMaps",),
     "mmood.evaluation.streams.settings": ("StreamSettings",),
     "mmood.loading.settings": ("LoaderSettings",),
     "mmood.metrics.detection": ("OoDDetection",),

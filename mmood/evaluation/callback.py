@@ -60,6 +60,7 @@ class OoDCallback(Callback):
 
     Attributes:
         variants: what joins the passes where a run evaluates several weights.
+        run: the id of the run; "" before it begins.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class OoDCallback(Callback):
         self._audits: dict[str | None, Audit | None] = {}
         self._protocols: list[ProtocolSets] = []
         self._told = False
-        self._run = ""
+        self.run = ""
         # What the last prediction was of; None before it has ended.
         self.predicted: Inputs | None = None
 
@@ -189,14 +190,14 @@ class OoDCallback(Callback):
         if trainer.is_global_zero:
             class_names = detector(pl_module).class_names
             with uninterrupted():
-                path = write_predictions(_run_folder(trainer), self._run, scores, inputs, class_names)
+                path = write_predictions(_run_folder(trainer), self.run, scores, inputs, class_names)
                 leaves("predict", f"The predictions were written to {path}.")
             say(f"Predictions: {path}. {inputs.summary()}")
 
     def _begin(self, trainer: Trainer, stage: str) -> None:
         """Learn the id of the run; evaluations of several weights are one run."""
         if self.variants.current in (None, *self.variants.names[:1]):
-            self._run = run_id(trainer, stage)
+            self.run = run_id(trainer, stage)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Delete what a run that is cut short has stored for itself alone."""
@@ -233,7 +234,7 @@ class OoDCallback(Callback):
             streams = self._streams(trainer, module, protocol, stores)
             of_sets = scores_in(protocol, found)
             results = build_results(
-                run=self._run or None,
+                run=self.run or None,
                 stage=stage,
                 id_rows=id_rows(protocol.sets, of_sets, self.variants.current),
                 rows=ood_rows(protocol.sets, of_sets, self.variants.current) + streams.rows,
@@ -287,7 +288,7 @@ class OoDCallback(Callback):
     ) -> Streams:
         if stores is None:
             return Streams()
-        kept = KeptScores(folder_of(protocol, _run_folder(trainer)), self._run) if self.save_scores else None
+        kept = KeptScores(folder_of(protocol, _run_folder(trainer)), self.run) if self.save_scores else None
         with torch.inference_mode(False), torch.no_grad():
             own = stores_in(protocol, stores)
         return evaluate_streams(trainer, module, protocol.sets, own, self.stream, kept, self.variants.current)
@@ -310,7 +311,7 @@ class OoDCallback(Callback):
         with uninterrupted():
             if self.save_scores:
                 for scores in found.values():
-                    write_scores(folder, self._run, scores)
+                    write_scores(folder, self.run, scores)
             write_results(folder, results)
             leaves(results.stage, f"The results were written to {folder}.")
 

@@ -21,7 +21,6 @@ from mmood.modules.base import AbstractDetector, limited
 from mmood.modules.evaluated import Evaluated
 from mmood.output.printing import say
 from mmood.results.arrays import arrays_bytes
-from mmood.runs.run_files import run_id
 from mmood.runs.signals import uninterrupted
 from mmood.scores.local import AbstractLocalScore
 from mmood.settings import check_choice
@@ -63,7 +62,7 @@ class LocalMaps(Callback):
             raise MmoodError(
                 f"`maps.files` is {self.files}, but no score in model.scores has a map; add GLMCM or LMCM."
             )
-        if any(callback.variants.names for callback in trainer.callbacks if isinstance(callback, OoDCallback)):  # type: ignore[attr-defined]
+        if _evaluation(trainer).variants.names:
             raise MmoodError("`maps.files` is for one set of weights; give `model.weight_interpolation` one value.")
         encoder = detector(pl_module).encoder
         encoder.patch_grid()
@@ -132,7 +131,7 @@ class LocalMaps(Callback):
         """Write the maps of the predicted images."""
         if self._stores:
             data = data_module(trainer)
-            self._write(trainer, pl_module, "predict", {"predict": data.predict_set().source}, data.exif or "apply")
+            self._write(trainer, pl_module, {"predict": data.predict_set().source}, data.exif or "apply")
 
     def _writes(self, trainer: Trainer) -> bool:
         return self.files != "none" and trainer.state.fn in ("test", "validate", "predict")
@@ -157,17 +156,12 @@ class LocalMaps(Callback):
     def _write_sets(self, trainer: Trainer, module: LightningModule, stage: Literal["validate", "test"]) -> None:
         data = data_module(trainer)
         sources = {name: entry.index for name, entry in data.evaluation_sets(stage).items()}
-        self._write(trainer, module, stage, sources, data.exif or "ignore")
+        self._write(trainer, module, sources, data.exif or "ignore")
 
     def _write(
-        self,
-        trainer: Trainer,
-        module: LightningModule,
-        stage: str,
-        sources: Mapping[str, SampleSource],
-        exif: Exif,
+        self, trainer: Trainer, module: LightningModule, sources: Mapping[str, SampleSource], exif: Exif
     ) -> None:
-        owner, folder, run = detector(module), Path(trainer.default_root_dir) / MAPS, run_id(trainer, stage)
+        owner, folder, run = detector(module), Path(trainer.default_root_dir) / MAPS, _evaluation(trainer).run
         # Every rank enters every gather, in the order of the sets.
         gathered = {name: store.gathered() for name, store in self._stores.items()}
         self._stores = {}
@@ -185,6 +179,14 @@ class LocalMaps(Callback):
                 pictures.write(sources[name], found.key[share], own)
         if trainer.is_global_zero:
             say(f"Maps: {folder}")
+
+
+def _evaluation(trainer: Trainer) -> OoDCallback:
+    """Return the callback whose run the maps belong to."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, OoDCallback):
+            return callback
+    raise MmoodError("LocalMaps writes into the run of an OoDCallback; give the Trainer both callbacks.")
 
 
 def _local_scores(module: AbstractDetector) -> dict[str, AbstractLocalScore]:

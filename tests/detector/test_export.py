@@ -45,7 +45,7 @@ def test_decisions_are_those_of_torch_for_any_number_of_images(detector, exporte
 
 
 def test_a_score_on_patches_has_a_graph(toy_model, id_folder, mixed, tmp_path):
-    """The value path of a ViT: its last block twice, once under a mask."""
+    """The value path of a ViT: its last block twice, once with each token alone."""
     detector = Detector.from_names(["red square", "green square"], toy_model, GLMCM(local_weight=0.5), device="cpu")
     detector = detector.calibrated(id_folder, id_recall=0.8)
     difference = export_detector(detector, tmp_path / "onnx", mixed[:7], "float32", TOLERANCES["float32"])

@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 
+from mmood import LocalMaps, MmoodError, OoDCallback, OoDDataModule, ZeroShot
 from mmood.cli.main import main
 from mmood.encoders import EncoderSettings, build_encoder
-from mmood.results.arrays import read_arrays
+from mmood.loading.settings import LoaderSettings
+from mmood.results.arrays import read_arrays, run_of_arrays
+from mmood.scores import LMCM
 
 SCORES = ["--model", "ZeroShot", "--model.scores.glmcm", "GLMCM", "--model.scores.mcm", "MCM"]
 
@@ -67,6 +71,24 @@ def test_two_ranks_write_the_same(tested, forked, toy_flags, tmp_path):
         for folder in (tested, tmp_path)
     ]
     assert rows[0] == rows[1]
+
+
+def test_a_trainer_of_ones_own_writes_maps_into_the_same_run(toy_root, toy_model, tmp_path):
+    data = OoDDataModule(
+        str(toy_root),
+        id="toy-test",
+        ood={"far": ["toy-far"]},
+        class_names=str(toy_root / "classes.txt"),
+        loader=LoaderSettings(workers=0),
+    )
+    model = ZeroShot(EncoderSettings(toy_model), str(toy_root / "classes.txt"), {"lmcm": LMCM()})
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "use_distributed_sampler": False}
+    with pytest.raises(MmoodError, match="give the Trainer both callbacks"):
+        Trainer(callbacks=[LocalMaps("npz")], default_root_dir=tmp_path, **options).test(model, data)
+    callbacks = [OoDCallback(), LocalMaps("npz")]
+    Trainer(callbacks=callbacks, default_root_dir=tmp_path, **options).test(model, data, verbose=False)
+    run = run_of_arrays(tmp_path / "maps" / "toy-test.npz", "It")
+    assert run == run_of_arrays(tmp_path / "scores" / "toy-test.npz", "It") == callbacks[0].run
 
 
 def test_predicted_images_have_maps(toy_flags, toy_root, tmp_path):
