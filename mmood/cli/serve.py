@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     token = None if options.token_file is None else _token(options.token_file)
     if token is None and not _is_loopback(options.host):
         raise MmoodError(
-            f"--host {options.host} lets other machines in, which needs --token_file; 127.0.0.1, the default, does not."
+            f"--host {options.host} lets other machines in, so it needs --token_file; the default, 127.0.0.1, does not."
         )
     import uvicorn
 

@@ -57,7 +57,7 @@ class Detector(AbstractDecider):
                 CPU.
 
         Raises:
-            MmoodError: it is no detector, is damaged, belongs to another version, or its tower is not there.
+            MmoodError: it is not a detector, is damaged, belongs to another version, or its tower is not there.
         """
         folder = Path(folder)
         manifest = read_manifest(folder)
@@ -136,7 +136,7 @@ class Detector(AbstractDecider):
         The colours span the patches of the calibration images; what the tower does not see is darkened.
 
         Raises:
-            MmoodError: the score has no map (GL-MCM and L-MCM have), or the picture is none (`ImageError`).
+            MmoodError: the score has no map (GL-MCM and L-MCM have), or the picture cannot be read (`ImageError`).
         """
         if not self.has_map:
             raise MmoodError(f"The score '{self.manifest.score.name}' of this detector has no map; GLMCM and LMCM do.")

@@ -13,7 +13,7 @@ def load_detector(folder: Path, device: str | None = None) -> AbstractDecider:
     """Return the detector in a folder: a `StreamDetector` if its score learns from what it sees, else a `Detector`.
 
     Raises:
-        MmoodError: it is no detector, is damaged, belongs to another version, or its tower is not there.
+        MmoodError: it is not a detector, is damaged, belongs to another version, or its tower is not there.
     """
     if read_manifest(folder).stream is None:
         return Detector.load(folder, device)

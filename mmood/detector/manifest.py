@@ -169,7 +169,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST_FILE
     if not path.is_file():
-        raise MmoodError(f"There is no detector at {folder}: it has no {MANIFEST_FILE}; `mmood calibrate` makes one.")
+        raise MmoodError(f"There is no detector at {folder}: it has no {MANIFEST_FILE}; `mmood calibrate` writes one.")
     top = Fields(parse_json(read_limited(path, str(path)), str(path)), str(path))
     if (schema := top.whole("schema")) != SCHEMA:
         raise MmoodError(f"{path} has schema {schema}; this version of mmood reads schema {SCHEMA}.")
@@ -297,7 +297,7 @@ def check_file(folder: Path, manifest: Manifest, path: str) -> None:
     if record is None:
         raise MmoodError(f"The detector {folder} does not list its {path}.")
     if not file.is_file():
-        raise MmoodError(f"The detector {folder} is not whole: its file {path} is missing.")
+        raise MmoodError(f"The detector {folder} is incomplete: its file {path} is missing.")
     if (size := file.stat().st_size) != record.size:
         raise MmoodError(f"The detector {folder} is damaged: {path} has {size} bytes and should have {record.size}.")
     if FileRecord.of(file).sha256 != record.sha256:

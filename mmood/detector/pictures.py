@@ -32,7 +32,7 @@ def rgb(picture: Picture, exif: Exif) -> Image.Image:
 
     Raises:
         ImageError: it cannot be read or decoded.
-        MmoodError: it is nothing that is a picture.
+        MmoodError: it is not a picture in any of these forms.
     """
     if isinstance(picture, bytes):
         return rgb_image(picture, exif)

@@ -37,22 +37,20 @@ def read_state(path: Path, belongs_to: Mapping[str, object]) -> dict[str, Tensor
     """Return the tensors of a memory.
 
     Raises:
-        MmoodError: there is no such file, it is no state, or it belongs to something else; names the first difference.
+        MmoodError: there is no such file, it is not a state, or it belongs to another detector (names the difference).
     """
     if not path.is_file():
-        raise MmoodError(f"There is no state of a stream at {path}; StreamDetector.save_state writes one.")
+        raise MmoodError(f"There is no saved state at {path}; StreamDetector.save_state writes one.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = (file.metadata() or {}).get(_KEY, "null")
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
     except (OSError, SafetensorError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise MmoodError(f"{path} is no state of a stream that StreamDetector.save_state wrote: {reason}.") from error
+        raise MmoodError(f"{path} is not a state that StreamDetector.save_state wrote: {reason}.") from error
     owner = parse_json(metadata.encode(), f"What {path} says of itself")
     if not isinstance(owner, dict):
-        raise MmoodError(
-            f"{path} is no state of a stream that StreamDetector.save_state wrote: it does not say whose it is."
-        )
+        raise MmoodError(f"{path} is not a state that StreamDetector.save_state wrote: it does not say whose it is.")
     here = json.loads(json.dumps({"schema": SCHEMA, **belongs_to}, sort_keys=True, default=str))
     given, wanted = _leaves(owner), _leaves(here)
     for name in [*wanted, *given]:

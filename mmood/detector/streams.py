@@ -118,7 +118,7 @@ class StreamDetector(AbstractDecider):
             device: of torch, such as `cuda`; None for a GPU if there is one.
 
         Raises:
-            MmoodError: it is no detector with a test-time score, is damaged, or its tower is not there.
+            MmoodError: it is not a detector with a test-time score, is damaged, or its tower is not there.
         """
         from mmood.detector.backends.torch_folder import load_torch_scorer
 

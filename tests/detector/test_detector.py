@@ -115,7 +115,7 @@ def test_a_damaged_folder_is_refused(saved, tmp_path):
     with pytest.raises(MmoodError, match=r"score.safetensors is not the file that was written"):
         Detector.load(folder)
     file.unlink()
-    with pytest.raises(MmoodError, match=r"is not whole: its file score.safetensors is missing"):
+    with pytest.raises(MmoodError, match=r"is incomplete: its file score.safetensors is missing"):
         Detector.load(folder)
     (folder / "detector.json").write_text('{"schema": 1, "ba')
     with pytest.raises(MmoodError, match="is not JSON"):

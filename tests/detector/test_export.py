@@ -92,7 +92,7 @@ def test_a_graph_that_is_none_is_refused(exported, tmp_path):
     document = json.loads((folder / "detector.json").read_text())
     document["files"]["model.onnx"] = vars(FileRecord.of(folder / "model.onnx"))
     (folder / "detector.json").write_text(json.dumps(document))
-    with pytest.raises(MmoodError, match="is no graph of a detector"):
+    with pytest.raises(MmoodError, match="is not the graph of a detector"):
         Detector.load(folder)
 
 

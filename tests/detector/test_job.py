@@ -134,7 +134,7 @@ def test_folders_globs_lists_and_shards_in_the_order_given(saved, toy_root, mixe
         (["{near}", "--out", "d.xls"], "its extension must be one of .csv, .jsonl, .parquet"),
         (["{near}", "--out", "d.csv", "--batch_size", "0"], "batch_size is 0"),
         (["{near}", "--out", "d.csv", "--fdr", "2"], "fdr is 2.0"),
-        (["{near}/none-*", "--out", "d.csv"], "no file fits it as a pattern"),
+        (["{near}/none-*", "--out", "d.csv"], "no file matches it as a pattern"),
         (["{near}"], "the following arguments are required: --out"),
     ],
 )
@@ -148,11 +148,11 @@ def test_what_cannot_be_is_said_at_once(saved, toy_root, tmp_path, monkeypatch, 
 
 def test_files_that_are_no_decisions_are_refused(tmp_path):
     for name, content, said in (
-        ("a.csv", "x,y\n1,2\n", "row 1, is no decision"),
-        ("b.jsonl", '{"input": 1}\n', "row 1, is no decision"),
+        ("a.csv", "x,y\n1,2\n", "row 1, is not a decision"),
+        ("b.jsonl", '{"input": 1}\n', "row 1, is not a decision"),
         ("c.jsonl", "[1]\n", "line 1, is no decision"),
-        ("d.csv", "input,status,score,p_value,accepted\na,ok,high,0.1,true\n", "is no table of decisions"),
-        ("e.parquet", "PAR1", "is no Parquet file"),
+        ("d.csv", "input,status,score,p_value,accepted\na,ok,high,0.1,true\n", "is not a table of decisions"),
+        ("e.parquet", "PAR1", "is not a Parquet file"),
     ):
         (tmp_path / name).write_text(content)
         with pytest.raises(MmoodError, match=said):

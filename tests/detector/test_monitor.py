@@ -145,7 +145,7 @@ def test_decisions_of_another_detector_are_refused(saved, folder, tmp_path, caps
     scores, _ = images(np.random.default_rng(8), 20)
     path = write(tmp_path / "d.jsonl", folder, scores)
     assert main(["monitor", str(saved), path]) == 2
-    assert "holds decisions of another detector, or of another calibration: row 1 gives" in capsys.readouterr().err
+    assert "contains decisions of another detector, or of another calibration: row 1 gives" in capsys.readouterr().err
 
 
 def test_what_cannot_be_is_said(folder, tmp_path, capsys):
@@ -160,8 +160,8 @@ def test_what_cannot_be_is_said(folder, tmp_path, capsys):
     np.save(f"{pickled}.embeddings.npy", np.array([{}]), allow_pickle=True)
     for arguments, said in (
         ([str(tmp_path / "nowhere.csv")], "There are no decisions at"),
-        ([str(folder / "detector.json")], "is no file of decisions: its extension must be one of"),
-        ([str(tmp_path / "none.jsonl")], "holds no decision"),
+        ([str(folder / "detector.json")], "is not a file of decisions: its extension must be one of"),
+        ([str(tmp_path / "none.jsonl")], "contains no decisions"),
         ([str(tmp_path / "text.jsonl")], "row 1, has score = 'high'"),
         ([other], "does not hold the embeddings of the 20 images"),
         ([nan], "are not all finite"),

@@ -85,7 +85,7 @@ def picture(width, height):
         (iter([b"x" * 60_000] * 3), {}, 413, "more than 100000 bytes"),
         (picture(61, 60), {}, 413, "61 x 60 pixels"),
         (b"{}", {"Content-Type": "application/json"}, 415, "'application/json'"),
-        (b"", {}, 422, "holds no image"),
+        (b"", {}, 422, "contains no image"),
         (b"no image", {}, 422, "cannot be decoded"),
         (b"--x--", {"Content-Type": "multipart/form-data"}, 422, "Missing boundary"),
         (b"junk", {"Content-Type": "multipart/form-data; boundary=x"}, 422, ""),
@@ -180,7 +180,7 @@ def test_the_page_needs_nothing_from_elsewhere(client):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--host", "0.0.0.0"], "lets other machines in, which needs --token_file"),
+        (["--host", "0.0.0.0"], "lets other machines in, so it needs --token_file"),
         (["--token_file", "{short}"], "at least 16 printable"),
         (["--max_bytes", "0"], "--max_bytes is 0"),
         (["--max_batch", "0"], "--max_batch is 0"),

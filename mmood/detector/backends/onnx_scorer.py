@@ -61,7 +61,7 @@ def load_onnx_scorer(folder: Path, manifest: Manifest) -> OnnxScorer:
     """Return what computes the scores of a folder that `mmood export` wrote.
 
     Raises:
-        MmoodError: onnxruntime is not installed, or the graph is none of a detector.
+        MmoodError: onnxruntime is not installed, or the graph is not that of a detector.
     """
     if GRAPH_FILE not in manifest.files:
         raise MmoodError(f"The detector {folder} does not list its {GRAPH_FILE}.")
@@ -81,7 +81,7 @@ def load_graph(path: Path, manifest: Manifest) -> OnnxScorer:
         scorer = OnnxScorer(session, manifest.preprocessing, bool(manifest.negative_labels), outputs)
         scored = scorer.score(np.zeros((1, 3, *manifest.preprocessing.size), dtype=np.float32))
     except Exception as error:  # onnxruntime raises classes of its own, derived from Exception
-        raise MmoodError(f"{path} is no graph of a detector: {str(error).splitlines()[0]:.200}") from error
+        raise MmoodError(f"{path} is not the graph of a detector: {str(error).splitlines()[0]:.200}") from error
     if scored.logits.shape != (1, len(manifest.class_names)) or scored.scores.shape != (1,):
         raise MmoodError(
             f"{path} gives logits of the shape {scored.logits.shape} with {len(manifest.class_names)} class names."

@@ -49,7 +49,7 @@ def write_embeddings(folder: Path, embeddings: CalibrationEmbeddings) -> None:
 
 
 def read_embeddings(folder: Path) -> CalibrationEmbeddings:
-    """Return mean and sample; MmoodError if the file is none of a detector."""
+    """Return mean and sample; MmoodError if the file is not that of a detector."""
     path = folder / EMBEDDINGS_FILE
     try:
         found = load(read_limited(path, str(path), _LIMIT))

@@ -46,7 +46,7 @@ def read_rows(folder: Path, count: int) -> CalibrationRows:
         count: how many there must be.
 
     Raises:
-        MmoodError: the file is none of a detector, or has another number of rows.
+        MmoodError: the file is not that of a detector, or has another number of rows.
     """
     path = folder / ROWS_FILE
     try:

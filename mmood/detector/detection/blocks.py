@@ -57,7 +57,7 @@ def read_block(path: Path, images: int) -> Iterator[dict[str, Any]]:
     try:
         for row in read_rows(path):
             if row.keys() != {"input", *FIELDS} or not all(type(row[name]) in _KINDS[name] for name in row):
-                raise _damaged(path, f"line {count + 1} is no row of this version of mmood")
+                raise _damaged(path, f"line {count + 1} is not a row that this version of mmood writes")
             yield row
             count += 1
     except (MmoodError, OSError) as error:

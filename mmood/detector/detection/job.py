@@ -174,8 +174,8 @@ def _begin(job: Job) -> None:
     if found != identity:
         differ = [name for name in identity if not isinstance(found, dict) or found.get(name) != identity[name]]
         raise MmoodError(
-            f"{job.folder} holds a job that was not ended, of other settings ({', '.join(differ)}); give it the same "
-            "ones to go on, delete that folder, or name another --out."
+            f"{job.folder} contains an unfinished job with other settings ({', '.join(differ)}); use the same "
+            "settings to finish it, delete that folder, or choose another --out."
         )
 
 

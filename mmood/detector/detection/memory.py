@@ -42,9 +42,7 @@ class JobMemory:
         if block and self._path(block - 1).is_file():
             self.detector.load_state(self._path(block - 1))
         elif block:
-            raise MmoodError(
-                f"{self.folder} lacks the memory behind block {block - 1}; delete that folder to begin anew."
-            )
+            raise MmoodError(f"{self.folder} has no memory for block {block - 1}; delete that folder to start over.")
 
     def keep(self, block: int) -> None:
         """Keep the memory behind a block, whose rows are written next."""

@@ -134,7 +134,7 @@ def _images(name: str, stdin: Iterable[str], passed_over: PassedOver) -> Images:
         raise MmoodError(f"{name} is a shard; give the folder of its set, indexed by `mmood pack --index FOLDER`.")
     files = input_files(name, passed_over)
     if files is None:
-        raise MmoodError(f"There is no file or folder '{utf8_name(name)}', and no file fits it as a pattern.")
+        raise MmoodError(f"There is no file or folder '{utf8_name(name)}', and no file matches it as a pattern.")
     return _of_files(files)
 
 

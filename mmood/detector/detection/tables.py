@@ -36,7 +36,9 @@ class Table:
 
     def __post_init__(self) -> None:
         if self.path.suffix not in FORMATS:
-            raise MmoodError(f"{self.path} is no file of decisions: its extension must be one of {', '.join(FORMATS)}.")
+            raise MmoodError(
+                f"{self.path} is not a file of decisions: its extension must be one of {', '.join(FORMATS)}."
+            )
         if self.path.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
             raise MmoodError("A .parquet file needs pyarrow, which is not installed; pip install 'mmood[parquet]'.")
 
@@ -66,7 +68,7 @@ def read_rows(path: Path) -> Iterator[dict[str, object]]:
     """Yield the rows of a file of decisions, one in memory at a time; texts of a CSV file as the values they mean.
 
     Raises:
-        MmoodError: there is no such file, or it is none of decisions.
+        MmoodError: there is no such file, or it is not a file of decisions.
     """
     table = Table(path)
     if not path.is_file():
@@ -74,7 +76,9 @@ def read_rows(path: Path) -> Iterator[dict[str, object]]:
     readers = {".csv": _read_csv, ".jsonl": _read_lines, ".parquet": _read_parquet}
     for number, row in enumerate(readers[table.path.suffix](path), 1):
         if not row.keys() >= {"input", "status", "score", "p_value", "accepted"}:
-            raise MmoodError(f"{path}, row {number}, is no decision of `mmood detect`: it has {', '.join(row)[:80]}.")
+            raise MmoodError(
+                f"{path}, row {number}, is not a decision of `mmood detect`: it has {', '.join(row)[:80]}."
+            )
         yield row
 
 
@@ -134,7 +138,7 @@ def _read_csv(path: Path) -> Iterator[dict[str, object]]:
             for row in csv.DictReader(file):
                 yield {name: _value(name, text) for name, text in row.items() if isinstance(name, str)}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise MmoodError(f"{path} is no table of decisions: {error!s:.200}.") from error
+        raise MmoodError(f"{path} is not a table of decisions: {error!s:.200}.") from error
 
 
 def _value(name: str, text: str) -> object:
@@ -153,7 +157,7 @@ def _read_lines(path: Path) -> Iterator[dict[str, object]]:
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), 1):
             row = parse_json(line, f"{path}, line {number},")
             if not isinstance(row, dict):
-                raise MmoodError(f"{path}, line {number}, is no decision.")
+                raise MmoodError(f"{path}, line {number}, is not a decision.")
             yield row
 
 
@@ -166,4 +170,4 @@ def _read_parquet(path: Path) -> Iterator[dict[str, object]]:
             for group in file.iter_batches(_GROUP):
                 yield from group.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise MmoodError(f"{path} is no Parquet file: {' '.join(str(error).split())[:200]}.") from error
+        raise MmoodError(f"{path} is not a Parquet file: {' '.join(str(error).split())[:200]}.") from error

@@ -128,7 +128,7 @@ class Reference:
 
     @classmethod
     def read(cls, folder: Path) -> Reference:
-        """Return that of a detector folder; MmoodError if it is none, or damaged."""
+        """Return that of a detector folder; MmoodError if it is not a detector, or is damaged."""
         manifest = read_manifest(folder)
         if manifest.stream is not None:
             raise MmoodError(

@@ -71,7 +71,7 @@ def _decisions(
         if readable[-1]:
             numbers.append((_number(path, len(readable), row, "score"), _number(path, len(readable), row, "p_value")))
     if not readable:
-        raise MmoodError(f"{path} holds no decision.")
+        raise MmoodError(f"{path} contains no decisions.")
     found = np.array(numbers, dtype=np.float64).reshape(-1, 2)
     scores = found[:, 0].astype(np.float32)
     _check_detector(path, np.flatnonzero(readable) + 1, scores, found[:, 1], calibration)
@@ -98,7 +98,7 @@ def _check_detector(
     if len(differ):
         row = differ[0]
         raise MmoodError(
-            f"{path} holds decisions of another detector, or of another calibration: row {numbers[row]} gives the "
+            f"{path} contains decisions of another detector, or of another calibration: row {numbers[row]} gives the "
             f"score {scores[row]:g} the p-value {p_values[row]:.4g}, and this detector gives it {expected[row]:.4g}."
         )
 

@@ -141,7 +141,7 @@ class Service:
 
     @asynccontextmanager
     async def admitted(self) -> AsyncIterator[None]:
-        """Hold a place among the requests in flight; RefusedError where there is none, or time runs out."""
+        """Hold a place among the requests in flight; RefusedError if none is free, or if time runs out."""
         with self.gate:
             try:
                 async with asyncio.timeout(self.limits.seconds):
@@ -247,11 +247,11 @@ def _add_detection(app: FastAPI, service: Service) -> None:
 def _add_probes(app: FastAPI, service: Service) -> None:
     """Add the routes that say how the service is."""
 
-    @app.get("/healthz", summary="The process lives")
+    @app.get("/healthz", summary="The process is alive")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", responses={503: _DOCUMENTED[503]}, summary="Requests are answered")
+    @app.get("/readyz", responses={503: _DOCUMENTED[503]}, summary="The service answers requests")
     async def readyz() -> dict[str, str]:
         if not service.gate.open:
             raise RefusedError(503, "The service is ending.", retry_after=5)

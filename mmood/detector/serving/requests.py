@@ -40,7 +40,7 @@ async def read_uploads(request: Request, limits: Limits) -> list[Upload]:
     else:
         uploads = await _form(request, body, limits.images)
     if not uploads:
-        raise RefusedError(422, "The request holds no image.")
+        raise RefusedError(422, "The request contains no image.")
     return uploads
 
 

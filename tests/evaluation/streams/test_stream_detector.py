@@ -98,10 +98,10 @@ def test_a_state_of_another_detector_is_refused(other, said, settings, images, t
 
 def test_what_is_no_state_is_refused(settings, tmp_path):
     stream = StreamDetector.from_settings(settings)
-    with pytest.raises(MmoodError, match="no state of a stream"):
+    with pytest.raises(MmoodError, match="no saved state at"):
         stream.load_state(tmp_path / "nothing.safetensors")
     (tmp_path / "noise.safetensors").write_bytes(b"\xff" * 64)
-    with pytest.raises(MmoodError, match="is no state of a stream"):
+    with pytest.raises(MmoodError, match="is not a state that StreamDetector"):
         stream.load_state(tmp_path / "noise.safetensors")
 
 
