@@ -15,6 +15,7 @@ from mmood.output.console import progress_bar
 from mmood.output.printing import say
 from mmood.shards.indexing import index_folder, verify_folder
 from mmood.shards.inputs import FileInput, PackInput, from_folder, from_list
+from mmood.shards.labels import label_source
 from mmood.shards.locations import check_set_name
 from mmood.shards.packing import PackSettings, pack
 from mmood.shards.passed_over import PassedOver
@@ -92,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--download", action="store_true", help="let torchvision download its files first")
     parser.add_argument("--classes", metavar="FILE", help="class names by label: a file with one per line, "
                         "or a list such as imagenet-openai")  # fmt: skip
+    parser.add_argument("--labels", type=label_source, metavar="MEMBER", help="where the samples of --index have their "
+                        "labels: cls, txt or json:KEY (default: cls, or a usual key of json)")  # fmt: skip
     parser.add_argument("--source", default="", help="where the images come from; kept in the index")
     parser.add_argument(
         "--shard_size", "--shard-size", type=int, default=5000, help="samples per shard (default: %(default)s)"
@@ -121,7 +124,8 @@ def _index_or_verify(given: Path, options: argparse.Namespace) -> None:
         if options.verify:
             index, passed_over = verify_folder(folder, bar.advance), PassedOver()
         else:
-            indexed = index_folder(folder, _class_names(options.classes), options.source, bar.advance)
+            names = _class_names(options.classes)
+            indexed = index_folder(folder, names, options.source, bar.advance, options.labels)
             index, passed_over = indexed.index, indexed.passed_over
     _report(index, given, passed_over)
 

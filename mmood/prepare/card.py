@@ -15,11 +15,12 @@ from mmood.files.cache import cache_folder
 from mmood.images.rgb import open_image
 from mmood.output.console import progress_bar
 from mmood.prepare.preparation import ORIGIN_FILE
-from mmood.prepare.transfer import in_words, web_address
+from mmood.prepare.transfer import in_words
 from mmood.recipes.recipe import Recipe
 from mmood.sets.finding import find_set
 from mmood.shards.hashes import NO_IMAGE, are_copies, image_hashes, kept_hashes
 from mmood.shards.index import Hashes, Keys, MissingSetError, SetIndex
+from mmood.shards.locations import web_address
 from mmood.shards.reading import Skipped
 
 _LOOKED_AT = 256

@@ -19,9 +19,10 @@ from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.output.console import Bar, progress_bar
 from mmood.output.printing import complain, say
-from mmood.prepare.transfer import NoRoomError, check_room, forget, part_of, transfer, web_address
+from mmood.prepare.transfer import NoRoomError, check_room, forget, part_of, transfer
 from mmood.recipes.recipe import Need, SourceFile
 from mmood.shards.archives import decompress, is_compressed_tar
+from mmood.shards.locations import web_address
 
 FOLDER = ".prepare"
 """Folder below the root for downloads and hashes."""

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from mmood.output.printing import say
 from mmood.prepare.downloads import Downloads
 from mmood.prepare.plan import NeedPlan, Plan, SetPlan, bytes_on_disk, bytes_to_come
-from mmood.prepare.transfer import free_bytes, in_words, web_address
+from mmood.prepare.transfer import free_bytes, in_words
 from mmood.recipes.recipe import SourceFile
+from mmood.shards.locations import web_address
 
 _WIDTH = 116
 

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import urllib.parse
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +19,7 @@ from mmood.files import Fields, parse_json, write_atomically
 from mmood.output.console import Bar
 from mmood.recipes.recipe import SourceFile
 from mmood.shards.http import ChangedError, HttpStream
+from mmood.shards.locations import web_address
 
 RESERVE = 2**28
 """Bytes of the disk that are never filled."""
@@ -44,19 +44,6 @@ class Begun:
     url: str
     tag: str
     length: int | None
-
-
-def web_address(url: str) -> str:
-    """Return the http(s) address of a URL; `hf://` stands for the Hugging Face hub, or `$HF_ENDPOINT`.
-
-    >>> web_address("hf://datasets/owner/name/images.zip")
-    'https://huggingface.co/datasets/owner/name/resolve/main/images.zip'
-    """
-    if not url.startswith("hf://"):
-        return url
-    kind, owner, name, path = url.removeprefix("hf://").split("/", 3)
-    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    return f"{host}/{kind}/{owner}/{name}/resolve/main/{urllib.parse.quote(path)}"
 
 
 def part_of(target: Path) -> Path:

@@ -19,6 +19,7 @@ from mmood.runs.locks import wait_for_lock
 from mmood.sets.contents import Contents, Paths, hashed, known_rows, read_contents, write_contents
 from mmood.sets.file_index import FileIndex
 from mmood.sets.places import Kind, place_of
+from mmood.sets.remote import is_shard_list, remote_shards
 from mmood.sets.storage import Folder, Storage
 from mmood.sets.zips import zip_at
 from mmood.shards.index import MissingSetError, SetIndex
@@ -48,8 +49,8 @@ _OWN = Classing()
 def find_set(root: str, setting: str, pipes: bool = False, classing: Classing = _OWN) -> SetIndex:
     """Return the index of the set that a setting names (see `place_of`).
 
-    A name is a folder of shards or of images below root. A path is a folder of shards or images, a zip file, or an
-    image list. What has no index is indexed in the cache; a change since then is noticed and said.
+    A name is a folder of shards or of images below root. A path is a folder of shards or images, a zip file, an image
+    list, or a URL of shards. What has no index is indexed in the cache; a change since then is noticed and said.
 
     Args:
         root: folder, http(s) prefix or command that holds the sets.
@@ -64,6 +65,8 @@ def find_set(root: str, setting: str, pipes: bool = False, classing: Classing = 
     place = place_of(setting)
     if not place.path:
         return _below_root(root, place.name, pipes, classing)
+    if place.kind == "shards" or (place.kind is None and is_shard_list(place.path)):
+        return remote_shards(place.name, place.path, tuple(classing.names))
     path = user_path(place.path).absolute()
     kind = place.kind or _kind_of(path, setting)
     if kind == "folder" and place.kind is None and (is_file(path / INDEX_FILE) or shard_files(path)):

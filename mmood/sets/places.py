@@ -8,11 +8,12 @@ from typing import Literal, NamedTuple, cast
 from mmood.errors import MmoodError
 from mmood.shards.locations import check_set_name
 
-Kind = Literal["folder", "zip", "list"]
-KINDS: tuple[Kind, ...] = ("folder", "zip", "list")
+Kind = Literal["folder", "zip", "list", "shards"]
+KINDS: tuple[Kind, ...] = ("folder", "zip", "list", "shards")
 
 _PATH = re.compile(rf"(?:(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)=)?(?:(?P<kind>{'|'.join(KINDS)}):)?(?P<path>.+)")
-_ENDINGS = re.compile(r"\.(zip|txt|lst|list|tsv|json)$", re.IGNORECASE)
+_ENDINGS = re.compile(r"(\.(zip|txt|lst|list|tsv|json|tar|tgz)|\.tar\.(gz|bz2))$", re.IGNORECASE)
+_BRACES = re.compile(r"\{[^{}]*\}")
 
 
 class Place(NamedTuple):
@@ -32,8 +33,8 @@ class Place(NamedTuple):
 def place_of(setting: str) -> Place:
     """Return the set that a setting names.
 
-    A set is `NAME` (below `data.root`), a path with a slash, or `folder:PATH`, `zip:PATH`, `list:PATH`; `NAME=` before
-    a path names it in the results, which else use the last part of the path.
+    A set is `NAME` (below `data.root`), a path with a slash, or `folder:PATH`, `zip:PATH`, `list:PATH`, `shards:URL`;
+    `NAME=` before a path names it in the results, which else use the last part of the path.
 
     Raises:
         MmoodError: it names nothing.
@@ -54,7 +55,7 @@ def set_name(setting: str) -> str:
 
 
 def _called(path: str) -> str:
-    last = _ENDINGS.sub("", path.rstrip("/").rpartition("/")[2])
+    last = _BRACES.sub("", _ENDINGS.sub("", path.rstrip("/").rpartition("/")[2]))
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")
     if not name:
         raise MmoodError(f"The path {path!r:.80} gives the set no name; put one before it, as in NAME={path:.80}.")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO, NamedTuple, cast, final
 
-from mmood.classes.matching import compare
+from mmood.classes.matching import compare, join
 from mmood.errors import MmoodError
 from mmood.files import is_folder, write_atomically
 from mmood.images.formats import IMAGE_EXTENSIONS
 from mmood.shards.hashes import image_hash
-from mmood.shards.locations import check_set_name
+from mmood.shards.labels import GUESSED, NUMBERS, LabelSource, says_labels, texts_of
+from mmood.shards.locations import check_set_name, open_stream
 from mmood.shards.packing import Progress
 from mmood.shards.passed_over import PassedOver
 from mmood.shards.reading import FIELDS, UNREADABLE, tar_samples
@@ -23,7 +27,6 @@ from mmood.shards.shard_index import (
     load_index,
     save_image_hashes,
     save_index,
-    sha256_of,
     shard_files,
 )
 from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows, facts_of, row_of
@@ -41,16 +44,19 @@ class Indexed:
     passed_over: PassedOver
 
 
-def index_folder(folder: Path, class_names: Sequence[str], source: str, progress: Progress) -> Indexed:
+def index_folder(
+    folder: Path, class_names: Sequence[str], source: str, progress: Progress, labels: LabelSource | None = None
+) -> Indexed:
     """Index the shards (tar files, sorted by name) of a folder in place and return the index.
 
-    Writes `index.json` and `samples.jsonl`; the shards are only read. The set is labelled if every sample has a `cls`.
+    Writes `index.json` and `samples.jsonl`; the shards are only read. The set is labelled if every sample has a label.
 
     Args:
         folder: ROOT/NAME.
         class_names: names in the order of the labels, if known.
         source: where the images come from, in words.
         progress: called with the number of bytes read, shard by shard.
+        labels: which member of the samples holds them; None to look for it, see `GUESSED`.
 
     Raises:
         MmoodError: there is an index already, no shard, no sample, a sample without exactly one image, a label on
@@ -64,10 +70,39 @@ def index_folder(folder: Path, class_names: Sequence[str], source: str, progress
         raise MmoodError(f"There are no shards (*.tar) in {folder}.")
     passed_over = _beside(folder, shards)
     progress(0)
-    entries, rows, images = _read(shards, passed_over, progress)
+    found = [FoundShard(str(shard), shard.name) for shard in shards]
+    return write_index(folder, found, passed_over, Labelling(class_names, labels), source, progress)
+
+
+class FoundShard(NamedTuple):
+    """A shard to index: where it is, and how the index names it."""
+
+    location: str
+    url: str
+
+
+class Labelling(NamedTuple):
+    """How samples get labels: the class names in the order of the labels, and where the labels are (None: look)."""
+
+    class_names: Sequence[str] = ()
+    source: LabelSource | None = None
+
+
+def write_index(
+    folder: Path,
+    shards: Sequence[FoundShard],
+    passed_over: PassedOver,
+    labelling: Labelling,
+    source: str,
+    progress: Progress,
+) -> Indexed:
+    """Read shards, wherever they are, and write their index into a folder; see `index_folder`."""
+    sources = GUESSED if labelling.source is None else (labelling.source,)
+    entries, rows, images, texts = _read(shards, passed_over, sources, progress)
     if not rows:
         raise MmoodError(f"The shards in {folder} hold no samples. {passed_over}".rstrip())
-    index = _index(folder, entries, rows, class_names, source)
+    labels, rows = _labelled(folder, rows, texts, sources, labelling.class_names)
+    index = _index(folder, entries, rows, labelling.class_names, source, labels)
     write_atomically(folder / TABLE_FILE, dump_rows(rows))
     index = replace(index, image_hashes=save_image_hashes(images, folder))
     save_index(index, folder)
@@ -81,29 +116,106 @@ def verify_folder(folder: Path, progress: Progress) -> ShardIndex:
     return index
 
 
+Texts = list[tuple[str | None, ...]]
+"""What each sample says of its class in each of several sources."""
+
+
 def _read(
-    shards: list[Path], passed_over: PassedOver, progress: Progress
-) -> tuple[list[ShardEntry], list[SampleRow], list[int]]:
-    """Return the shards, the rows of their samples and the hashes of their images."""
+    shards: Sequence[FoundShard], passed_over: PassedOver, sources: Sequence[LabelSource], progress: Progress
+) -> tuple[list[ShardEntry], list[SampleRow], list[int], Texts]:
+    """Return the shards, the rows of their samples without labels, the hashes of their images, and their labels."""
     entries: list[ShardEntry] = []
     rows: list[SampleRow] = []
     images: list[int] = []
+    texts: Texts = []
     for shard in shards:
         before = len(rows)
-        for row, image in _rows(shard, before, passed_over):
-            rows.append(row)
-            images.append(image)
+        try:
+            with open_stream(shard.location) as plain:
+                stream = _Counted(plain)
+                for name, fields in _samples(stream, shard.location, passed_over, sources):
+                    rows.append(SampleRow(len(rows), name, None, **_facts(name, fields, passed_over)))
+                    images.append(image_hash(_image(name, fields, shard.location)))
+                    texts.append(tuple(source.text(fields) for source in sources))
+                while stream.read(2**20):  # tar ends before its padding does
+                    pass
+        except UNREADABLE as error:
+            raise MmoodError(f"The shard {shard.location} cannot be read: {error}.") from error
         if len(rows) == before:
-            passed_over.add("shards without a sample", shard.name)
-        entries.append(ShardEntry(shard.name, len(rows) - before, sha256_of(shard)))
-        progress(shard.stat().st_size)
-    return entries, rows, images
+            passed_over.add("shards without a sample", shard.url)
+        entries.append(ShardEntry(shard.url, len(rows) - before, stream.sha256.hexdigest()))
+        progress(stream.count)
+    return entries, rows, images, texts
+
+
+@final
+class _Counted(io.RawIOBase):
+    """A stream whose bytes are counted and hashed as they are read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.sha256 = hashlib.sha256()
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to `size` bytes."""
+        found = self.stream.read(size)
+        self.sha256.update(found)
+        self.count += len(found)
+        return found
+
+
+def _samples(
+    stream: _Counted, shard: str, passed_over: PassedOver, sources: Sequence[LabelSource]
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    def pass_over(member: str) -> None:
+        passed_over.add(_why(member), member)
+
+    fields = FIELDS | {source.member for source in sources}
+    return tar_samples(cast("IO[bytes]", stream), pass_over=pass_over, fields=fields)
+
+
+def _image(name: str, fields: dict[str, bytes], shard: str) -> bytes:
+    images = [content for extension, content in fields.items() if extension in IMAGE_EXTENSIONS]
+    if len(images) != 1:
+        raise MmoodError(f"The sample '{name}' of {shard} has {len(images)} images; a sample needs exactly one.")
+    return images[0]
+
+
+def _labelled(
+    folder: Path, rows: list[SampleRow], texts: Texts, sources: Sequence[LabelSource], class_names: Sequence[str]
+) -> tuple[LabelSource, list[SampleRow]]:
+    """Return where the labels are, and the rows with them.
+
+    Labels that are names are numbered in their order, or by the class names.
+    """
+    columns = ([of[place] for of in texts] for place in range(len(sources)))
+    pairs = zip(sources, columns, strict=True)
+    source, found = next((pair for pair in pairs if says_labels(*pair)), (NUMBERS, []))
+    if not found:
+        return NUMBERS, rows
+    names = texts_of(text for text in found if text is not None)
+    if names:
+        source = replace(source, texts=join(names, class_names, f"The labels of {folder}").folders)
+    labelled = []
+    for row, text in zip(rows, found, strict=True):
+        facts = {"name": row.name or (text or "" if names else ""), "source": row.source, "file": row.file}
+        try:
+            labelled.append(row_of(row.key, row.sample, source.number(text), facts))
+        except ValueError as error:
+            raise MmoodError(f"The sample '{row.sample}' of {folder} cannot be indexed: {error}.") from error
+    return source, labelled
 
 
 def _index(
-    folder: Path, entries: list[ShardEntry], rows: list[SampleRow], class_names: Sequence[str], source: str
+    folder: Path,
+    entries: list[ShardEntry],
+    rows: list[SampleRow],
+    class_names: Sequence[str],
+    source: str,
+    labels: LabelSource,
 ) -> ShardIndex:
-    classes = _classes(folder, rows, class_names)
+    classes = _classes(folder, rows, class_names, labels)
     seen = () if classes is None else _seen_names(rows, classes)
     if class_names and (moved := compare(seen, class_names).moved) is not None:
         raise MmoodError(
@@ -119,6 +231,8 @@ def _index(
         seen_names=() if class_names else seen,
         source=source or _common_source(rows),
         root=str(folder.parent),
+        class_folders=labels.texts,
+        labels=labels,
     )
 
 
@@ -128,27 +242,6 @@ def _beside(folder: Path, shards: list[Path]) -> PassedOver:
         if path not in shards and path.name not in (TABLE_FILE, IMAGES_FILE) and not is_hidden(path.name):
             passed_over.add("files and folders that are not shards", path.name)
     return passed_over
-
-
-def _rows(shard: Path, first_key: int, passed_over: PassedOver) -> Iterator[tuple[SampleRow, int]]:
-    def pass_over(member: str) -> None:
-        passed_over.add(_why(member), member)
-
-    try:
-        with shard.open("rb") as stream:
-            for key, (name, fields) in enumerate(tar_samples(stream, pass_over=pass_over), first_key):
-                images = [content for extension, content in fields.items() if extension in IMAGE_EXTENSIONS]
-                if len(images) != 1:
-                    raise MmoodError(
-                        f"The sample '{name}' of {shard} has {len(images)} images; a sample needs exactly one."
-                    )
-                try:
-                    row = row_of(key, name, fields.get("cls"), _facts(name, fields, passed_over))
-                    yield row, image_hash(images[0])
-                except ValueError as error:
-                    raise MmoodError(f"The sample '{name}' of {shard} cannot be indexed: {error}.") from error
-    except UNREADABLE as error:
-        raise MmoodError(f"The shard {shard} cannot be read: {error}.") from error
 
 
 def _why(member: str) -> str:
@@ -181,14 +274,16 @@ def _seen_names(rows: list[SampleRow], classes: int) -> tuple[str, ...]:
     return seen if any(seen) else ()
 
 
-def _classes(folder: Path, rows: list[SampleRow], class_names: Sequence[str]) -> int | None:
+def _classes(folder: Path, rows: list[SampleRow], class_names: Sequence[str], source: LabelSource) -> int | None:
     """Return the number of classes, None for a set without labels."""
     labels = [row.label for row in rows if row.label is not None]
     if not labels:
         return None
     if len(labels) < len(rows):
         bare = next(row.sample for row in rows if row.label is None)
-        raise MmoodError(f"In {folder} {len(labels)} of {len(rows)} samples have a label (`cls`); '{bare}' has none.")
+        raise MmoodError(
+            f"In {folder} {len(labels)} of {len(rows)} samples have a label (`{source}`); '{bare}' has none."
+        )
     if min(labels) < 0:
         raise MmoodError(f"In {folder} there is a label {min(labels)}; labels start at 0.")
     if class_names and max(labels) >= len(class_names):

@@ -7,6 +7,7 @@ the path below the root; without `{}` the path is appended.
 from __future__ import annotations
 
 import io
+import os
 import re
 import urllib.parse
 from pathlib import Path
@@ -38,6 +39,24 @@ def is_pipe(location: str) -> bool:
 def is_local(location: str) -> bool:
     """Return whether the location is a path of this machine."""
     return not (is_remote(location) or is_pipe(location))
+
+
+def web_address(url: str) -> str:
+    """Return the http(s) address of a URL; `hf://` stands for the Hugging Face hub, or `$HF_ENDPOINT`.
+
+    Raises:
+        MmoodError: something is missing after `hf://`.
+
+    >>> web_address("hf://datasets/owner/name/images.zip")
+    'https://huggingface.co/datasets/owner/name/resolve/main/images.zip'
+    """
+    if not url.startswith("hf://"):
+        return url
+    kind, owner, name, path = [*url.removeprefix("hf://").split("/", 3), "", "", ""][:4]
+    if kind != "datasets" or not path:
+        raise MmoodError(f"The address '{url:.120}' must be hf://datasets/OWNER/NAME/FILE.")
+    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    return f"{host}/{kind}/{owner}/{name}/resolve/main/{urllib.parse.quote(path)}"
 
 
 def check_set_name(name: str) -> str:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mmood.errors import MmoodError
 from mmood.images.formats import IMAGE_EXTENSIONS
+from mmood.shards.labels import NUMBERS, LabelSource
 from mmood.shards.locations import open_stream
 from mmood.shards.tar import MAX_CONTENT_BYTES, TarStream
 from mmood.shards.walk import is_hidden
@@ -74,7 +75,9 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def read_shard(location: str, expected: int, first_key: int, positions: NDArray[np.int64]) -> Iterator[RawSample]:
+def read_shard(
+    location: str, expected: int, first_key: int, positions: NDArray[np.int64], labels: LabelSource = NUMBERS
+) -> Iterator[RawSample]:
     """Yield the samples at these ascending positions of a shard; the others are passed over unread.
 
     Whoever reads the last sample of the shard also reads on to its end and thereby finds a surplus.
@@ -84,6 +87,7 @@ def read_shard(location: str, expected: int, first_key: int, positions: NDArray[
         expected: number of samples that its index says it has.
         first_key: key of its first sample.
         positions: which samples.
+        labels: where the samples say their class.
 
     Raises:
         ShardError: the shard cannot be opened or read, or holds fewer samples than its index says.
@@ -93,10 +97,10 @@ def read_shard(location: str, expected: int, first_key: int, positions: NDArray[
     try:
         stream = open_stream(location)
         try:
-            for name, fields in tar_samples(stream, wanted):
+            for name, fields in tar_samples(stream, wanted, fields=fields_with(labels)):
                 seen += 1
                 if seen - 1 in wanted:
-                    yield _sample(first_key + seen - 1, location, name, fields)
+                    yield _sample(first_key + seen - 1, location, name, fields, labels)
                 if seen - 1 == last and seen < expected:
                     return
             while stream.read(2**16):  # tar ends before its padding does
@@ -119,7 +123,10 @@ def _nothing(_member: str) -> None:
 
 
 def tar_samples(
-    stream: IO[bytes], wanted: Container[int] | None = None, pass_over: Callable[[str], None] = _nothing
+    stream: IO[bytes],
+    wanted: Container[int] | None = None,
+    pass_over: Callable[[str], None] = _nothing,
+    fields: Container[str] = FIELDS,
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Yield (name, extension -> content) for each sample of a tar stream, in order.
 
@@ -127,32 +134,33 @@ def tar_samples(
         stream: read front to back; may be compressed.
         wanted: positions whose contents are read, None for all; the others come with empty contents.
         pass_over: called with the name of each member that is no part of a sample.
+        fields: extensions of the members that are.
 
     Raises:
         tarfile.TarError, OSError: the stream is cut or no tar, a member is too large, or a sample has one extension
             twice.
     """
     name: str | None = None
-    fields: dict[str, bytes] = {}
+    found: dict[str, bytes] = {}
     position = -1
     tar = TarStream(stream)
     for path in tar:
         base, extension = split_name(path)
-        if extension not in FIELDS or any(map(is_hidden, path.split("/"))):
+        if extension not in fields or any(map(is_hidden, path.split("/"))):
             pass_over(path)
             continue
         if base != name:
             if name is not None:
-                yield name, fields
-            name, fields, position = base, {}, position + 1
+                yield name, found
+            name, found, position = base, {}, position + 1
         if wanted is None or position in wanted:
-            if extension in fields:
+            if extension in found:
                 raise tarfile.ReadError(f"the sample '{name}' has '{extension}' twice")
-            fields[extension] = tar.content()
-            if sum(map(len, fields.values())) > MAX_CONTENT_BYTES:
+            found[extension] = tar.content()
+            if sum(map(len, found.values())) > MAX_CONTENT_BYTES:
                 raise tarfile.ReadError(f"the sample '{name}' has more than {MAX_CONTENT_BYTES} bytes")
     if name is not None:
-        yield name, fields
+        yield name, found
 
 
 def split_name(path: str) -> tuple[str, str]:
@@ -171,7 +179,12 @@ def split_name(path: str) -> tuple[str, str]:
     return folder + slash + ".".join([base, *parts[:begin]]), ".".join(parts[begin:]).lower()
 
 
-def _sample(key: int, shard: str, name: str, fields: dict[str, bytes]) -> RawSample:
+def fields_with(labels: LabelSource) -> Container[str]:
+    """Return the extensions of the members of a sample, with that of its label."""
+    return FIELDS | {labels.member}
+
+
+def _sample(key: int, shard: str, name: str, fields: dict[str, bytes], labels: LabelSource) -> RawSample:
     images = [content for extension, content in fields.items() if extension in IMAGE_EXTENSIONS]
     image = images[0] if len(images) == 1 else None
-    return RawSample(key, shard, name, image, fields.get("cls"), fields.get("json"), fields.get(MASK))
+    return RawSample(key, shard, name, image, labels.label(fields), fields.get("json"), fields.get(MASK))

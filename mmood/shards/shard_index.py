@@ -26,6 +26,7 @@ from mmood.files import parse_json, write_atomically
 from mmood.shards import locations
 from mmood.shards.hashes import dump_hashes, parse_hashes
 from mmood.shards.index import MAX_SAMPLES, Hashes, Keys, MissingSetError, SetIndex
+from mmood.shards.labels import NUMBERS, LabelSource, parse_labels
 from mmood.shards.reading import RawSample, ShardError, Skipped, read_shard
 from mmood.shards.table import TABLE_FILE, SampleRow, load_table
 
@@ -53,11 +54,13 @@ class ShardIndex(SetIndex):
         shards: in the order of the keys.
         image_hashes: sha256 of the file `images.npy` beside the index, which holds a hash of each image; "" without it.
         root: folder or URL prefix that holds the set's folder; not part of the file.
+        labels: where the samples say their class; left out of the file where that is a number in `cls`.
     """
 
     shards: tuple[ShardEntry, ...]
     image_hashes: str = field(default="", compare=False)
     root: str = field(default=".", compare=False)
+    labels: LabelSource = NUMBERS
 
     @cached_property
     def offsets(self) -> Keys:
@@ -71,9 +74,10 @@ class ShardIndex(SetIndex):
 
     @cached_property
     def hash(self) -> str:
-        """Sha256 of counts and hashes of the shards."""
+        """Sha256 of counts and hashes of the shards, and of where the labels are if that is not `cls`."""
         content = json.dumps([[shard.nsamples, shard.sha256] for shard in self.shards])
-        return hashlib.sha256(content.encode()).hexdigest()
+        labels = "" if self.labels == NUMBERS else json.dumps(asdict(self.labels))
+        return hashlib.sha256((content + labels).encode()).hexdigest()
 
     @property
     def place(self) -> str:
@@ -116,7 +120,7 @@ class ShardIndex(SetIndex):
         for shard, positions in self.by_shard(keys):
             location, first, done = self.location(shard), int(self.offsets[shard]), 0
             try:
-                for sample in read_shard(location, self.shards[shard].nsamples, first, positions):
+                for sample in read_shard(location, self.shards[shard].nsamples, first, positions, self.labels):
                     done += 1
                     yield sample
             except ShardError as error:
@@ -191,7 +195,8 @@ def load_index(root: str, name: str, pipes: bool = False) -> ShardIndex:
 def save_index(index: ShardIndex, folder: Path) -> None:
     """Write `index.json` into the set's folder, in full or not at all."""
     facts = asdict(index)
-    order = ("name", "shards", "classes", "class_names", "class_folders", "seen_names", "source", "image_hashes")
+    order = ["name", "shards", "classes", "class_names", "class_folders", "seen_names", "source", "image_hashes"]
+    order += [] if index.labels == NUMBERS else ["labels"]
     document = {"schema": SCHEMA} | {name: facts[name] for name in order}
     write_atomically(folder / INDEX_FILE, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -221,6 +226,9 @@ def parse_index(document: Any, location: str, name: str, root: str) -> ShardInde
     for key, found in names.items():
         if found and len(found) != classes:
             raise MmoodError(f"In the index {location}, `{key}` has {len(found)} names for {classes or 0} classes.")
+    labels = parse_labels(document["labels"], location) if "labels" in document else NUMBERS
+    if labels.texts and len(labels.texts) != classes:
+        raise MmoodError(f"In the index {location}, `labels` has {len(labels.texts)} texts for {classes or 0} classes.")
     return ShardIndex(
         name,
         entries,
@@ -231,6 +239,7 @@ def parse_index(document: Any, location: str, name: str, root: str) -> ShardInde
         source=_typed(document, "source", str, location) if "source" in document else "",
         image_hashes=_image_hashes(document, location),
         root=root,
+        labels=labels,
     )
 
 

@@ -9,8 +9,9 @@ from archive_world import CLASSES, COUNT, IMAGES, ZIP, in_class_folders, listed,
 
 from mmood.cli.main import main
 from mmood.prepare import downloads
-from mmood.prepare.transfer import in_words, web_address
+from mmood.prepare.transfer import in_words
 from mmood.recipes.recipe import parse_recipe
+from mmood.shards.locations import web_address
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def test_indexing_shards_that_exist(tmp_path):
         ([("a.json", b"{}")], "has 0 images"),
         ([("a.png", b"1"), ("a.jpg", b"1")], "has 2 images"),
         ([("a.png", b"1"), ("a.cls", b"0"), ("b.png", b"1")], "1 of 2 samples have a label"),
-        ([("a.png", b"1"), ("a.cls", b"cat")], "sample 'a' of .* cannot be indexed"),
+        ([("a.png", b"1"), ("a.cls", b"cat"), ("b.png", b"1"), ("b.cls", b"0")], "sample 'a' of .* cannot be indexed"),
         ([("0001.left.png", b"1"), ("a.txt", b"1")], "hold no sample.*0001.left.png.*a.txt"),
         ([("a.png", b"1"), ("a.cls", b"-1")], "labels start at 0"),
     ],
