@@ -14,14 +14,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmood.detector.state_file import read_state, write_state
-from mmood.scores import TANL, TINS, AdaNeg, CoEvo, InterNeg
+from mmood.scores import ANTS, TANL, TINS, AdaNeg, CoEvo, InterNeg
 from mmood.scores.base import Embedded, Tokens
-from mmood.scores.test_time import adaneg, coevo, interneg, tanl, tins
+from mmood.scores.test_time import adaneg, ants, coevo, interneg, tanl, tins
+from mmood.scores.test_time.ants_settings import Descriptions, LookAlikes
 from mmood.scores.test_time.base import AnyStreamScore
 from mmood.scores.test_time.inversion import Prompts
 from mmood.scores.test_time.word_inversion import Starts
 
-METHODS = ("AdaNeg", "TANL", "CoEvo", "InterNeg", "TINS")
+METHODS = ("AdaNeg", "TANL", "CoEvo", "InterNeg", "TINS", "ANTS")
 INVERTING = ("InterNeg", "TINS")
 OWNER = {"score": "toy", "settings": {"groups": 2}, "class names (sha256)": "0" * 64}
 CLASSES, WORDS, DIM = 3, 9, 4
@@ -53,6 +54,13 @@ def score_of(method: str) -> AnyStreamScore:
         tokens = Tokens(torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, DIM))
         prompts = Prompts(tokens, torch.tensor([[False, True]]), torch.tensor([2]))
         score.fitted_ = interneg.Fitted(*_sides(texts), prompts, TOWER)
+    elif method == "ANTS":
+        # No image passes this gate, and no batch is the millionth, so nobody is asked.
+        score = ANTS(2, descriptions=Descriptions(start=0.0, side=4), look_alikes=LookAlikes(first=10**6), **warm)
+        names, negatives = ("a", "b", "c"), texts[CLASSES:]
+        score.fitted_ = ants.Fitted(
+            names, texts[:CLASSES], negatives, negatives[:8], torch.zeros(3), torch.ones(3), TOWER
+        )
     else:
         score = TINS(2, beta=0.0, bank_size=2, buffer_size=3, **warm)
         starts = Starts(("a",), torch.tensor([1]), unit(1, 2))
@@ -79,7 +87,27 @@ def write_valid(folder: Path) -> None:
             rows = {"bank": unit(3, 5), "deviation": torch.tensor([0.3, 0.2, 0.1]), "place": torch.tensor([4, 0, 9])}
             state |= {**rows, "counts": torch.tensor(counts)}
             score.load_state(state)
+        if method == "ANTS":
+            state |= _of_ants()
+            score.load_state(state)
         write_state(folder / f"{method}.safetensors", state, OWNER)
+
+
+def _of_ants() -> dict[str, Tensor]:
+    """Return two images that wait, three descriptions and two look-alikes."""
+    place = torch.tensor
+    return {
+        "waiting": torch.zeros(2, 4, 4, 3, dtype=torch.uint8),
+        "waiting_class": place([0, 2]),
+        "waiting_place": place([4, 17]),
+        "levels": torch.tensor([0.0, 0.4, 0.6]),
+        "sentences": unit(3, 5),
+        "sentence_hash": place([7, 9, 11]),
+        "sentence_place": place([3, 1, 2]),
+        "near": unit(2, 6),
+        "near_class": place([0, 1]),
+        "counts": place([30, 8, 6, 3, 1]),
+    }
 
 
 def reader(method: str) -> Any:

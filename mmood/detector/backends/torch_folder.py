@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import mmood.scores  # noqa: F401  (the scores that a folder may name)
@@ -18,6 +18,7 @@ from mmood.detector.calibration import CalibrationEmbeddings, write_embeddings
 from mmood.detector.manifest import EncoderRecord, Manifest, write_manifest
 from mmood.encoders import AbstractEncoder, EncoderSettings, build_encoder
 from mmood.errors import MmoodError
+from mmood.files import write_atomically
 from mmood.scores.base import LinearHead
 from mmood.scores.portable import Plain, PortableScore, packed, unpacked
 
@@ -59,7 +60,7 @@ def save_detector(
         save_encoder(graph.encoder, folder / ENCODER_FOLDER)
     tensors = {f"{_SCORE}{name}": tensor for name, tensor in packed(graph.score).tensors.items()}
     tensors |= {f"{_HEAD}weight": graph.head.weight, f"{_HEAD}bias": graph.head.bias}
-    save_file({name: _own(tensor) for name, tensor in tensors.items()}, folder / SCORE_FILE)
+    write_atomically(folder / SCORE_FILE, save({name: _own(tensor) for name, tensor in tensors.items()}))
     write_embeddings(folder, embeddings)
     write_more(folder)
     encoder = replace(manifest.encoder, weights="copy" if copy_weights else "name")
