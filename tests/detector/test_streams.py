@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from fake_model import FakeModel
 from PIL import Image
 
 from mmood.cli.main import main
@@ -15,20 +16,23 @@ from mmood.detector.detection import read_rows
 from mmood.detector.detector import Detector
 from mmood.detector.streams import StreamDetector
 from mmood.errors import MmoodError
+from mmood.scores.test_time.ants_settings import SeeingModel
 
 WORDS = [f"{first} {second}" for first in ("wet", "old", "tiny") for second in ("fork", "lamp", "cloud", "tram")]
 
 
 @pytest.fixture(scope="module")
 def settings(toy_flags, tmp_path_factory):
-    """AdaNeg and TINS over a handful of words, with gates that some images of the random model pass."""
+    """AdaNeg, TINS and ANTS over a handful of words, with gates that some images of the random model pass."""
     words = tmp_path_factory.mktemp("words") / "words.txt"
     words.write_text("\n".join(WORDS))
     common = {"groups": 2, "temperature": 0.1, "negatives": str(words)}
     tins = {"beta": 1.0, "bank_size": 3, "inversion": {"steps": 2}, "images": {"shots": 2}}
+    ants = {"descriptions": {"waiting": 2, "start": 1.0}, "look_alikes": {"first": 1, "every": 1}}
     scores = {
         "adaneg": {"class_path": "AdaNeg", "init_args": {**common, "gates": {"gap": 0.0}}},
         "tins": {"class_path": "TINS", "init_args": {**common, **tins}},
+        "ants": {"class_path": "ANTS", "init_args": {**common, **ants}},
     }
     data = ["--data.train", "toy-train", "--model.scores", json.dumps(scores)]
     return ["--config", "vitb16_zeroshot.yaml", *toy_flags, *data]
@@ -98,14 +102,19 @@ def test_new_id_images_are_accepted_as_promised_whatever_was_learned(settings):
     assert np.mean(moved) > 0.01
 
 
-@pytest.mark.parametrize("score", ["adaneg", "tins"])
-def test_a_shipped_stream_goes_on_as_the_one_it_was_saved_from(score, settings, id_folder, mixed, tmp_path):
+@pytest.mark.parametrize("score", ["adaneg", "tins", "ants"])
+def test_a_shipped_stream_goes_on_as_the_one_it_was_saved_from(
+    score, settings, id_folder, mixed, tmp_path, monkeypatch
+):
+    model = FakeModel()
+    monkeypatch.setattr(SeeingModel, "model", lambda self: model)
     stream = StreamDetector.from_settings(settings, score).calibrated(id_folder, id_recall=0.8)
     stream(mixed[:6], batch_size=3)
     stream.save(tmp_path / "det")
     again = StreamDetector.load(tmp_path / "det", "cpu")
     assert again.score.counts() == stream.score.counts()
     assert again.score.counts()["seen"] > 0
+    assert any(question.messages[0].images for question in model.questions) == (score == "ants")
     for one, other in zip(again(mixed[8:], 3), stream(mixed[8:], 3), strict=True):
         assert one.status == other.status
         assert one.status == "broken" or one.score == pytest.approx(other.score, abs=1e-4)
