@@ -252,7 +252,10 @@ def _auroc(curve: _Accepted) -> float:
 
 def _average_precision(curve: _Accepted) -> float:
     precision = curve.positive / (curve.positive + curve.negative)
-    return float(np.diff(curve.positive, prepend=0) @ precision) / int(curve.positive[-1])
+    # No dot product: BLAS splits it over threads, which wait longer for one another than they work, and the last bits
+    # would depend on their number.
+    precision *= np.diff(curve.positive, prepend=0)
+    return float(precision.sum()) / int(curve.positive[-1])
 
 
 def _fpr(curve: _Accepted, recall: float) -> float:
