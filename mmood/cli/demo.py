@@ -27,12 +27,10 @@ from mmood.results.serialisation import read_results
 _NEXT = """
 Next, try your own images, with one subfolder per class; a set of OoD images needs no subfolders:
 
-  mmood pack --out data/my-test --folder MY/TEST/IMAGES
-  mmood pack --out data/my-ood --folder MY/OOD/IMAGES
-  mmood test --config vitb16_zeroshot.yaml --data.root data --data.id my-test --data.ood '{far: [my-ood]}' \\
-      --data.class_names my-classes.txt
+  mmood test --config vitb16_zeroshot.yaml --data.id folder:MY/TEST/IMAGES --data.ood '{far: [folder:MY/OOD/IMAGES]}'
 
-`my-classes.txt` has one name per line, in the order of the labels. `mmood configs` lists the other configs.
+The subfolders' names are the class names, unless `--data.class_names my-classes.txt` has others. `mmood configs` lists
+the other configs.
 """
 
 

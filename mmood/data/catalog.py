@@ -135,7 +135,9 @@ def check_classes(index: SetIndex, class_names: Sequence[str] | None) -> str:
         MmoodError: it has no labels, another number of classes, or the same names in another order.
     """
     if index.classes is None:
-        raise MmoodError(f"The set '{index.name}' is used as ID, but its samples have no labels (`cls`).")
+        raise MmoodError(
+            f"The set '{index.name}' is used as ID, but it has no labels (`cls`, or a subfolder for each class)."
+        )
     if class_names is None:
         return ""
     # Without names in the index its number of classes is the highest label seen + 1: a lower bound.

@@ -84,9 +84,11 @@ def is_known(setting: str) -> bool:
 def _below_root(root: str, name: str, pipes: bool, classing: Classing) -> SetIndex:
     try:
         return load_index(root, name, pipes)
-    except MissingSetError:
+    except MissingSetError as error:
         folder = user_path(root) / name if is_local(root) else None
         if folder is None or not is_folder(folder) or shard_files(folder):
+            if Path(name).exists():
+                raise MissingSetError(f"{error} For '{name}' in this folder write ./{name}.") from error
             raise
         return _indexed(name, folder.absolute(), "folder", root, classing)
 

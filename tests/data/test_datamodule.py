@@ -144,7 +144,7 @@ def test_all_missing_sets_in_one_sentence(root):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"id": "near", "ood": {}}, "'near' is used as ID, but its samples have no labels"),
+        ({"id": "near", "ood": {}}, "'near' is used as ID, but it has no labels"),
         ({"class_names": NAMES[:3]}, "has 5 classes, but `data.class_names` has 3 names"),
         ({"ood": {"far": ["far", "id"]}}, "'id' is in `data` twice"),
         ({"ood": {"far": ["far"], "near": ["far"]}}, "'far' is in `data` twice"),

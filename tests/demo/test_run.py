@@ -27,7 +27,7 @@ def test_demo_prints_each_command_and_leaves_results(demo, capsys):
     results = json.loads((demo / "runs" / "zeroshot" / "results.json").read_text())
     assert {row["set"]: row["group"] for row in results["rows"]} == {"demo-near": "near", "demo-far": "far"}
     assert "Next, try your own images" in shown
-    assert "[my-ood]" in shown
+    assert "folder:MY/OOD/IMAGES" in shown
 
 
 def test_second_run_builds_nothing_anew(demo):
