@@ -163,10 +163,19 @@ class ANTS(AbstractStreamScore[Fitted, Memory]):
 
     def requirements(self, around: Surroundings) -> Iterable[Requirement]:
         """Return the text encoder, the list or the words that it is mined from, and the key of the endpoint."""
-        return (around.text_encoder(), self.prototypes.requirement(), Requirement("language model", self._asked))
+        return (
+            around.text_encoder(),
+            self.prototypes.requirement(),
+            Requirement("language model", self.llm.check_asking),
+        )
 
     def learn(self, reference: Reference) -> Fitted:
-        """Read or mine the words at the first call; encode them and the ID names."""
+        """Read or mine the words at the first call; encode them and the ID names.
+
+        Raises:
+            MmoodError: the model could not be asked: a key or a library is missing.
+        """
+        self.llm.check_asking()
         positive, negative = self.prototypes.encode(reference)
         pixels = reference.encoder.preprocessing
         return Fitted(
@@ -358,12 +367,6 @@ class ANTS(AbstractStreamScore[Fitted, Memory]):
                     f"Test images that look OoD are sent to {self.llm.endpoint}, as JPEG files of {side} x {side}."
                 )
         return self._model
-
-    def _asked(self) -> str:
-        if self.llm.offline:
-            return f"answers in {self.llm.model().cache.folder}"
-        self.llm.server().key()
-        return f"{self.llm.name} at {self.llm.endpoint}"
 
     def _grouped(self, fitted: Fitted, memory: Memory) -> Memory:
         """Return a memory with its negatives in groups."""

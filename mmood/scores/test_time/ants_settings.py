@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 
 from mmood.chat import AnswerCache, Endpoint, LanguageModel
@@ -45,6 +46,15 @@ class SeeingModel:
     def model(self) -> LanguageModel:
         """Return what answers."""
         return LanguageModel(AnswerCache(self.cache), None if self.offline else self.server())
+
+    def check_asking(self) -> str:
+        """Return who answers; MmoodError if the endpoint's key or the library that asks it is missing."""
+        if self.offline:
+            return f"answers in {AnswerCache(self.cache).folder}"
+        if importlib.util.find_spec("openai") is None:
+            raise MmoodError("Asking a language model needs openai; install it with `pip install 'mmood[llm]'`.")
+        self.server().key()
+        return f"{self.name} at {self.endpoint}"
 
     def check_images(self, allowed: bool) -> None:
         """Raise MmoodError if images would leave this machine without leave."""

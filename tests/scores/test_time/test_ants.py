@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import sys
 from collections import Counter
 
 import numpy as np
@@ -286,16 +287,27 @@ def test_a_missing_answer_offline_is_one_sentence(flags, tmp_path, capsys):
     assert said.count("\n") == 1
 
 
-def test_images_are_sent_to_another_machine_only_where_that_is_allowed(words_file, capsys, reference):
+def test_images_are_sent_to_another_machine_only_where_that_is_allowed(words_file, capsys):
     away = SeeingModel(endpoint="https://models.example.com/v1")
     with pytest.raises(MmoodError, match=r"would send test images to https://models.example.com/v1, which is not this"):
         make(words_file, llm=away)
     make(words_file, llm=SeeingModel(endpoint=away.endpoint, offline=True))
     make(words_file, llm=away, use="near")
-    score = make(words_file, llm=away, allow_send_images=True).fit(reference)
+    score = make(words_file, llm=away, allow_send_images=True)
     score._model = None
     score._answers()
     assert "Test images that look OoD are sent to https://models.example.com/v1" in capsys.readouterr().err
+
+
+def test_what_is_missing_to_ask_is_said_before_anything_is_encoded(words_file, reference, monkeypatch):
+    for name in ("MMOOD_LLM_KEY", "OTHER_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    away = SeeingModel(endpoint="https://models.example.com/v1", key_env="OTHER_KEY")
+    with pytest.raises(MmoodError, match="OTHER_KEY is not set"):
+        make(words_file, llm=away, use="near").fit(reference)
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MmoodError, match=r"pip install 'mmood\[llm\]'"):
+        make(words_file).fit(reference)
 
 
 def test_without_the_images_it_is_refused(reference, words_file):
