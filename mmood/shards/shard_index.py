@@ -148,6 +148,8 @@ class ShardIndex(SetIndex):
         location = locations.join(self.root, f"{self.name}/{IMAGES_FILE}")
         try:
             content = locations.read_bytes(location, MAX_SAMPLES * 8 + 2**10)
+        except FileNotFoundError:  # the shards were copied without it
+            return None
         except OSError as error:
             raise MmoodError(f"The image hashes {location} cannot be read: {error}.") from error
         if hashlib.sha256(content).hexdigest() != self.image_hashes:
