@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--class_names", required=True, metavar="FILE", help="one ID class per line, or the name of a list")
     add("--method", required=True, choices=METHODS, metavar="METHOD", help=f"one of {', '.join(METHODS)}")
     add("--out", type=Path, metavar="FILE", help="the JSON file to write")
-    add("--kind", choices=KINDS, default="both", metavar="KIND", help="wordnet, mm-ood: near, far or both (default)")
+    add("--kind", choices=KINDS, metavar="KIND", help="wordnet, mm-ood: near, far or both (default)")
     amounts = parser.add_argument_group("amounts")
     _number(amounts, "--per_class", PER_CLASS, "near names of each class")
     _number(amounts, "--count", eoe.COUNT, "far or fine names in all")
@@ -131,8 +131,10 @@ def _check(options: argparse.Namespace) -> None:
         raise MmoodError(f"The method {options.method} asks a language model; name it with --llm.")
     if asks and options.endpoint is None and not options.offline and not options.dry_run:
         raise MmoodError(f"The method {options.method} needs an --endpoint, or --offline with answers that are kept.")
-    if options.images is not None and options.method != "mm-ood":
-        raise MmoodError(f"--images is for the method mm-ood; {options.method} sends only names.")
+    if options.kind is not None and options.method not in ("wordnet", "mm-ood"):
+        raise MmoodError(f"--kind is for the methods wordnet and mm-ood; {options.method} proposes one kind.")
+    if (options.images or options.render) and options.method != "mm-ood":
+        raise MmoodError(f"--images and --render are for the method mm-ood; {options.method} sends only texts.")
     if options.method == "mm-ood" and options.kind != "far":
         _check_images(options)
     check_number("--temperature", options.temperature, least=0)
@@ -164,7 +166,7 @@ def _check_out(out: Path | None) -> None:
 
 
 def _from_wordnet(options: argparse.Namespace, class_names: Sequence[str]) -> Outcome:
-    settings = WordNetSettings(options.kind, options.per_class, count=options.count, seed=options.seed)
+    settings = WordNetSettings(options.kind or "both", options.per_class, count=options.count, seed=options.seed)
     return from_wordnet(read_taxonomy(), class_names, settings)
 
 
@@ -176,7 +178,7 @@ def _task(options: argparse.Namespace, class_names: Sequence[str]) -> Task:
         class_names,
         Speaker(options.llm, _parameters(options)),
         Amounts(options.count, per_class=options.per_class, far=far, per_kind=options.per_kind),
-        options.kind,
+        options.kind or "both",
         example_images(options.images, class_names, options.images_per_class, options.side) if shown else {},
         _render(options.render, options.side) if options.render else None,
     )

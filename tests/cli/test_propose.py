@@ -140,8 +140,9 @@ SENTENCES = {
     "parameters of ours": (["--offline", "--parameters", '{"stream": true}'], "'stream' of a request is set by mmood"),
     "images for names": (
         ["--offline", "--images", "x"],
-        "--images is for the method mm-ood; eoe-near sends only names",
+        "are for the method mm-ood; eoe-near sends only texts",
     ),
+    "a kind": (["--offline", "--kind", "far"], "--kind is for the methods wordnet and mm-ood"),
     "a price": (["--offline", "--price", "-1", "1"], "--price is -1.0"),
     "a temperature": (["--offline", "--temperature", "nan"], "--temperature is nan"),
     "an amount": (["--offline", "--per_class", "0"], "per_class is 0"),
