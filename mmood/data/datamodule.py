@@ -175,7 +175,7 @@ class OoDDataModule(LightningDataModule):
         indices = self.catalog.indices(member.set for member in wanted)
         class_names = self.classes.find()
         notes = [note for index in indices.values() for note in index.notes]
-        notes.append(self.classes.note())
+        notes += filter(None, [self.classes.note()])
         for member in wanted:
             index = indices[member.set]
             check_not_empty(index)
