@@ -26,7 +26,8 @@ class ResponseError(MmoodError):
 def http_client(endpoint: Endpoint, key: str | None) -> httpx2.Client:
     """Return the HTTP client for an endpoint and its key: no redirects, and the proxy that the environment names."""
     address = httpx2.URL(endpoint.url)
-    proxy = None if urllib.request.proxy_bypass(address.host) else urllib.request.getproxies().get(address.scheme)
+    direct = endpoint.is_local or urllib.request.proxy_bypass(address.host)
+    proxy = None if direct else urllib.request.getproxies().get(address.scheme)
     return httpx2.Client(
         transport=_BoundedTransport(endpoint, key, httpx2.HTTPTransport(proxy=proxy)),
         timeout=endpoint.timeout,

@@ -87,6 +87,12 @@ def test_all_that_is_sent_is_the_stated_payload(tmp_path, monkeypatch):
     assert "seed" not in asked.payload()
 
 
+def test_an_endpoint_on_this_machine_is_asked_without_a_proxy(tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with chat_server(echo) as chat:
+        assert LanguageModel(AnswerCache(tmp_path), endpoint(chat)).answer([question("a")])[0].text == "answer to a"
+
+
 def test_images_are_small_and_bare():
     sent = small_jpeg(photo(300, 200), 64)
     image = Image.open(io.BytesIO(sent))
