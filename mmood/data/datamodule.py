@@ -117,7 +117,7 @@ class OoDDataModule(LightningDataModule):
         self.predict = predict
         self.batch_size = batch_size
         self.loader = loader
-        self.plan: DataPlan = resolve(benchmark, id, ood, class_names)
+        self.plan: DataPlan = resolve(benchmark, id, ood, class_names, train)
         self.features = features
         self.exif: Exif | None = exif
         self.resize: Resize = resize
@@ -152,7 +152,7 @@ class OoDDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find every set that the stage (fit, validate, test, predict) reads, and check it; no image is read."""
         make_room(self.loader.workers, self.loader.prefetch)
-        notes = [str(self.predict_set().passed_over)] if stage == "predict" else self.check(stage)
+        notes = [self.predict_set().passed_over] if stage == "predict" else self.check(stage)
         self._say(notes)
 
     def check(self, stage: str | None = None) -> list[str]:

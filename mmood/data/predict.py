@@ -11,10 +11,11 @@ import numpy as np
 
 from mmood.errors import MmoodError
 from mmood.files import is_file, is_folder, user_path, utf8_name
+from mmood.sets.finding import find_set
+from mmood.sets.places import place_of
 from mmood.shards.index import Keys
 from mmood.shards.lists import read_image_list
 from mmood.shards.passed_over import PassedOver
-from mmood.shards.shard_index import load_index
 from mmood.shards.sources import FileSource, InputFile, SampleSource
 from mmood.shards.walk import find_images, is_image
 
@@ -29,13 +30,13 @@ class PredictSet:
         name: name of the set, or the paths.
         source: reads an image by its key: its bytes, or why they cannot be had.
         names: for each key the image's file, or its name in the shard.
-        passed_over: what lies beside the images in folders.
+        passed_over: what lies beside the images, as a sentence; "" if nothing does.
     """
 
     name: str
     source: SampleSource
     names: list[str]
-    passed_over: PassedOver
+    passed_over: str
 
     def keys(self) -> Keys:
         """Return all keys, ascending."""
@@ -47,8 +48,8 @@ def find_predict_set(root: str, what: str | Sequence[str], pipes: bool = False) 
 
     Each entry is an image, a folder (searched in depth, sorted by path), a pattern (`photos/*.jpg`), or a list of
     images (`.txt`, `.lst`, `.tsv`, `.json`; its paths start from the working directory or from the list's folder). One
-    entry that is none of these is a set below root. A file or a line of a list is always an input, whether it can be
-    read or not.
+    entry that is none of these is a set: below root, or `zip:PATH` and the like (`place_of`). A file or a line of a
+    list is always an input, whether it can be read or not.
 
     Raises:
         MmoodError: an entry names nothing, or there is no image.
@@ -67,14 +68,14 @@ def find_predict_set(root: str, what: str | Sequence[str], pipes: bool = False) 
         raise MmoodError(
             f"There is no image in `data.predict` ({_said(entries) or 'it names nothing'}). {passed_over}".rstrip()
         )
-    return PredictSet(_said(entries), FileSource(files), [file.name for file in files], passed_over)
+    return PredictSet(_said(entries), FileSource(files), [file.name for file in files], str(passed_over))
 
 
 def _set(root: str, name: str, pipes: bool) -> PredictSet:
-    if "/" in name:
+    if "/" in name and place_of(name).kind is None:
         raise MmoodError(f"`data.predict` names '{name}', which is neither a file nor a folder nor the name of a set.")
-    index = load_index(root, name, pipes)
-    return PredictSet(name, index, [row.sample for row in index.rows()], PassedOver())
+    index = find_set(root, name, pipes)
+    return PredictSet(index.name, index, [row.sample for row in index.rows()], " ".join(index.notes))
 
 
 def input_files(entry: str, passed_over: PassedOver) -> list[InputFile] | None:

@@ -57,10 +57,11 @@ def resolve(
     id: str | None,
     ood: dict[str, list[str]] | None,
     class_names: str | list[str] | None,
+    train: str | None = None,
 ) -> DataPlan:
     """Return the plan: settings as they are, and what is unset from the benchmark.
 
-    An ID set at a path of its own does not get the class names of the benchmark.
+    A training set or ID set at a path of its own does not get the class names of the benchmark.
 
     Raises:
         MmoodError: the benchmark is unknown, a group has no set, or a set appears twice.
@@ -71,7 +72,7 @@ def resolve(
         known = find_benchmark(benchmark)
         id = known.id if id is None else id
         ood = {group: list(names) for group, names in known.ood.items()} if ood is None else ood
-        if class_names is None and not place_of(id).path:
+        if class_names is None and not any(place_of(own).path for own in (id, train) if own is not None):
             class_names = known.class_names
     ood = ood or {}
     check_sets("data", id, ood)

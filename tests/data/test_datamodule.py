@@ -192,6 +192,10 @@ def test_a_benchmark_fills_only_what_is_unset():
     plan = resolve("imagenet-openood", "mine", None, ["a"])
     assert (plan.id, plan.class_names) == ("mine", ["a"])
     assert plan.ood["near"] == ["ssb_hard", "ninco"]
+    # Classes of one's own are not those of the benchmark.
+    assert resolve("imagenet-mos", "folder:pets", None, None).class_names is None
+    assert resolve("imagenet-mos", None, None, None, train="photos/pets").class_names is None
+    assert resolve("imagenet-mos", "mine", None, None, train="pets").class_names == "imagenet-openai"
 
 
 def test_the_registry_is_complete():

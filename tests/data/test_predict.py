@@ -1,6 +1,7 @@
 """What `predict` takes: files, folders, patterns, lists and sets, each input in its place."""
 
 import os
+import zipfile
 
 import pytest
 from data_world import png, write_set
@@ -28,6 +29,17 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+def test_a_zip_file_is_a_set(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in sorted(photos.rglob("*.*")):
+            archive.write(path, path.relative_to(photos))
+        archive.writestr("notes.txt", "no image")
+    setting = f"zip:{tmp_path / 'photos.zip'}"
+    assert found(setting) == {"a.png": png(0), "b.jfif": png(1), "sub/z.JPG": png(3)}
+    assert "not images ('notes.txt')" in find_predict_set(".", setting).passed_over
+
+
 def test_a_folder_with_everything_in_it(photos, tmp_path):
     (photos / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (photos / "._a.png").write_bytes(b"no image")
@@ -48,7 +60,7 @@ def test_a_folder_with_everything_in_it(photos, tmp_path):
         "sub/no-extension": png(2),
         "sub/z.JPG": png(3),
     }
-    said = str(find_predict_set(".", str(photos)).passed_over)
+    said = find_predict_set(".", str(photos)).passed_over
     for part in (
         "hidden or system files and folders (2,",
         "not images ('notes.txt')",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,7 +96,9 @@ def results_in(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def test_rows_are_those_of_separate_runs_and_images_are_encoded_once(flags, tmp_path, encoded):
+def test_rows_are_those_of_separate_runs_and_images_are_encoded_once(flags, tmp_path, encoded, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent / "streams"))
+    flags += ["--model.scores.running", "running_mean.RunningMean", "--evaluation.stream.batch_size", "8"]
     both = tmp_path / "both"
     assert main(["test", *flags, "--data.benchmark", "[wide, narrow]", "--run_dir", str(both)]) == 0
     assert sum(encoded) == 37 + 21 + 2 + 9
