@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from mmood.classes.matching import folded
@@ -66,10 +66,20 @@ class NegativePrototypes:
             MmoodError: the list cannot be read or mined, or has fewer words than there are groups.
         """
         self.positive_, negative = self.encode(reference)
-        order = functional.group_order(len(negative), self.groups, self.seed)
-        self.negative_ = negative[order.to(negative.device)]
+        self.negative_ = self.in_groups(negative)
         assert self.list_ is not None  # `encode` got one
+        order = self.in_groups(torch.arange(len(negative)))
         self.words_ = tuple(self.list_.words[number] for number in order.tolist())
+
+    def in_groups(self, rows: Shaped[Tensor, "negatives ..."], groups: int | None = None) -> Shaped[Tensor, "kept ..."]:
+        """Return rows of negatives group by group, without the rest that fills no group (see `group_order`).
+
+        Args:
+            rows: one for each negative.
+            groups: how many; None for G.
+        """
+        order = functional.group_order(len(rows), self.groups if groups is None else groups, self.seed)
+        return rows[order.to(rows.device)]
 
     def texts(self) -> NegativeTexts:
         """Return what `fit` has encoded."""

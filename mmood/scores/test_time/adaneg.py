@@ -11,7 +11,6 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from mmood.scores.base import Embedded, Output, Reference
-from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_adaneg as functional
@@ -160,8 +159,7 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
     def learn(self, reference: Reference) -> Fitted:
         """Read or mine the negatives at the first call; encode them and the ID names."""
         positive, negative = self.prototypes.encode(reference)
-        order = group_order(len(negative), self.prototypes.groups, self.prototypes.seed)
-        return Fitted(torch.cat([positive, negative[order.to(negative.device)]]), len(positive))
+        return Fitted(torch.cat([positive, self.prototypes.in_groups(negative)]), len(positive))
 
     def start(self, fitted: Fitted, seed: int) -> Memory:
         """Return a memory without images; nothing here is drawn, so the seed changes nothing."""

@@ -14,7 +14,7 @@ from mmood.chat import LanguageModel
 from mmood.errors import MmoodError
 from mmood.output.printing import complain
 from mmood.scores.base import Embedded, Output, Reference, TextTower
-from mmood.scores.functional_negatives import group_order, neglabel_log_odds
+from mmood.scores.functional_negatives import neglabel_log_odds
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.ants_memory import Near, Sentences, Waiting, text_hash
@@ -182,7 +182,7 @@ class ANTS(AbstractStreamScore[Fitted, Memory]):
             tuple(reference.class_names),
             positive,
             negative,
-            self._permuted(negative, self.prototypes.groups),
+            self.prototypes.in_groups(negative),
             positive.new_tensor(pixels.mean),
             positive.new_tensor(pixels.std),
             reference.text_tower,
@@ -374,9 +374,6 @@ class ANTS(AbstractStreamScore[Fitted, Memory]):
         near, groups = memory.near.near, self._near_groups(fitted, len(memory.near))
         return replace(
             memory,
-            far=self._permuted(queue, self.prototypes.groups),
-            near_grouped=self._permuted(near, groups) if len(near) else near,
+            far=self.prototypes.in_groups(queue),
+            near_grouped=self.prototypes.in_groups(near, groups) if len(near) else near,
         )
-
-    def _permuted(self, texts: Tensor, groups: int) -> Tensor:
-        return texts[group_order(len(texts), groups, self.prototypes.seed).to(texts.device)]

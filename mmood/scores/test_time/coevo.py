@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mmood.errors import MmoodError
 from mmood.scores.base import Embedded, Output, Reference
-from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import functional_adaneg, functional_coevo
@@ -235,8 +234,8 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
         self, fitted: Fitted, prototypes: AdaptivePrototypes, words: Tensor, history: Tensor, counts: Tensor
     ) -> Memory:
         """Return the memory with these negatives, put into their groups."""
-        order = group_order(len(words), self.prototypes.groups, self.prototypes.seed).to(words.device)
-        grouped = torch.cat([torch.arange(fitted.classes, device=words.device), words[order]])
+        names = torch.arange(fitted.classes, device=words.device)
+        grouped = torch.cat([names, self.prototypes.in_groups(words)])
         return Memory(prototypes, words, history, counts, grouped, fitted.texts[grouped])
 
     def _log_probabilities(

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mmood.errors import MmoodError
 from mmood.scores.base import Embedded, Output, Reference, TextTower
-from mmood.scores.functional_negatives import group_order
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
@@ -230,5 +229,4 @@ class TINS(AbstractStreamScore[Fitted, Memory]):
     def _memory_of(self, fitted: Fitted, words: InvertedWords, counts: Tensor, generator: Tensor) -> Memory:
         """Return the memory with negatives and bank in their groups, by a permutation that their number fixes."""
         texts = torch.cat([fitted.negative, words.bank[: self.bank_size]])
-        order = group_order(len(texts), self.prototypes.groups, self.prototypes.seed)
-        return Memory(words, counts, generator, texts[order.to(texts.device)])
+        return Memory(words, counts, generator, self.prototypes.in_groups(texts))
