@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 METHODS = ("ZeroShot", "MMP", "COOkeD", "TINS", "CoOp", "LoCoOp", "SCT", "Local-Prompt", "NegPrompt", "SUPREME")
+OWN_ONLY = ("MMP", "COOkeD", "NegPrompt")
+"""Of these the shared scores are those of ZeroShot, and of CoOp, whose prompts NegPrompt takes."""
 SHARED = ("MCM", "GL-MCM", "NegLabel", "NegLabel, learned negatives")
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 PAGE = Path(__file__).parents[2] / "docs" / "prompts.md"
@@ -36,14 +38,15 @@ def _tables(model: str, results: list[dict]) -> str:
 
 
 def _rows(method: str, shots: int, runs: list[dict]) -> Iterable[str]:
-    names = list(runs[0]["scores"])
+    names = [name for name in runs[0]["scores"] if method not in OWN_ONLY or name not in SHARED]
     first = True
     for name in sorted(names, key=lambda name: SHARED.index(name) if name in SHARED else len(SHARED)):
         cells = [
             " / ".join(_spread(run["scores"][name][group][key] for run in runs) for key in ("auroc", "id_pos"))
             for group in ("near", "far")
         ]
-        accuracy = _spread(run["accuracy"] for run in runs) if first and "accuracy" in runs[0] else ""
+        classifies = first and method not in ("TINS", *OWN_ONLY)
+        accuracy = _spread(run["accuracy"] for run in runs) if classifies else ""
         yield f"| {method if first else ''} | {shots if first and shots else ''} | {name} | {accuracy} | {cells[0]} | {cells[1]} |"
         first = False
 
