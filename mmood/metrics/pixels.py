@@ -25,7 +25,7 @@ from mmood.metrics.functional import OoDMetrics
 BITS = 20
 """Leading bits of a float32 that make a bin: sign, exponent and 11 bits of the mantissa, a width of 0.05 %."""
 
-_CHUNK = 2**20
+_CHUNK = 2**16
 _SIGN = np.uint32(2**31)
 
 Blocks = Iterable[tuple[Int64[np.ndarray, " blocks"], Int64[np.ndarray, " blocks"]]]
@@ -58,9 +58,12 @@ def exact_metrics(scores: Float[np.ndarray, " n"], is_ood: Bool[np.ndarray, " n"
     n_ood = int(np.count_nonzero(is_ood))
     n_id = is_ood.size - n_ood
     _check_sides(n_id, n_ood)
-    marked = ordered_bits(scores).astype(np.uint64)
-    marked <<= np.uint64(1)
-    marked |= is_ood.astype(np.uint64)
+    marked = np.empty(scores.size, dtype=np.uint64)
+    for start in range(0, scores.size, _CHUNK):
+        piece = slice(start, start + _CHUNK)
+        marked[piece] = ordered_bits(scores[piece])
+        marked[piece] <<= np.uint64(1)
+        marked[piece] |= is_ood[piece].astype(np.uint64)
     marked.sort()
     return metrics_of_blocks(_blocks_of_sorted(marked), n_id, n_ood)
 
