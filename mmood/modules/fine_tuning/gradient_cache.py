@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 
-def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | None, hold_last: bool = False) -> Tensor:
+def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | None, frozen: bool = False) -> Tensor:
     """Return `encode(inputs)`, holding the activations of only `chunk` inputs at a time; None for all at once.
 
     Gradient caching (arXiv 2101.06983): encode every chunk and keep only the embeddings, then, once the loss has sent
@@ -18,8 +18,9 @@ def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | N
     stays one backward pass: precision, gradient clipping and the single exchange of gradients under DDP work as ever.
     Exact if `encode` treats every input by itself (no BatchNorm in training); costs a second forward pass.
 
-    With `hold_last` the last chunk is not encoded twice: the backward pass begins with it, so its activations are gone
-    before those of another chunk are made again. It pays where nothing else is in chunks.
+    `frozen` is for a tower in eval mode, where nothing is drawn and nothing else is in chunks. The last chunk is then not
+    encoded twice: the backward pass begins with it, so its activations are gone before those of another chunk are made
+    again. And no state of generators is kept, for which a GPU would have to be waited for.
 
     >>> in_chunks(lambda rows: 2 * rows, torch.arange(5.0), 2).tolist()
     [0.0, 2.0, 4.0, 6.0, 8.0]
@@ -27,10 +28,10 @@ def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | N
     if chunk is None or len(inputs) <= chunk:
         return encode(inputs)
     *parts, last = torch.split(inputs, chunk)
-    final = encode if hold_last else partial(_recomputed, encode)
-    return torch.cat([*(_recomputed(encode, part) for part in parts), final(last)])
+    twice = partial(_recomputed, encode, not frozen)
+    return torch.cat([*(twice(part) for part in parts), encode(last) if frozen else twice(last)])
 
 
-def _recomputed(encode: Callable[[Tensor], Tensor], part: Tensor) -> Tensor:
-    result: Tensor = checkpoint(encode, part, use_reentrant=False)
+def _recomputed(encode: Callable[[Tensor], Tensor], draws: bool, part: Tensor) -> Tensor:
+    result: Tensor = checkpoint(encode, part, use_reentrant=False, preserve_rng_state=draws)
     return result

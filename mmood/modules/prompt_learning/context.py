@@ -102,7 +102,7 @@ class LearnedContext(nn.Module):
         def encode(rows: Tensor) -> Tensor:
             return encode_prompts(encoder, tokens, vectors[number[rows]], rows)
 
-        return in_chunks(encode, torch.arange(len(tokens.ids), device=vectors.device), chunk, hold_last=True)
+        return in_chunks(encode, torch.arange(len(tokens.ids), device=vectors.device), chunk, frozen=True)
 
     def family(self) -> PromptFamily:
         """Return the contexts as they are now."""
