@@ -18,9 +18,9 @@ def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | N
     stays one backward pass: precision, gradient clipping and the single exchange of gradients under DDP work as ever.
     Exact if `encode` treats every input by itself (no BatchNorm in training); costs a second forward pass.
 
-    `frozen` is for a tower in eval mode, where nothing is drawn and nothing else is in chunks. The last chunk is then not
-    encoded twice: the backward pass begins with it, so its activations are gone before those of another chunk are made
-    again. And no state of generators is kept, for which a GPU would have to be waited for.
+    `frozen` is for a tower in eval mode, where nothing is drawn and nothing else is in chunks. The last chunk is then
+    not encoded twice: the backward pass begins with it, so its activations are gone before those of another chunk are
+    made again. And no state of generators is kept, for which a GPU would have to be waited for.
 
     >>> in_chunks(lambda rows: 2 * rows, torch.arange(5.0), 2).tolist()
     [0.0, 2.0, 4.0, 6.0, 8.0]
