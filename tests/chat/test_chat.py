@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmood.chat import (
     DEFAULTS,
+    Answer,
     AnswerCache,
     Endpoint,
     LanguageModel,
@@ -186,6 +187,15 @@ def test_answers_that_came_before_a_failure_are_kept(tmp_path):
     answered = [text for text in chat.asked if text != "13"]
     assert before < set(answered)
     assert len(answered) == len(set(answered)) == 19
+
+
+def test_the_first_of_two_answers_stays(tmp_path):
+    """Another process may have worked with it already."""
+    cache, asked = AnswerCache(tmp_path), question()
+    first, second = (Answer(text, "parrot-1", False, 1, 1) for text in ("first", "second"))
+    assert cache.put(asked, first) == first
+    assert cache.put(asked, second) == first == cache.get(asked)
+    assert [path.name for path in tmp_path.rglob("*.*")] == [f"{asked.key}.json"]
 
 
 def test_nobody_is_asked_offline(tmp_path):
