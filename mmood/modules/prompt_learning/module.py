@@ -108,8 +108,8 @@ class PromptLearning(AbstractDetector):
         images: augmentation.
         negative_prompts: prompts of negative labels: `fixed`, those of their list, or `learned`, the context of the ID
             classes.
-        chunk: texts whose activations are held at a time: less memory, the same gradient, up to half as much time more;
-            None for all.
+        chunk: texts whose activations are held at a time: less memory and the same gradient, in more time; None for
+            all.
         optimizer: from the parameters to their optimiser.
         schedule: from the optimiser and the number of epochs to the learning rate of each epoch.
     """
