@@ -150,7 +150,7 @@ def test_files_that_are_no_decisions_are_refused(tmp_path):
     for name, content, said in (
         ("a.csv", "x,y\n1,2\n", "row 1, is not a decision"),
         ("b.jsonl", '{"input": 1}\n', "row 1, is not a decision"),
-        ("c.jsonl", "[1]\n", "line 1, is no decision"),
+        ("c.jsonl", "[1]\n", "line 1, is not a decision"),
         ("d.csv", "input,status,score,p_value,accepted\na,ok,high,0.1,true\n", "is not a table of decisions"),
         ("e.parquet", "PAR1", "is not a Parquet file"),
     ):
