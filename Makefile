@@ -30,7 +30,7 @@ demo: $(STAMP)
 test: lint
 	$(PYTEST) -m "not long"
 
-# Also the long forms, and some 26,000 damaged files, not 400.
+# Also the long forms, and some 60,000 damaged files, not 1,000.
 test-all: lint
 	MMOOD_FUZZ=1200 $(PYTEST)
 

@@ -1,7 +1,7 @@
 """Damaged files in every reader: the answer is a correct result or one clear sentence, soon and in bounded memory.
 
 `MMOOD_FUZZ=N` gives each reader about N inputs, 20 without it. They are the same every time, in `make test-all` too, unless
-`MMOOD_FUZZ_ANEW` is set (`make fuzz`, 26,000 in all).
+`MMOOD_FUZZ_ANEW` is set (`make fuzz`, 60,000 in all).
 """
 
 import os

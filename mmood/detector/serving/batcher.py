@@ -139,11 +139,7 @@ class Batcher:
 
     def _decided(self, contents: Sequence[bytes]) -> list[Answer]:
         """Return the decision on each image, or why it is refused; runs in a thread of its own."""
-        threads = min(self.batching.threads, len(contents))
-        shares = self._decoding.map(self._prepared, (contents[first::threads] for first in range(threads)))
-        prepared: list[Prepared | RefusedError] = [RefusedError(500, "")] * len(contents)
-        for first, share in enumerate(shares):
-            prepared[first::threads] = share
+        prepared = list(self._decoding.map(self._prepared, contents))
         images = [image for image in prepared if not isinstance(image, RefusedError)]
         with self._tower:
             decisions = iter(self.detector.decide(images)[0])
@@ -164,10 +160,7 @@ class Batcher:
         if image.width * image.height > self.pixels:
             raise RefusedError(413, f"The image has {image.width} x {image.height} pixels, more than {self.pixels}.")
 
-    def _prepared(self, contents: Sequence[bytes]) -> list[Prepared | RefusedError]:
-        return [self._prepared_one(content) for content in contents]
-
-    def _prepared_one(self, content: bytes) -> Prepared | RefusedError:
+    def _prepared(self, content: bytes) -> Prepared | RefusedError:
         try:
             image = open_image(content)
             self._check_pixels(image)
