@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     detector = Detector.load(options.detector, "cpu")
     images = images_to_check(options.images, detector.manifest.provenance)
     difference = export_detector(detector, options.out, images, options.quantise, tolerance)
-    differ = f"scores differ by up to {difference.score:.2g} and {difference.decisions} decisions"
+    differ = f"scores differ by up to {difference.score:.2g}, and {difference.decisions} decisions differ"
     say(f"Over {difference.images} images, {differ}.")
     say(f"Detector: {options.out}")
     return 0
