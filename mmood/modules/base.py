@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -244,7 +245,8 @@ class AbstractDetector(Recorded, LightningModule, ABC):
             predicted=embedded.logits.argmax(dim=-1),
             scores=torch.stack(columns, dim=-1) if columns else embedded.logits.new_empty(len(embedded.logits), 0),
         )
-        return Evaluated(scored, embedded)
+        # Without what the scores shared, which whoever keeps the batch would keep too.
+        return Evaluated(scored, replace(embedded))
 
     def on_validation_start(self) -> None:
         """Fit the scores with the weights of this moment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self, final
 
 import torch
@@ -17,6 +17,8 @@ from mmood.encoders.vision_language import with_texts
 from mmood.errors import MmoodError
 from mmood.images.rgb import to_rgb
 from mmood.prompts import LearnedPrompts
+from mmood.scores.softmax import Softmax
+from mmood.scores.stable import precise
 from mmood.scores.surroundings import Surroundings
 from mmood.settings import Recorded
 from mmood.settings.requirements import Requirement
@@ -48,6 +50,13 @@ class Embedded:
     embedding: Float[Tensor, "batch dim"] | None = None
     patches: Float[Tensor, "batch patches dim"] | None = None
     pixels: Pixels | None = None
+    _shared: dict[float, Softmax] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def softmax(self, temperature: float) -> Softmax:
+        """Return the softmax of logits / T, in float64 where the device has it; all scores of the batch share it."""
+        if temperature not in self._shared:
+            self._shared[temperature] = Softmax.of(precise(self.logits), temperature)
+        return self._shared[temperature]
 
     def joint(self) -> Float[Tensor, "batch dim"]:
         """Return the embedding.

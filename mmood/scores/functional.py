@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmood.scores.stable import log_sigmoid, log_sum_exp
+from mmood.scores.softmax import Softmax, binary_log_products
+from mmood.scores.stable import log_sigmoid
 
 Logits = Float[Tensor, "batch classes"]
 Scores = Float[Tensor, " batch"]
@@ -28,10 +29,7 @@ def max_softmax_log_odds(logits: Logits, temperature: float = 1.0) -> Scores:
     >>> max_softmax_log_odds(torch.tensor([[0.0, 0.0]]))
     tensor([0.])
     """
-    scaled = logits / temperature
-    largest, where = scaled.max(dim=-1, keepdim=True)
-    others = scaled.scatter(-1, where, -torch.inf)
-    return largest.squeeze(-1) - log_sum_exp(others)
+    return Softmax.of(logits, temperature).log_odds
 
 
 def max_softmax(logits: Logits, temperature: float = 1.0) -> Scores:
@@ -58,7 +56,7 @@ def energy(logits: Logits, temperature: float = 1.0) -> Scores:
     >>> energy(torch.tensor([[0.0, 0.0]])).exp()
     tensor([2.])
     """
-    return temperature * log_sum_exp(logits / temperature)
+    return temperature * Softmax.of(logits, temperature).log_sum_exp
 
 
 def entropy(logits: Logits, temperature: float = 1.0) -> Scores:
@@ -70,12 +68,7 @@ def entropy(logits: Logits, temperature: float = 1.0) -> Scores:
     >>> entropy(torch.tensor([[0.0, 0.0]])).exp()
     tensor([2.])
     """
-    scaled = logits / temperature
-    log_p = scaled.log_softmax(dim=-1)
-    largest = log_sigmoid(max_softmax_log_odds(scaled))
-    log_p = log_p.scatter(-1, scaled.argmax(dim=-1, keepdim=True), largest.unsqueeze(-1))
-    # A class at -inf has probability 0 and adds nothing; 0 * -inf would be NaN.
-    return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
+    return Softmax.of(logits, temperature).entropy
 
 
 def entropy_log_odds(logits: Logits, temperature: float = 1.0) -> Scores:
@@ -86,10 +79,15 @@ def entropy_log_odds(logits: Logits, temperature: float = 1.0) -> Scores:
     >>> entropy_log_odds(torch.tensor([[0.0, 0.0]]))
     tensor([-inf])
     """
-    classes = logits.shape[-1]
+    return entropy_share_log_odds(Softmax.of(logits, temperature))
+
+
+def entropy_share_log_odds(softmax: Softmax) -> Scores:
+    """Return `entropy_log_odds` of a softmax."""
+    classes = softmax.scaled.shape[-1]
     if classes == 1:
-        return torch.zeros_like(logits[..., 0])
-    found = entropy(logits, temperature)
+        return torch.zeros_like(softmax.scaled[..., 0])
+    found = softmax.entropy
     # Rounding may leave the uniform distribution a hair above log C.
     return (math.log(classes) - found).clamp_min(0).log() - found.log()
 
@@ -115,11 +113,15 @@ def softmax_variance(logits: Logits, temperature: float = 1.0) -> Scores:
     >>> softmax_variance(torch.tensor([[0.0, 0.0]]))
     tensor([0.])
     """
-    scaled = logits / temperature
-    centred = scaled - scaled.amax(dim=-1, keepdim=True)
-    grown = torch.expm1(centred)
-    deviation = (grown - grown.mean(dim=-1, keepdim=True)) / centred.exp().sum(dim=-1, keepdim=True)
-    return deviation.square().mean(dim=-1)
+    return variance_of(Softmax.of(logits, temperature))
+
+
+def variance_of(softmax: Softmax) -> Scores:
+    """Return `softmax_variance` of a softmax."""
+    grown = (softmax.scaled - softmax.scaled.amax(dim=-1, keepdim=True)).expm1_()
+    squares = grown.sub_(grown.mean(dim=-1, keepdim=True)).square_().mean(dim=-1)
+    # 1 / sum exp(z) is the largest probability.
+    return squares * (2 * log_sigmoid(softmax.log_odds)).exp()
 
 
 def generalised_entropy(logits: Logits, temperature: float = 1.0, gamma: float = 0.1, top: int | None = None) -> Scores:
@@ -134,12 +136,13 @@ def generalised_entropy(logits: Logits, temperature: float = 1.0, gamma: float =
     >>> generalised_entropy(torch.tensor([[0.0, 0.0]]), gamma=0.5)
     tensor([-1.])
     """
-    log_p = (logits / temperature).log_softmax(dim=-1)
-    if top is not None and top < log_p.shape[-1]:
-        log_p = log_p.topk(top, dim=-1).values
-    # log(1 - p) in the form that is exact on both ends.
-    log_rest = torch.where(log_p > -0.6931, (-torch.expm1(log_p)).log(), torch.log1p(-log_p.exp()))
-    return -(gamma * (log_p + log_rest)).exp().sum(dim=-1)
+    return gen_of(Softmax.of(logits, temperature), gamma, top)
+
+
+def gen_of(softmax: Softmax, gamma: float = 0.1, top: int | None = None) -> Scores:
+    """Return `generalised_entropy` of a softmax."""
+    largest, others = binary_log_products(softmax, top)
+    return -((gamma * largest).exp() + others.mul_(gamma).exp_().sum(dim=-1))
 
 
 def margin(logits: Logits) -> Scores:

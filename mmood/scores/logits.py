@@ -1,7 +1,8 @@
 """Scores that read nothing but the logits of the module.
 
 They compute in float64 and round once at the end: on raw cosines at temperature 1 the probabilities are so nearly
-uniform that float32 arithmetic would leave a few hundred distinct values, and ties change the metrics.
+uniform that float32 arithmetic would leave a few hundred distinct values, and ties change the metrics. Scores of one
+temperature share the softmax of a batch, so that its exponentials are computed once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from mmood.scores import functional
 from mmood.scores.base import AbstractScore, Embedded
-from mmood.scores.stable import precise
 from mmood.settings import check_count, check_number
 
 Scores = Float[Tensor, " batch"]
@@ -36,7 +36,7 @@ class MCM(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return log p - log(1 - p) of the largest softmax probability p."""
-        return functional.max_softmax_log_odds(precise(embedded.logits), self.temperature).float()
+        return embedded.softmax(self.temperature).log_odds.float()
 
 
 class MaxLogit(AbstractScore):
@@ -61,7 +61,7 @@ class Energy(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return T * logsumexp_c(logit_c / T)."""
-        return functional.energy(precise(embedded.logits), self.temperature).float()
+        return (self.temperature * embedded.softmax(self.temperature).log_sum_exp).float()
 
 
 class Entropy(AbstractScore):
@@ -82,7 +82,7 @@ class Entropy(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return log(log C - H) - log H; 0 with one class, which has no entropy to compare."""
-        return functional.entropy_log_odds(precise(embedded.logits), self.temperature).float()
+        return functional.entropy_share_log_odds(embedded.softmax(self.temperature)).float()
 
 
 class SoftmaxVariance(AbstractScore):
@@ -101,7 +101,7 @@ class SoftmaxVariance(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the variance of the probabilities."""
-        return functional.softmax_variance(precise(embedded.logits), self.temperature).float()
+        return functional.variance_of(embedded.softmax(self.temperature)).float()
 
 
 class GEN(AbstractScore):
@@ -127,10 +127,9 @@ class GEN(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return GEN minus GEN of the uniform distribution."""
-        logits = precise(embedded.logits)
-        classes = logits.shape[-1]
+        classes = embedded.logits.shape[-1]
         uniform = min(self.top or classes, classes) * (1 / classes * (1 - 1 / classes)) ** self.gamma
-        entropy = functional.generalised_entropy(logits, self.temperature, self.gamma, self.top)
+        entropy = functional.gen_of(embedded.softmax(self.temperature), self.gamma, self.top)
         return torch.add(entropy, uniform).float()
 
 

@@ -41,6 +41,15 @@ def log_sigmoid(values: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
     return values.clamp_max(0) - _log1p(torch.exp(-values.abs()))
 
 
+def log1p(values: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
+    """Return log(1 + x) with the digits of a small x.
+
+    >>> log1p(torch.tensor([1e-20]))
+    tensor([1.0000e-20])
+    """
+    return _log1p(values) if torch.compiler.is_exporting() else torch.log1p(values)
+
+
 def _log1p(values: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
     """Return log(1 + x) with the digits of a small x: the rounding of 1 + x cancels in log(1 + x) / ((1 + x) - 1)."""
     above = 1 + values
