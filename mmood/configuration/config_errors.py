@@ -12,6 +12,7 @@ from typing import get_type_hints
 from mmood.configuration.flag_names import no_such_setting
 from mmood.errors import MmoodError, nearest
 from mmood.modules import AbstractDetector
+from mmood.modules.prompt_learning import AbstractPromptMethod
 from mmood.scores import AbstractScore
 
 # Characters of an error: it may quote a whole value.
@@ -140,4 +141,4 @@ def _class_names() -> list[str]:
             yield child.__name__
             yield from below(child)
 
-    return [*below(AbstractScore), *below(AbstractDetector)]
+    return [*below(AbstractScore), *below(AbstractDetector), *below(AbstractPromptMethod)]

@@ -380,6 +380,12 @@ def test_fit_then_test_of_each_config(name, toy_flags, words, tmp_path):
     assert {row["set"] for row in results["rows"]} == {"toy-near", "toy-far"}
 
 
+def test_a_misspelt_method_is_met_with_the_nearest_one(toy_flags, tmp_path, capsys):
+    fit = ["fit", "--config", "vitb16_coop.yaml", *toy_flags, "--data.train", "toy-train", "--run_dir", str(tmp_path)]
+    assert main([*fit, "--model.method.class_path", "CoOpp"]) == 2
+    assert "names the class 'CoOpp', which does not exist; did you mean 'CoOp'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("flag", "value"), [("accumulate_grad_batches", "2"), ("gradient_clip_val", "1.0")])
 def test_what_manual_steps_cannot_do_is_said_in_a_sentence(flag, value, toy_flags, tmp_path, capsys):
     fit = ["fit", "--config", "vitb16_coop.yaml", *toy_flags, "--data.train", "toy-train"]
