@@ -63,7 +63,7 @@ bench: $(STAMP)
 
 # What only a GPU shows: its tests, then docs/gpu.md. Without a GPU it says so.
 gpu: $(STAMP)
-	$(BIN)/python -m pytest -m gpu --quiet tests/test_gpu.py tests/scores/test_scores_on_gpu.py
+	$(BIN)/python -m pytest -m gpu --quiet --no-summary tests/test_gpu.py tests/scores/test_scores_on_gpu.py
 	PYTHONPATH=tests/benchmarks $(BIN)/python -m gpu
 
 clean:
