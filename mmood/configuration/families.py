@@ -10,20 +10,17 @@ import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
+from mmood.configuration.model_class import named_class
 from mmood.data.datamodule import EvaluationStage, OoDDataModule
+from mmood.dense import MODULES
 from mmood.evaluation.callback import OoDCallback
 from mmood.evaluation.weights import evaluate
-from mmood.files import is_file, parse_yaml, read_text
 from mmood.modules import AbstractDetector
-
-_CLASS_FLAGS = ("--model", "--model.class_path")
-_PART = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -55,40 +52,13 @@ def family_of(arguments: list[str]) -> Family:
     Args:
         arguments: of the command line, with the files of configs found and checked.
     """
-    named = ""
-    for position, argument in enumerate(arguments):
-        flag, joined, value = argument.partition("=")
-        value = value if joined else next(iter(arguments[position + 1 :]), "")
-        if flag == "--config":
-            # The settings of a checkpoint come as text.
-            named = (_class_of(value, "--ckpt_path") if value.startswith("{") else _class_in(Path(value))) or named
-        elif flag in _CLASS_FLAGS:
-            named = _class_in(Path(value)) if value.endswith(_PART) else value
-    return _dense() if _is_dense(named) else IMAGES
-
-
-def _class_in(path: Path) -> str:
-    """Return the class of the model that a file names; "" if it names none, or is none, which the parser says."""
-    if not is_file(path):
-        return ""
-    return _class_of(read_text(path, str(path)), str(path), path.parent)
-
-
-def _class_of(text: str, what: str, folder: Path = Path()) -> str:
-    document = parse_yaml(text, what)
-    model = document.get("model", document) if isinstance(document, dict) else document
-    if isinstance(model, str):
-        return _class_in(folder / model) if model.endswith(_PART) else model
-    named = model.get("class_path") if isinstance(model, dict) else None
-    return named if isinstance(named, str) else ""
+    return _dense() if _is_dense(named_class(arguments) or "") else IMAGES
 
 
 def _is_dense(name: str) -> bool:
-    from mmood import dense
-
     module, _, short = name.rpartition(".")
     if not module or module.partition(".")[0] == "mmood":
-        return short in dense.MODULES
+        return short in MODULES
     # A class of the user's own; one that cannot be imported is for the parser to complain of.
     with contextlib.suppress(ImportError, AttributeError):
         found = getattr(importlib.import_module(module), short)

@@ -7,11 +7,11 @@ of scores, of optimisers and of classes that are not mmood's own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from mmood.configuration.model_class import named_class
 from mmood.configuration.signatures import Settings, arguments_of, exported, settings_of
+from mmood.dense import MODULES as DENSE
 from mmood.errors import MmoodError, nearest
-from mmood.files import parse_yaml, read_text
 
 _OF_THE_PARSER = ("config", "c", "print_config", "help", "h", "model", "data", "trainer")
 # The objects that a stage of Lightning's Trainer takes: they are no settings.
@@ -73,44 +73,38 @@ def _flat(settings: Settings, above: str = "") -> Iterator[str]:
 
 def _known(stage: str, model: str | None) -> Settings:
     """Return all settings of a stage; None for those of a model that is not mmood's own."""
-    detectors = exported("mmood.modules")
+    places = {**exported("mmood.modules"), **DENSE}
     top: Settings = dict.fromkeys((*_OF_THE_PARSER, "name", "run_dir", "overwrite", "strict", "seed_everything"))
     top |= dict.fromkeys(set(arguments_of("lightning.pytorch.trainer.trainer", "Trainer", stage)) - set(_OBJECTS))
     return top | {
-        "data": settings_of("mmood.data.datamodule", "OoDDataModule"),
-        "evaluation": settings_of("mmood.evaluation.callback", "OoDCallback"),
+        **_of_family(model),
         "maps": settings_of("mmood.evaluation.maps", "LocalMaps"),
         "tuned": settings_of("mmood.evaluation.tuned", "TunedSettings"),
         "trainer": settings_of("lightning.pytorch.trainer.trainer", "Trainer"),
-        "model": settings_of(detectors[model], model) if model is not None and model in detectors else None,
+        "model": settings_of(places[model], model) if model is not None and model in places else None,
     }
 
 
+def _of_family(model: str | None) -> Settings:
+    """Return the settings of data and evaluation: of the family of the model, or of both where that is not certain."""
+    images: Settings = {
+        "data": settings_of("mmood.data.datamodule", "OoDDataModule"),
+        "evaluation": settings_of("mmood.evaluation.callback", "OoDCallback"),
+    }
+    if model in exported("mmood.modules"):
+        return images
+    dense: Settings = {
+        "data": settings_of("mmood.dense.data", "DenseDataModule"),
+        "evaluation": settings_of("mmood.dense.callback", "DenseCallback"),
+    }
+    if model in DENSE:
+        return dense
+    return {name: {**(images[name] or {}), **(dense[name] or {})} for name in images}
+
+
 def _model_class(arguments: Sequence[str]) -> str | None:
-    """Return the name of the model's class if it is certain: that of the last flag or config that names one."""
-    found = None
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        flag, joined, value = argument.partition("=")
-        value = value if joined else following
-        if flag == "--ckpt_path":
-            return None  # which names a class, and is not read here
-        if flag in ("--model", "--model.class_path"):
-            found = value
-        elif flag in ("--config", "-c"):
-            found = _of_config(value) or found
-    return None if found is None else found.removeprefix("mmood.modules.").removeprefix("mmood.")
-
-
-def _of_config(config: str) -> str | None:
-    """Return the class that a config names for the model: a file, or the settings themselves in braces."""
-    path = Path(config)
-    document = parse_yaml(config, "--config") if config.startswith("{") else _content(path)
-    model = document.get("model") if isinstance(document, dict) else None
-    if isinstance(model, str) and (path.parent / model).is_file():
-        model = _content(path.parent / model)
-    named = model.get("class_path") if isinstance(model, dict) else model
-    return named if isinstance(named, str) else None
-
-
-def _content(path: Path) -> object:
-    return parse_yaml(read_text(path, str(path)), str(path))
+    """Return the name of the model's class if it is certain: a checkpoint may name another, and is not read here."""
+    if any(argument.partition("=")[0] == "--ckpt_path" for argument in arguments):
+        return None
+    name = named_class(arguments)
+    return None if name is None else name.rpartition(".")[2] if name.startswith("mmood.") else name

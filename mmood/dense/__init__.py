@@ -1,4 +1,8 @@
 """Scores of pixels: masks as data, segmenters, observers with local adversarial attacks, metrics of pixels."""
 
-MODULES = ("Segmenter", "Observer", "DenseZeroShot")
-"""The modules of this room, by which the command line knows a dense run."""
+MODULES = {
+    "DenseZeroShot": "mmood.dense.zero_shot",
+    "Observer": "mmood.dense.observer",
+    "Segmenter": "mmood.dense.segmenter",
+}
+"""The modules of this room and their places, by which the command line knows a dense run."""
