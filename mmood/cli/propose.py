@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--class_names", required=True, metavar="FILE", help="one ID class per line, or the name of a list")
-    add("--method", required=True, choices=METHODS, metavar="METHOD", help=f"one of {', '.join(METHODS)}")
+    add("--method", required=True, choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
     add("--out", type=Path, metavar="FILE", help="the JSON file to write")
     add("--kind", choices=KINDS, metavar="KIND", help="wordnet, mm-ood: near, far or both (default)")
     amounts = parser.add_argument_group("amounts")
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     _number(amounts, "--count", eoe.COUNT, "far or fine names in all")
     _number(amounts, "--categories", _FAR.categories, "mm-ood, far: categories, at most")
     _number(amounts, "--per_category", _FAR.per_category, "mm-ood, far: names of each category")
-    _number(amounts, "--per_kind", pnps.PER_KIND, "pnps: positive texts and negative texts of each class")
+    _number(amounts, "--per_kind", pnps.PER_KIND, "pnps: texts of each kind and class")
     _add_model(parser.add_argument_group("language model"))
     images = parser.add_argument_group("images (mm-ood)")
     images.add_argument("--images", metavar="SET", help="a set of ID training images")

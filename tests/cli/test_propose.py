@@ -233,7 +233,7 @@ def test_mm_ood_needs_images_of_the_classes(classes, toy_root, tmp_path, capsys)
     assert "need example images of the ID classes: --images SET, or --kind far" in capsys.readouterr().err
     other = command(classes, tmp_path, "mm-ood", "--offline", "--images", toy_root / "toy-far")
     assert main(other) == 2
-    assert "have no labels" in capsys.readouterr().err
+    assert "it has no labels" in capsys.readouterr().err
 
 
 def test_a_renderer_of_the_users_own(classes, tmp_path, monkeypatch, capsys):

@@ -89,6 +89,7 @@ class KilledAt(Callback):
 def killed(arguments):
     import mmood.configuration.lightning as cli
 
+    torch.set_num_threads(1)  # as the tests themselves: sums of more threads round otherwise
     before = cli._with_progress
     cli._with_progress = lambda settings: [*before(settings), KilledAt()]
     return mmood(arguments)
