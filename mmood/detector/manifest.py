@@ -230,7 +230,9 @@ def _preprocessing(fields: Fields) -> Preprocessing:
     ]
     mean, std = fields.numbers("mean"), fields.numbers("std")
     if len(mean) != 3 or len(std) != 3 or 0 in std:
-        raise MmoodError(f"{fields.where} has mean {list(mean)} and std {list(std)}; each is three numbers, std not 0.")
+        raise MmoodError(
+            f"{fields.where} has mean {list(mean)!s:.80} and std {list(std)!s:.80}; each is three numbers, std not 0."
+        )
     fill = fields.whole("fill")
     resize = cast(Resize, fields.one_of("resize", ("pillow", "torch"))) if fields.has("resize") else "pillow"
     mode = fields.text("resize_mode")

@@ -95,6 +95,8 @@ class Preprocessing:
         if not 0 < min(height, width) <= max(height, width) <= MAX_SIDE:
             return None
         resize: Resize = "torch" if identity.get("resize") == "torch" else "pillow"
+        if "resize_mode" not in identity or "interpolation" not in identity:
+            return None
         mode = str(identity["resize_mode"])
         return cls((height, width), mean, std, str(identity["interpolation"]), mode, resize=resize)
 

@@ -62,6 +62,7 @@ class _Ending:
         self.command = command
         self.outcome: Callable[[], str] = lambda: _OUTCOMES.get(command, _NOTHING)
         self.pass_on: Callable[[int], object] = lambda number: None
+        self.leads_ranks = False
         self.number: int | None = None
         self.uninterrupted = 0
         self.handled = {number for number in NAMES if signal.getsignal(number) is not signal.SIG_IGN}
@@ -166,6 +167,9 @@ def ends_at_signals(command: str) -> Iterator[None]:
             del os.environ[MAIN_PROCESS]
         for number, handler in before.items():
             signal.signal(number, handler)
+        if ending.leads_ranks and ending.number is not None:
+            # A rank that the signal reached as well may pass it on only now.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _current = None
         ending.say()
         signal.set_wakeup_fd(earlier)
@@ -189,7 +193,7 @@ def take_back(pass_on: Callable[[int], object] | None = None) -> None:
     """Set the handlers again where a library has set its own; `pass_on` sends a signal to the other ranks."""
     if _current is not None:
         if pass_on is not None:
-            _current.pass_on = pass_on
+            _current.pass_on, _current.leads_ranks = pass_on, True
         if threading.current_thread() is threading.main_thread():
             _current.take()
 

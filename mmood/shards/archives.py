@@ -108,7 +108,7 @@ def open_archive(path: Path) -> AbstractArchive:
             archive.close()
             raise tarfile.ReadError("it holds no file")
         return archive
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, ValueError, zlib.error) as error:
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, NotImplementedError, ValueError, zlib.error) as error:
         raise ArchiveError(f"{path} cannot be read as an archive: {error}.") from error
 
 

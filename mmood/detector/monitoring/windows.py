@@ -14,6 +14,9 @@ from mmood.detector.detection import Table, read_rows
 from mmood.errors import MmoodError
 from mmood.files.arrays import read_array
 
+_LARGEST = 1e300
+"""No number of a decision is larger; whole numbers in JSON have no bound."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -80,7 +83,7 @@ def _decisions(
 
 def _number(path: Path, number: int, row: Mapping[str, object], name: str) -> float:
     value = row[name]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
         raise MmoodError(f"{path}, row {number}, has {name} = {value!r:.40}; of an image that is ok it is a number.")
     return float(value)
 
