@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from mmood.data.datamodule import EvaluationSet, EvaluationStage, OoDDataModule
 from mmood.data.protocols import ProtocolSets
 from mmood.errors import MmoodError
 from mmood.evaluation.audit import audit_sets
+from mmood.evaluation.each_batch import EachBatch
 from mmood.evaluation.figures import log_figures
 from mmood.evaluation.overlap import IdImages, find_overlaps
 from mmood.evaluation.predictions import Inputs, write_predictions, write_scores
@@ -27,10 +28,8 @@ from mmood.evaluation.streams.settings import StreamSettings
 from mmood.evaluation.streams.temporary_store import TemporaryStore
 from mmood.evaluation.variants import Variants
 from mmood.features.store import StoredFeatures
-from mmood.loading.batch import Batch
 from mmood.metrics.gather import gathered_objects
 from mmood.modules.base import AbstractDetector, limited
-from mmood.modules.evaluated import Evaluated
 from mmood.output.console import console
 from mmood.output.escaping import visible
 from mmood.output.printing import complain, say
@@ -43,7 +42,7 @@ from mmood.runs.signals import leaves, uninterrupted
 from mmood.shards.reading import Skipped
 
 
-class OoDCallback(Callback):
+class OoDCallback(EachBatch):
     """Evaluates the outputs of the detector's steps, exactly on any number of ranks.
 
     Every image is counted once: a key that comes twice or not at all ends the run. Sanity checks, `fast_dev_run` and
@@ -130,42 +129,15 @@ class OoDCallback(Callback):
         self._temporary = self._new_temporary_store(trainer, detector(pl_module))
         self._stores = {"predict": ScoreStore("predict", detector(pl_module).score_names).to(pl_module.device)}
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def take(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int) -> None:
         """Store the scores of a batch."""
-        self._add(outputs, batch, dataloader_idx)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Store the scores of a batch."""
-        self._add(outputs, batch, dataloader_idx)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Store the scores of a batch."""
-        self._add(outputs, batch, dataloader_idx)
-        if self._temporary is not None:
+        name = list(self._stores)[dataloader_idx]
+        store, scored = self._stores[name], outputs.scored
+        store.update(scored.key, scored.label, scored.predicted, scored.scores)
+        for sample in batch.get("skipped", []):
+            self._skipped.append((name, sample))
+            store.skip(scored.key.new_tensor([sample.key]))
+        if trainer.predicting and self._temporary is not None:
             self._temporary.add(outputs.scored.key, outputs.embedded.features, outputs.embedded.embedding)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -211,14 +183,6 @@ class OoDCallback(Callback):
         self._sets, self._protocols, self._skipped = data.evaluation_sets(stage), data.protocols(stage), []
         self._stores = {name: ScoreStore(name, names).to(module.device) for name in self._sets}
 
-    def _add(self, evaluated: Evaluated, batch: Batch, dataloader_idx: int) -> None:
-        name = list(self._stores)[dataloader_idx]
-        store, scored = self._stores[name], evaluated.scored
-        store.update(scored.key, scored.label, scored.predicted, scored.scores)
-        for sample in batch.get("skipped", []):
-            self._skipped.append((name, sample))
-            store.skip(scored.key.new_tensor([sample.key]))
-
     def _gather(self, partial: bool) -> dict[str, SetScores]:
         # Every rank enters every gather, in the order of the sets.
         return {
@@ -229,7 +193,7 @@ class OoDCallback(Callback):
         found, skipped = self._gather(partial), gathered_objects(self._skipped)
         stores = self._stream_stores(module, stage)
         if trainer.is_global_zero and not trainer.sanity_checking:
-            _say_constant(found, len(module.class_names))
+            say_constant(found, len(module.class_names))
         for protocol in self._protocols:
             streams = self._streams(trainer, module, protocol, stores)
             of_sets = scores_in(protocol, found)
@@ -239,7 +203,7 @@ class OoDCallback(Callback):
                 id_rows=id_rows(protocol.sets, of_sets, self.variants.current),
                 rows=ood_rows(protocol.sets, of_sets, self.variants.current) + streams.rows,
                 provenance={**provenance(trainer, module, protocol), **streams.provenance},
-                skipped=[{"set": name, **_as_text(sample)} for name, sample in skipped_in(protocol, skipped)],
+                skipped=[{"set": name, **as_text(sample)} for name, sample in skipped_in(protocol, skipped)],
                 overlap=self._overlaps.get(protocol.name, ()),
                 audit=self._audits.get(protocol.name),
                 partial=partial,
@@ -316,7 +280,7 @@ class OoDCallback(Callback):
             leaves(results.stage, f"The results were written to {folder}.")
 
 
-def _say_constant(found: Mapping[str, SetScores], classes: int) -> None:
+def say_constant(found: Mapping[str, SetScores], classes: int) -> None:
     """Say which scores tell no image from another, since a table shows them with an AUROC of 50."""
     if names := constant_scores(found.values()):
         reason = (
@@ -361,7 +325,7 @@ def _train_images(data: OoDDataModule) -> IdImages | None:
     return None
 
 
-def _as_text(sample: Skipped) -> dict[str, object]:
+def as_text(sample: Skipped) -> dict[str, object]:
     """Return a sample that was left out as plain data; a name that is no UTF-8 could not be written."""
     return {name: visible(value) if isinstance(value, str) else value for name, value in sample._asdict().items()}
 

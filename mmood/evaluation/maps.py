@@ -8,17 +8,17 @@ from typing import Any, Literal, final
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from mmood.errors import MmoodError
 from mmood.evaluation.callback import OoDCallback, data_module, detector
+from mmood.evaluation.each_batch import EachBatch
 from mmood.evaluation.map_pictures import Pictures
 from mmood.evaluation.store import ScoreStore, SetScores
 from mmood.files import write_atomically
 from mmood.images.maps import value_range
 from mmood.images.rgb import Exif
 from mmood.modules.base import AbstractDetector, limited
-from mmood.modules.evaluated import Evaluated
 from mmood.output.printing import say
 from mmood.results.arrays import arrays_bytes
 from mmood.runs.signals import uninterrupted
@@ -33,7 +33,7 @@ Files = Literal["none", "npz", "png"]
 
 
 @final
-class LocalMaps(Callback):
+class LocalMaps(EachBatch):
     """Writes the maps of local scores (GLMCM, LMCM): the score of each patch of each image.
 
     `maps/<set>.npz` has `key` and for each local score an array (images, rows, columns) on the scale of the score's
@@ -81,41 +81,15 @@ class LocalMaps(Callback):
         """Open a store for the images to predict."""
         self._open(trainer, pl_module, ["predict"])
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def take(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int) -> None:
         """Store the maps of a batch."""
-        self._add(pl_module, outputs, dataloader_idx)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Store the maps of a batch."""
-        self._add(pl_module, outputs, dataloader_idx)
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Store the maps of a batch."""
-        self._add(pl_module, outputs, dataloader_idx)
+        if not self._stores:
+            return
+        scored, scores = outputs.scored, _local_scores(detector(module)).values()
+        with torch.autocast(module.device.type, enabled=False):
+            maps = torch.cat([score.patch_scores(outputs.embedded) for score in scores], dim=1)
+        store = list(self._stores.values())[dataloader_idx]
+        store.update(scored.key, scored.label, scored.predicted, maps)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the maps of the validation sets."""
@@ -143,15 +117,6 @@ class LocalMaps(Callback):
         rows, columns = detector(module).encoder.patch_grid()
         names = [f"{name}, patch {at}" for name in _local_scores(detector(module)) for at in range(rows * columns)]
         self._stores = {name: ScoreStore(name, names).to(module.device) for name in sets}
-
-    def _add(self, module: LightningModule, evaluated: Evaluated, dataloader_idx: int) -> None:
-        if not self._stores:
-            return
-        scored, scores = evaluated.scored, _local_scores(detector(module)).values()
-        with torch.autocast(module.device.type, enabled=False):
-            maps = torch.cat([score.patch_scores(evaluated.embedded) for score in scores], dim=1)
-        store = list(self._stores.values())[dataloader_idx]
-        store.update(scored.key, scored.label, scored.predicted, maps)
 
     def _write_sets(self, trainer: Trainer, module: LightningModule, stage: Literal["validate", "test"]) -> None:
         data = data_module(trainer)
