@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from mmood.data.catalog import EvaluationSet
 from mmood.dense.data import DenseDataModule, DenseStage
@@ -20,11 +20,12 @@ from mmood.dense.pixel_store import PixelStore
 from mmood.dense.provenance import dense_provenance
 from mmood.dense.rows import dense_rows, detail_lines, details
 from mmood.errors import MmoodError
-from mmood.evaluation.callback import check_precision
+from mmood.evaluation.callback import as_text, check_precision, say_constant
+from mmood.evaluation.each_batch import EachBatch
+from mmood.evaluation.maps import MAPS
 from mmood.evaluation.rows import logged_values
 from mmood.evaluation.store import ScoreStore
 from mmood.files import write_atomically
-from mmood.loading.batch import Batch
 from mmood.metrics.gather import gathered_objects
 from mmood.modules.base import limited
 from mmood.output.console import console
@@ -40,13 +41,13 @@ from mmood.shards.reading import Skipped
 EXACT_PIXELS = 2**26
 
 
-class DenseCallback(Callback):
+class DenseCallback(EachBatch):
     """Evaluates maps of scores against masks, exactly on any number of ranks: every image is counted once.
 
     Pixels are pooled over a set, never averaged over its images. Rows of a set come under its name and a convention:
     `SET: pixels` compares pixels of ID classes with OoD pixels; `SET: errors` compares pixels of ID classes that are
     predicted correctly with those that are not; `SET: images` compares images without and with an OoD pixel by a score
-    pooled over their pixels.
+    pooled over all their pixels: also those of ignored labels, which nobody would know of a new image.
 
     Args:
         show: print the table at the end of an evaluation.
@@ -107,29 +108,21 @@ class DenseCallback(Callback):
         self._run = run_id(trainer, "test")
         self._open(trainer, dense_detector(pl_module), "test")
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def take(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int) -> None:
         """Store a batch."""
-        self._add(outputs, batch, dataloader_idx)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Store a batch."""
-        self._add(outputs, batch, dataloader_idx)
+        evaluated: DenseEvaluated = outputs
+        name = list(self._sets)[dataloader_idx]
+        self._pixels[name].add(evaluated)
+        flat = evaluated.maps.flatten(0, 1)
+        shape = (len(evaluated.maps), len(evaluated.key))
+        rows = pooled(flat, self.pooling, self.pooled_share).view(shape).T if len(flat) else flat.new_empty(shape).T
+        with_ood = (evaluated.targets == OOD).flatten(1).any(dim=1)
+        label = (~with_ood).long() - 1  # 0 for an ID image, -1 for one with an OoD pixel
+        self._images[name].update(evaluated.key, label, label, rows)
+        self._worst[name].add(evaluated, batch, rows)
+        for sample in batch.get("skipped", []):
+            self._skipped.append((name, sample))
+            self._images[name].skip(evaluated.key.new_tensor([sample.key]))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the metrics; `mmood validate` also writes them."""
@@ -151,20 +144,6 @@ class DenseCallback(Callback):
         self._images = {name: ScoreStore(name, names).to(module.device) for name in self._sets}
         self._worst = {name: WorstImages(self.save_maps) for name in self._sets}
 
-    def _add(self, evaluated: DenseEvaluated, batch: Batch, dataloader_idx: int) -> None:
-        name = list(self._sets)[dataloader_idx]
-        self._pixels[name].add(evaluated)
-        flat = evaluated.maps.flatten(0, 1)
-        shape = (len(evaluated.maps), len(evaluated.key))
-        rows = pooled(flat, self.pooling, self.pooled_share).view(shape).T if len(flat) else flat.new_empty(shape).T
-        with_ood = (evaluated.targets == OOD).flatten(1).any(dim=1)
-        label = (~with_ood).long() - 1  # 0 for an ID image, -1 for one with an OoD pixel
-        self._images[name].update(evaluated.key, label, label, rows)
-        self._worst[name].add(evaluated, batch, rows)
-        for sample in batch.get("skipped", []):
-            self._skipped.append((name, sample))
-            self._images[name].skip(evaluated.key.new_tensor([sample.key]))
-
     def _report(self, trainer: Trainer, module: AbstractDenseDetector, stage: str, partial: bool) -> None:
         # Every rank enters every gather, in the order of the sets.
         images = {
@@ -172,6 +151,9 @@ class DenseCallback(Callback):
         }
         for store in self._pixels.values():
             store.gather(module.device)
+        for worst in self._worst.values():
+            worst.gather()
+        found = {name: store.metrics() for name, store in self._pixels.items()}
         skipped = gathered_objects(self._skipped)
         settings = {"pooling": self.pooling, "pooled_share": self.pooled_share, "exact_pixels": self.exact_pixels}
         results = build_results(
@@ -180,9 +162,9 @@ class DenseCallback(Callback):
             id_rows=[
                 IdRow(set=name, n=len(images[name].key), accuracy=_accuracy(self._pixels[name])) for name in images
             ],
-            rows=[row for name in images for row in dense_rows(name, self._pixels[name], images[name])],
+            rows=[row for name in images for row in dense_rows(name, found[name], images[name])],
             provenance=dense_provenance(trainer, module, dense_data(trainer), self._sets, settings),
-            skipped=[{"set": name, **sample._asdict()} for name, sample in skipped],
+            skipped=[{"set": name, **as_text(sample)} for name, sample in skipped],
             partial=partial,
         )
         # A mean over conventions would mean nothing.
@@ -190,24 +172,28 @@ class DenseCallback(Callback):
         module.log_dict(_logged(results), add_dataloader_idx=False, rank_zero_only=False)
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
-        self._show_and_write(trainer, module, results, stage != "fit" and not partial)
+        say_constant(images, len(module.class_names))
+        if stage != "fit":
+            smallest = self.smallest_component if stage == "test" else None
+            self._show_and_write(trainer, module, results, details(self._pixels, found, module.class_names, smallest))
 
-    def _show_and_write(self, trainer: Trainer, module: AbstractDenseDetector, results: Results, written: bool) -> None:
-        found = details(self._pixels, module.class_names, self.smallest_component if results.stage == "test" else None)
-        if written:
+    def _show_and_write(
+        self, trainer: Trainer, module: AbstractDenseDetector, results: Results, found: dict[str, Any]
+    ) -> None:
+        if not results.partial:
             folder = Path(trainer.default_root_dir)
             with uninterrupted():
                 write_results(folder, results)
                 text = json.dumps({"run": results.run, **found}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
                 write_atomically(folder / "dense.json", text.encode())
                 for name, worst in self._worst.items():
-                    worst.write(folder / "maps" / name, module.score_names)
+                    worst.write(folder / MAPS / name, module.score_names, self._run)
                 leaves(results.stage, f"The results were written to {folder}.")
-        if self.show and results.stage != "fit":
+        if self.show:
             console().print(to_rich(results))
             for line in detail_lines(found):
                 say(line)
-        if written:
+        if not results.partial:
             say(f"Results: {Path(trainer.default_root_dir)}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ from mmood.modules.training_record import checkpoint_record, training_record
 from mmood.scores.base import Reference
 from mmood.settings import Recorded
 from mmood.shards.hashes import digest
+
+CLASSES = "mmood_classes"
+"""Where a checkpoint keeps the names of its classes."""
 
 TrainingImages = Callable[[], Iterator[Batch]]
 """Passes over the ID training images under the evaluation transform."""
@@ -139,11 +142,13 @@ class AbstractDenseDetector(Recorded, LightningModule, ABC):
         return self.evaluate(batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep how the weights are trained."""
+        """Keep the classes, which the weights do not tell, and how they are trained."""
+        checkpoint[CLASSES] = list(self.class_names)
         checkpoint["mmood_training"] = training_record(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint with other tensors than those of this module."""
+        """Refuse a checkpoint of other classes or with other tensors than those of this module."""
+        check_classes(checkpoint, self.class_names, "The checkpoint")
         stored, own = checkpoint["state_dict"], self.state_dict()
         odd = sorted(
             name
@@ -170,6 +175,22 @@ class AbstractDenseDetector(Recorded, LightningModule, ABC):
                 seen = targets >= 0
                 self._moments.add(top[seen], predicted[seen])
         return self._moments
+
+
+def check_classes(checkpoint: Mapping[str, Any], class_names: Sequence[str], what: str) -> None:
+    """Raise MmoodError if a checkpoint names other classes, or these in another order; `what` begins the sentence."""
+    stored = checkpoint.get(CLASSES)
+    if not isinstance(stored, list):
+        raise MmoodError(f"{what} does not name its classes; name one that a dense run wrote.")
+    if stored != list(class_names):
+        raise MmoodError(
+            f"{what} was trained on the classes {_listed(stored)}, but `data.label_names`, `data.ood_labels` and "
+            f"`data.ignore_labels` leave {_listed(class_names)}; set them as in the training."
+        )
+
+
+def _listed(names: Sequence[object]) -> str:
+    return f"{', '.join(map(str, names)):.200}"
 
 
 def enlarged(maps: Float[Tensor, "a b h w"], targets: Int64[Tensor, "batch height width"]) -> Float[Tensor, "a b H W"]:

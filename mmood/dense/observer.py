@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -15,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.optimizer import Optimizer
 
 from mmood.dense.attacks import LocalAttack, attacked
-from mmood.dense.detector import AbstractDenseDetector, step_seed
+from mmood.dense.detector import AbstractDenseDetector, check_classes, step_seed
 from mmood.dense.labels import IGNORED, OOD
 from mmood.dense.scores import AbstractDenseScore, DenseOutputs, checked_scores
 from mmood.dense.segmenter import NetworkSettings, build_network
@@ -113,7 +114,7 @@ class Observer(AbstractDenseDetector):
             return
         if self.segmenter is None:
             raise MmoodError("`model.segmenter` is not set; name the checkpoint of a Segmenter.")
-        self.network.load_state_dict(segmenter_weights(Path(self.segmenter), self.network))
+        self.network.load_state_dict(segmenter_weights(Path(self.segmenter), self.network, self.class_names))
         self.observer.start_from(self.network)
 
     def train(self, mode: bool = True) -> Observer:
@@ -161,13 +162,15 @@ def failure_loss(failure: Tensor, wrong: Tensor, counted: Tensor, positive_weigh
     return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
 
 
-def segmenter_weights(path: Path, network: SegNet) -> dict[str, Any]:
+def segmenter_weights(path: Path, network: SegNet, class_names: Sequence[str]) -> dict[str, Any]:
     """Return the weights of the network in the checkpoint of a Segmenter.
 
     Raises:
-        MmoodError: there is no such file, or it holds no network of this shape.
+        MmoodError: there is no such file, or it holds no network of this shape or of these classes.
     """
-    state = read_checkpoint(path, "`model.segmenter`").get("state_dict", {})
+    checkpoint = read_checkpoint(path, "`model.segmenter`")
+    check_classes(checkpoint, class_names, f"The checkpoint '{path}' of `model.segmenter`")
+    state = checkpoint.get("state_dict", {})
     prefix = "network."
     weights = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     own = network.state_dict()

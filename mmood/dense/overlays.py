@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,12 @@ from torch import Tensor
 
 from mmood.dense.detector import DenseEvaluated
 from mmood.dense.labels import OOD
+from mmood.dense.scores import TARGETS
 from mmood.dense.transforms import MEAN, STD
+from mmood.files import write_atomically
 from mmood.loading.batch import Batch
+from mmood.metrics.gather import gathered_objects
+from mmood.results.arrays import arrays_bytes
 
 _EDGE, _SUSPECT = (255, 255, 255), (230.0, 30.0, 30.0)
 
@@ -32,7 +37,7 @@ class _Kept:
 
 
 class WorstImages:
-    """Keeps the images that look most like OoD to the first score; each rank keeps its own.
+    """Keeps the images that look most like OoD to the first score.
 
     Args:
         count: how many.
@@ -59,19 +64,19 @@ class WorstImages:
             )
             (heapq.heappush if len(self._kept) < self.count else heapq.heapreplace)(self._kept, kept)
 
-    def write(self, folder: Path, names: Sequence[str]) -> None:
+    def gather(self) -> None:
+        """Keep the most suspicious of all ranks; every rank must enter."""
+        self._kept = heapq.nlargest(self.count, gathered_objects(self._kept))
+
+    def write(self, folder: Path, names: Sequence[str], run: str) -> None:
         """Write for each image `KEY.npz` with its maps, and `KEY.SCORE.png` with each map laid over it."""
-        if not self._kept:
-            return
-        folder.mkdir(parents=True, exist_ok=True)
         for kept in self._kept:
-            np.savez_compressed(
-                folder / f"{kept.key}.npz", targets=kept.targets, **dict(zip(names, kept.maps, strict=True))
-            )
-            for name, scores in zip(names, kept.maps, strict=True):
-                Image.fromarray(overlay(kept.image, scores, kept.targets == OOD)).save(
-                    folder / f"{kept.key}.{name}.png"
-                )
+            maps = dict(zip(names, kept.maps, strict=True))
+            write_atomically(folder / f"{kept.key}.npz", arrays_bytes({TARGETS: kept.targets, **maps}, run))
+            for name, scores in maps.items():
+                picture = io.BytesIO()
+                Image.fromarray(overlay(kept.image, scores, kept.targets == OOD)).save(picture, "PNG")
+                write_atomically(folder / f"{kept.key}.{name}.png", picture.getvalue())
 
 
 def picture(image: Tensor) -> UInt8[np.ndarray, "height width 3"]:

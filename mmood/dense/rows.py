@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmood.dense.pixel_store import PixelStore
+from mmood.dense.pixel_store import Conventions, PixelStore
 from mmood.evaluation.store import SetScores
 from mmood.metrics.functional import OoDMetrics, ood_metrics
 from mmood.results.model import ResultRow
@@ -17,15 +17,21 @@ PIXELS, ERRORS, IMAGES = "pixels", "errors", "images"
 """The conventions: ID against OoD pixels, correct against wrong ID pixels, images without against images with OoD."""
 
 
-def dense_rows(name: str, pixels: PixelStore, images: SetScores) -> list[ResultRow]:
-    """Return a row for each score and convention that has both sides."""
+def dense_rows(name: str, metrics: Mapping[str, Conventions], images: SetScores) -> list[ResultRow]:
+    """Return a row for each score and convention that has both sides.
+
+    Args:
+        name: of the set.
+        metrics: of its pixels, by score.
+        images: the pooled scores of its images.
+    """
     rows = []
-    for score, found in pixels.metrics().items():
+    for score, found in metrics.items():
         sides: dict[str, OoDMetrics | None] = {PIXELS: found.ood, ERRORS: found.errors, IMAGES: _of(images, score)}
         rows += [
-            ResultRow(score=score, set=f"{name}: {convention}", group=convention, metrics=metrics)
-            for convention, metrics in sides.items()
-            if metrics is not None
+            ResultRow(score=score, set=f"{name}: {convention}", group=convention, metrics=of_sides)
+            for convention, of_sides in sides.items()
+            if of_sides is not None
         ]
     return rows
 
@@ -37,22 +43,32 @@ def _of(images: SetScores, score: str) -> OoDMetrics | None:
 
 
 def details(
-    sets: Mapping[str, PixelStore], class_names: Sequence[str], smallest_component: int | None
+    sets: Mapping[str, PixelStore],
+    metrics: Mapping[str, Mapping[str, Conventions]],
+    class_names: Sequence[str],
+    smallest_component: int | None,
 ) -> dict[str, Any]:
     """Return, as plain data, what a row has no column for: IoU of classes, calibration, components, errors of counting.
 
     Args:
         sets: the pixels of each set, gathered.
+        metrics: of each set, by score.
         class_names: of the ID classes.
         smallest_component: in pixels; None to leave components out.
     """
-    return {"sets": {name: _details(pixels, class_names, smallest_component) for name, pixels in sets.items()}}
+    return {
+        "sets": {
+            name: _details(pixels, metrics[name], class_names, smallest_component) for name, pixels in sets.items()
+        }
+    }
 
 
-def _details(pixels: PixelStore, class_names: Sequence[str], smallest: int | None) -> dict[str, Any]:
+def _details(
+    pixels: PixelStore, metrics: Mapping[str, Conventions], class_names: Sequence[str], smallest: int | None
+) -> dict[str, Any]:
     iou = pixels.intersection_over_union()
     scores: dict[str, Any] = {}
-    for name, found in pixels.metrics().items():
+    for name, found in metrics.items():
         scores[name] = {"exact": pixels.exact, "auroc_error": found.auroc_error}
         if name in pixels.confidences:
             table = pixels.confidences[name]

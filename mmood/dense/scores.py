@@ -225,11 +225,15 @@ class OfPatches(AbstractDenseScore):
         return local + self.global_weight * whole[:, None, None]
 
 
+TARGETS = "targets"
+"""What the files of maps call the mask beside the scores."""
+
+
 def checked_scores(scores: dict[str, AbstractDenseScore], observed: bool) -> dict[str, AbstractDenseScore]:
     """Return the scores; MmoodError if one needs an observer that is not there, or cannot be called what it is."""
     for name, score in scores.items():
-        if "." in name:
-            raise MmoodError(f"The score '{name}' of `model.scores` has a dot in its name; use another.")
+        if "." in name or name in (TARGETS, "file"):
+            raise MmoodError(f"The score '{name}' of `model.scores` cannot be called that; use another name.")
         if score.needs_failure and not observed:
             raise MmoodError(
                 f"model.scores.{name} is {type(score).__name__}, which reads an observer; only `Observer` has one."

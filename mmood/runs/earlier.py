@@ -12,7 +12,7 @@ from mmood.runs.requeue import turns
 PREVIOUS = "previous"
 """Folder in a run folder for what the last run but one left."""
 
-_EVALUATED = ("results.json", "results.csv", "results.md", "results.tex", "scores", "maps", "benchmarks")
+_EVALUATED = ("results.json", "results.csv", "results.md", "results.tex", "dense.json", "scores", "maps", "benchmarks")
 # Stage -> what a run of it leaves besides its config; validate and test write the same files.
 _LEFT = {"fit": ("checkpoints",), "validate": _EVALUATED, "test": _EVALUATED, "predict": ("predictions.csv", "maps")}
 # Stage -> what is there when a run of it has come to something.

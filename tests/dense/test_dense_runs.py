@@ -66,10 +66,13 @@ def test_counts_give_the_rows_of_exact_scores_within_their_error(segmenter, tmp_
 
 @pytest.mark.ddp
 def test_two_ranks_give_the_rows_of_one(segmenter, tmp_path, forked):
-    arguments = ["test", "--ckpt_path", last(segmenter)]
+    arguments = ["test", "--ckpt_path", last(segmenter), "--evaluation.save_maps", "3"]
     alone = run(arguments, tmp_path / "alone")
     finished = forked.ranks([*arguments, "--run_dir", str(tmp_path / "two")])
     assert finished.code == 0, finished.err
+    maps = [sorted(path.name for path in folder.glob("maps/*/*")) for folder in (alone, tmp_path / "two")]
+    assert maps[0] == maps[1]
+    assert len(maps[0]) == 3 * (1 + len(SCORES))
     for one, two in zip(rows(alone), rows(tmp_path / "two"), strict=True):
         # Pixels are counted alike; a convolution rounds by the size of its batch.
         assert two == {
@@ -182,3 +185,32 @@ def test_zero_shot_from_patches(street_flags, toy_model, tmp_path):
     arguments = ["test", "--config", "camvid_clip.yaml", *street_flags, "--model.encoder.name", toy_model]
     folder = run([*arguments, "--model.scores", scores, "--model.tiles", "[2, 3]"], tmp_path / "test")
     assert {row["set"] for row in rows(folder)} == {f"street-test: {kind}" for kind in ("pixels", "errors", "images")}
+
+
+def test_classes_in_another_order_are_refused(segmenter, street_flags, tmp_path, capsys):
+    # As many classes, and every shape fits.
+    arguments = ["test", "--ckpt_path", last(segmenter), "--data.ood_labels", "[0]", "--run_dir", str(tmp_path / "a")]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "was trained on the classes sky, road, car" in said
+    assert "leave road, car, animal; set them as in the training." in said
+    observe = ["fit", "--config", "camvid_obsnet.yaml", *street_flags, *SMALL, "--model.segmenter", last(segmenter)]
+    assert main([*observe, "--data.ood_labels", "[0]", "--run_dir", str(tmp_path / "b")]) == 2
+    assert "of `model.segmenter` was trained on the classes sky, road, car" in capsys.readouterr().err
+
+
+def test_a_score_that_tells_nothing_apart_is_named(street_flags, tmp_path, capsys):
+    one_class = ["--data.ignore_labels", "[0, 2, 4]", "--model.scores", "{msp: {class_path: PixelMSP}}"]
+    fit = ["fit", "--config", "camvid_segnet.yaml", *street_flags, *SMALL, *one_class, "--trainer.max_epochs", "1"]
+    trained = run(fit, tmp_path / "fit")
+    run(["test", "--ckpt_path", last(trained)], tmp_path / "test")
+    assert "the same for every image, so their numbers mean nothing: msp" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_second_test_puts_all_files_of_the_first_aside(segmenter, tmp_path):
+    arguments = ["test", "--ckpt_path", last(segmenter), "--evaluation.save_maps", "1"]
+    folder = run(arguments, tmp_path / "test")
+    first = (folder / "dense.json").read_text()
+    run([*arguments, "--overwrite", "true", "--evaluation.save_maps", "0"], folder)
+    assert (folder / "previous/dense.json").read_text() == first
+    assert not (folder / "maps").exists()
