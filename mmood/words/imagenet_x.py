@@ -12,7 +12,8 @@ from pathlib import Path
 
 from mmood.classes.imagenet import synsets
 from mmood.errors import MmoodError, unknown
-from mmood.words.wordnet import read_hypernyms
+from mmood.words.taxonomy import read_synsets
+from mmood.words.wordnet import find_wordnet
 
 # WordNet gives some classes several parents. The authors took the last one in a file of ImageNet whose order follows no
 # rule; where that is not WordNet's first parent, it is here. With these, the lists are the authors' lists.
@@ -44,6 +45,16 @@ def class_subset(name: str, wordnet: str | Path | None = None) -> tuple[int, ...
         raise MmoodError(f"This WordNet has no noun {odd}; ImageNet's synsets are those of WordNet 3.0.")
     parents = [_PARENTS.get(synset) or hypernyms[synset][0] for synset in synsets()]
     return tuple(sorted(halves(parents)[_SUBSETS.index(name)]))
+
+
+def read_hypernyms(wordnet: str | Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the parents of each noun synset that has any, as ImageNet names synsets (`n` and the offset).
+
+    Raises:
+        MmoodError: there is no WordNet, or a line is not in the format of wndb(5WN).
+    """
+    _, synsets = read_synsets(find_wordnet(wordnet))
+    return {f"n{at}": tuple(f"n{up}" for up in synset.parents) for at, synset in synsets.items() if synset.parents}
 
 
 def halves(parents: Sequence[str]) -> tuple[list[int], list[int]]:

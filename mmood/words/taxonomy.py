@@ -93,15 +93,9 @@ def read_taxonomy(folder: str | Path | None = None) -> Taxonomy:
         MmoodError: there is no WordNet, it lacks index.noun, or a line is not in the format of wndb(5WN).
     """
     source = find_wordnet(folder)
-    version = "unknown"
-    synsets: dict[str, Synset] = {}
+    version, synsets = read_synsets(source)
     children: dict[str, list[str]] = {}
-    for line, where in _lines(source / "data.noun"):
-        if line.startswith(" "):
-            version = version_in(line) or version
-            continue
-        offset, synset = _synset(line, where)
-        synsets[offset] = synset
+    for offset, synset in synsets.items():
         for parent in synset.parents:
             children.setdefault(parent, []).append(offset)
     senses: dict[str, tuple[str, ...]] = {}
@@ -112,6 +106,26 @@ def read_taxonomy(folder: str | Path | None = None) -> Taxonomy:
             senses[word], familiar[word] = offsets, familiar_senses
     _check(synsets, senses, source)
     return Taxonomy(version, synsets, {at: tuple(below) for at, below in children.items()}, senses, familiar)
+
+
+def read_synsets(source: Traversable) -> tuple[str, dict[str, Synset]]:
+    """Return the version of a WordNet and its nouns by offset.
+
+    Args:
+        source: what `find_wordnet` returned.
+
+    Raises:
+        MmoodError: a line is not in the format of wndb(5WN).
+    """
+    version = "unknown"
+    synsets: dict[str, Synset] = {}
+    for line, where in _lines(source / "data.noun"):
+        if line.startswith(" "):
+            version = version_in(line) or version
+        else:
+            offset, synset = _synset(line, where)
+            synsets[offset] = synset
+    return version, synsets
 
 
 def spelt(word: str) -> str:

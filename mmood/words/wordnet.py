@@ -24,8 +24,7 @@ LEXICOGRAPHER_FILES: tuple[str, ...] = (
 )
 """The 45 lexicographer files; a file's index is the number that stands in each line of data.* (lexnames(5WN))."""
 
-_NOUNS = "data.noun"
-_DATA_FILES = (_NOUNS, "data.adj")
+_DATA_FILES = ("data.noun", "data.adj")
 _USUAL = ("/usr/share/wordnet", "/usr/local/WordNet-3.0/dict", "/usr/local/share/wordnet")
 _USUAL_NLTK = ("/usr/share/nltk_data", "/usr/local/share/nltk_data")
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")
@@ -65,32 +64,6 @@ def read_wordnet(folder: str | Path | None = None) -> WordNet:
                 elif version == "unknown":
                     version = version_in(line) or version
     return WordNet(version, {file: tuple(members) for file, members in synsets.items()})
-
-
-def read_hypernyms(folder: str | Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Return the parents of each noun synset that has any, as ImageNet names synsets (`n` and the offset).
-
-    Raises:
-        MmoodError: there is no WordNet, or a line is not in the format of wndb(5WN).
-    """
-    source = find_wordnet(folder) / _NOUNS
-    found: dict[str, tuple[str, ...]] = {}
-    with source.open("r", encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.startswith(" ") and (parents := _hypernyms(line, f"{source}, line {number}")):
-                found[f"n{line[:8]}"] = parents
-    return found
-
-
-def _hypernyms(line: str, where: str) -> tuple[str, ...]:
-    # Behind the words: number of pointers (decimal), then symbol, offset, type and words of each.
-    fields = line.partition(" | ")[0].split(" ")
-    try:
-        begin = 5 + 2 * int(fields[3], 16)
-        pointers = fields[begin : begin + 4 * int(fields[begin - 1])]
-        return tuple(f"n{pointers[at + 1]}" for at in range(0, len(pointers), 4) if pointers[at] in ("@", "@i"))
-    except (ValueError, IndexError) as error:
-        raise MmoodError(f"{where} is not a synset in WordNet's data format: '{line.strip()[:60]}'.") from error
 
 
 def find_wordnet(folder: str | Path | None = None) -> Traversable:

@@ -6,8 +6,8 @@ import pytest
 
 from mmood.classes.imagenet import synsets
 from mmood.errors import MmoodError
-from mmood.words.imagenet_x import _PARENTS, class_subset, halves
-from mmood.words.wordnet import find_wordnet, read_hypernyms
+from mmood.words.imagenet_x import _PARENTS, class_subset, halves, read_hypernyms
+from mmood.words.wordnet import find_wordnet
 
 
 @pytest.fixture(scope="module")
