@@ -168,6 +168,7 @@ def test_what_cannot_be_is_said(folder, tmp_path, capsys):
         ([pickled], "embeddings.npy cannot be read: "),
         ([good, "--window", "0"], "--window is 0"),
         ([good, "--false_alarms", "0"], "--false_alarms is 0"),
+        ([good, "--seed", "-1"], "--seed is -1"),
         ([good, "--out", "found.txt"], "it must end in .json"),
     ):
         assert main(["monitor", str(folder), *arguments]) == 2

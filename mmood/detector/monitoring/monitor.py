@@ -25,6 +25,7 @@ from mmood.detector.monitoring.drift import (
 from mmood.detector.monitoring.windows import Window, read_windows
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
+from mmood.settings import check_count
 
 SCHEMA = 1
 SAMPLE = 500
@@ -53,6 +54,7 @@ class Rule:
                 f"--false_alarms is {self.false_alarms}; it is a share of the windows, at least {_LEAST_RATE} and "
                 "below 1."
             )
+        check_count("--seed", self.seed, least=0)
 
     @property
     def permutations(self) -> int:
