@@ -157,6 +157,28 @@ def test_detect_is_the_same_killed_or_in_two_goes(folder, mixed, tmp_path, monke
         assert (row["score"], row["accepted"]) == (pytest.approx(decision.score, abs=1e-5), decision.accepted)
 
 
+def test_a_block_that_is_made_again_does_not_lend_its_memory_to_a_later_one(
+    folder, mixed, tmp_path, monkeypatch, short_blocks
+):
+    inputs = [*mixed[:7], *mixed[8:13]]
+    whole, again = tmp_path / "whole.jsonl", tmp_path / "again.jsonl"
+    assert detect(folder, whole, *inputs) == 0
+    make = jobs._make
+
+    def dying(job, number, pool):
+        if number == 2:
+            raise SystemExit(130)
+        make(job, number, pool)
+
+    monkeypatch.setattr(jobs, "_make", dying)
+    with pytest.raises(SystemExit):
+        detect(folder, again, *inputs)
+    monkeypatch.setattr(jobs, "_make", make)
+    (tmp_path / "again.jsonl.parts" / "00000000.jsonl").unlink()
+    assert detect(folder, again, *inputs) == 0
+    assert again.read_bytes() == whole.read_bytes()
+
+
 def test_what_a_moving_threshold_cannot_do_is_said(folder, saved, mixed, tmp_path, capsys, monkeypatch):
     out = tmp_path / "d.csv"
 

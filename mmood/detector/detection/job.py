@@ -159,6 +159,7 @@ def run_job(job: Job, ranks: Ranks) -> Path | None:
     missing = [number for number in share if not job.block(number).is_file()]
     if job.memory is not None and missing:
         job.memory.resume(missing[0])
+        missing = list(range(missing[0], share.stop))  # the memory has to pass through each, made before or not
     with ThreadPoolExecutor(job.threads) as pool:
         for number in missing:
             _make(job, number, pool)
