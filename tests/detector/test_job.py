@@ -77,6 +77,14 @@ def test_killed_and_begun_again_the_file_is_the_same(saved, mixed, listed, tmp_p
     assert len(embeddings[0]) == sum(row["status"] == "ok" for row in read_rows(whole))
 
 
+def test_embeddings_of_an_older_file_do_not_stay_beside_new_rows(saved, mixed, tmp_path):
+    out = tmp_path / "d.csv"
+    assert detect(saved, out, *mixed[:4], "--embeddings") == 0
+    assert Table(out).embeddings.is_file()
+    assert detect(saved, out, *mixed[4:8]) == 0
+    assert not Table(out).embeddings.exists()
+
+
 @pytest.mark.parametrize("world", [2, 3, 50])
 def test_ranks_write_the_same_file(saved, listed, tmp_path, monkeypatch, world):
     alone, together = tmp_path / "alone.csv", tmp_path / "together.csv"

@@ -223,6 +223,9 @@ def _join(job: Job) -> Path | None:
         flagged = None if job.fdr is None else _discoveries(job, job.fdr)
         if job.embeddings:
             _join_embeddings(job)
+        else:
+            # `mmood monitor` would take those of an older file of this name for those of these rows.
+            job.table.embeddings.unlink(missing_ok=True)
         job.table.write(_rows(job), flagged)
         if job.memory is not None:
             job.memory.finish(job.blocks)
