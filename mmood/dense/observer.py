@@ -24,7 +24,7 @@ from mmood.dense.segnet import ObserverNet, SegNet
 from mmood.dense.transforms import split
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
-from mmood.modules.optimisation import ScheduleCallable, total_steps
+from mmood.modules.optimisation import ScheduleCallable, stepped
 from mmood.runs.checkpoints import read_checkpoint
 from mmood.settings import check_number
 from mmood.shards.hashes import digest
@@ -125,9 +125,7 @@ class Observer(AbstractDenseDetector):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser of the observer and its schedule, stepped after every batch."""
-        optimizer = self.optimizer(list(self.observer.parameters()))
-        scheduler = self.schedule(optimizer, total_steps(self.trainer))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return stepped(self.optimizer(list(self.observer.parameters())), self.schedule, self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of the observer on a batch that is attacked locally."""

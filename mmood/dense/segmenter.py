@@ -18,7 +18,7 @@ from mmood.dense.segnet import SegNet
 from mmood.dense.transforms import split
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
-from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, total_steps
+from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, stepped
 from mmood.settings import check_choice, check_number
 
 Architecture = Literal["segnet", "deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large"]
@@ -109,9 +109,7 @@ class Segmenter(AbstractDenseDetector):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser and its schedule, stepped after every batch."""
-        optimizer = self.optimizer(list(self.network.parameters()))
-        scheduler = self.schedule(optimizer, total_steps(self.trainer))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return stepped(self.optimizer(list(self.network.parameters())), self.schedule, self.trainer)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy over the pixels of ID classes."""

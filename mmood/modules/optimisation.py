@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from lightning.pytorch.trainer import Trainer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.optimizer import Optimizer
 
@@ -156,6 +157,21 @@ def fused(optimizer: Optimizer) -> Optimizer:
         if "fused" in group and group["fused"] is None and not (group["foreach"] or group["differentiable"]):
             group["fused"] = True
     return optimizer
+
+
+def stepped(optimizer: Optimizer, schedule: ScheduleCallable, trainer: Trainer) -> OptimizerLRScheduler:
+    """Return an optimiser, fused where it can be, and its schedule, stepped after every batch.
+
+    Raises:
+        MmoodError: the run has no end, to which the schedule leads.
+    """
+    # A fused optimiser unscales the gradients of float16 itself, after they would have been clipped.
+    if trainer.precision != "16-mixed" or trainer.gradient_clip_val is None:
+        fused(optimizer)
+    return {
+        "optimizer": optimizer,
+        "lr_scheduler": {"scheduler": schedule(optimizer, total_steps(trainer)), "interval": "step"},
+    }
 
 
 def total_steps(trainer: Trainer) -> int:

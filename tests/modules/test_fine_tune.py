@@ -34,7 +34,9 @@ def changed(before, after):
 def test_image_tower_and_head_are_trained(vit, execution):
     tuned = module(vit, execution=execution)
     before, loader = weights(tuned), batches(3, 12)
-    trainer(3).fit(tuned, loader)
+    run = trainer(3)
+    run.fit(tuned, loader)
+    assert run.optimizers[0].param_groups[0]["fused"]
     moved = changed(before, weights(tuned))
     # The features come before the projection.
     expected = {name for name in before if ".visual." in name and not name.endswith(".proj")}

@@ -167,6 +167,7 @@ def test_the_peak_rate_is_the_configured_one_whatever_the_batch(batch_size, tmp_
     assert max(rates) == rates[round(0.1 * steps)] == 1e-3
     assert 0 < rates[-1] < 1e-4
     assert not any(module.training for module in probe.encoder.modules())
+    assert run.optimizers[0].param_groups[0]["fused"]
 
 
 def test_the_schedule_is_linear_then_cosine():

@@ -121,6 +121,7 @@ def test_a_fit_leaves_the_towers_and_writes_what_evaluation_reads(name, toy_root
     run = trainer(-1, max_epochs=3, default_root_dir=tmp_path)
     run.fit(module, datamodule=toy_data(toy_root))
     run.save_checkpoint(tmp_path / "end.ckpt")
+    assert run.optimizers[0].param_groups[0]["fused"]
     assert module.encoder.weights_hash() == before
     assert any(not torch.equal(start[key], value) for key, value in module.trained_state().items())
     assert {parameter.dtype for parameter in module.method.parameters()} == {torch.float32}

@@ -27,7 +27,7 @@ from mmood.modules.fine_tuning.gradient_cache import in_chunks
 from mmood.modules.fine_tuning.interpolation import interpolate, interpolation_weights
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select, training_mode
 from mmood.modules.gather import gathered, rank, world_size
-from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, fused, prepare, total_steps
+from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, stepped
 from mmood.modules.reference import ModelReference
 from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore, Reference
@@ -185,9 +185,8 @@ class AlignmentFineTune(AbstractDetector):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser of the trained parameters and its schedule, stepped after every batch."""
-        optimizer = fused(self.optimizer(parameter_groups(self.encoder, self.trained.decay_vectors)))
-        scheduler = self.schedule(optimizer, total_steps(self.trainer))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        groups = parameter_groups(self.encoder, self.trained.decay_vectors)
+        return stepped(self.optimizer(groups), self.schedule, self.trainer)
 
     def on_fit_start(self) -> None:
         """Refuse what would shrink the contrastive batch, tokenise the prompts, say if this is FLYP."""

@@ -21,7 +21,7 @@ from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select_image_tower, training_mode
-from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, fused, prepare, total_steps
+from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, stepped
 from mmood.modules.probes.probe import stored_probe
 from mmood.modules.reference import ModelReference, text_prototypes
 from mmood.modules.training_monitor import TrainingMonitor
@@ -127,9 +127,8 @@ class CrossEntropyFineTune(AbstractDetector):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser of the trained parameters and its schedule, stepped after every batch."""
-        optimizer = fused(self.optimizer(parameter_groups(self, self.trained.decay_vectors)))
-        scheduler = self.schedule(optimizer, total_steps(self.trainer))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        groups = parameter_groups(self, self.trained.decay_vectors)
+        return stepped(self.optimizer(groups), self.schedule, self.trainer)
 
     def on_fit_start(self) -> None:
         """Put the trained towers into training mode."""

@@ -16,7 +16,7 @@ from mmood.classes.counts import lacking
 from mmood.errors import MmoodError
 from mmood.features.loader import TrainingRows
 from mmood.loading.few_shot import few_shot
-from mmood.modules.optimisation import ScheduleCallable, total_steps
+from mmood.modules.optimisation import ScheduleCallable, stepped
 from mmood.modules.probes.head import GridSettings
 from mmood.modules.probes.probe import Probe, StoredOutputs
 from mmood.output.printing import complain
@@ -80,9 +80,7 @@ def optimisation(
         for _, heads in probe.by_kind()
         for linear, option in zip(heads.heads, grid.options(), strict=True)
     ]
-    made = optimizer(groups)
-    scheduler = schedule(made, total_steps(trainer))
-    return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    return stepped(optimizer(groups), schedule, trainer)
 
 
 def epoch_ends(trainer: Trainer) -> bool:

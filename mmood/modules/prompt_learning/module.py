@@ -24,7 +24,7 @@ from mmood.features.views import MOST_IMAGES, Crops
 from mmood.loading.batch import Batch
 from mmood.loading.few_shot import FewShot
 from mmood.modules.base import AbstractDetector
-from mmood.modules.optimisation import ConstantWarmupCosine, ScheduleCallable
+from mmood.modules.optimisation import ConstantWarmupCosine, ScheduleCallable, fused
 from mmood.modules.prompt_learning.method import AbstractPromptMethod, TextSide, Views
 from mmood.modules.prompt_learning.saving import SavePrompts
 from mmood.modules.reference import ModelReference
@@ -226,7 +226,7 @@ class PromptLearning(AbstractDetector):
         epochs = self.trainer.max_epochs
         if epochs is None or epochs < 1:
             raise MmoodError("The learning rate of prompts falls by epochs to the last one; set `trainer.max_epochs`.")
-        made = self.optimizer(_trained(self.method.parameters()))
+        made = fused(self.optimizer(_trained(self.method.parameters())))
         return {"optimizer": made, "lr_scheduler": self.schedule(made, epochs)}
 
     def on_fit_start(self) -> None:
