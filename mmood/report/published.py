@@ -1,63 +1,43 @@
-"""Rows of papers that a run can be held against, and which of them its protocol fits."""
+"""Published rows beside a run: which of them its protocol fits, and in what it differs from the others."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from statistics import fmean
 from typing import Any
 
 from mmood.data.benchmarks import BENCHMARKS
+from mmood.published.model import Protocol, PublishedRow, PublishedTable, Values
+from mmood.published.registry import registry
 from mmood.recipes.registry import find_recipe
 from mmood.report.runs import Run
 from mmood.results.blocks import label
 from mmood.results.model import ResultRow
 
-
-@dataclass(frozen=True)
-class PublishedRow:
-    """A row of a paper: one method on the sets of a benchmark. Its FPR95 is ID-pos.
-
-    Attributes:
-        method: as the paper calls it.
-        source: where it stands.
-        protocol: name of the benchmark.
-        scores: names under which mmood's configs compute this score.
-        module: class of the model.
-        module_settings: what the run must have recorded of its module, such as prompts.
-        score_settings: what it must have recorded of the score, such as the temperature.
-        sets: set -> "auroc" and "fpr95_id_pos", in [0, 1], or one of them.
-    """
-
-    method: str
-    source: str
-    protocol: str
-    scores: Sequence[str]
-    module: str
-    module_settings: Mapping[str, Any]
-    score_settings: Mapping[str, Any]
-    sets: Mapping[str, Mapping[str, float]]
+METRICS = ("auroc", "fpr95_id_pos", "fpr95_ood_pos")
+"""What can be compared: an FPR95 of unknown convention cannot."""
+_STREAM = {"batch_size": 256, "order": "shuffled", "ratio": None, "carry": False}
 
 
 @dataclass(frozen=True)
 class Match:
-    """A published row beside a score of a run: the values of both on each set that the run has.
+    """A published row beside a score of a run.
 
-    A test-time score has the mean over the seeds of its streams.
+    Attributes:
+        run: name of the run.
+        score: of the run.
+        table: that the row is of.
+        row: the published row.
+        values: set, or "mean of GROUP" -> values of the run and of the row. A test-time score has the mean over the
+            seeds of its streams.
     """
 
     run: str
     score: str
+    table: PublishedTable
     row: PublishedRow
-    values: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]
-
-
-def published_rows() -> tuple[list[str], list[PublishedRow]]:
-    """Return the models that the rows are of, and the rows."""
-    document = json.loads(resources.files("mmood.report").joinpath("assets/published.json").read_text("utf-8"))
-    return document["models"], [PublishedRow(**row) for row in document["rows"]]
+    values: Mapping[str, tuple[Values, Values]]
 
 
 def matches(run: Run) -> list[Match]:
@@ -65,56 +45,106 @@ def matches(run: Run) -> list[Match]:
 
     A number under other settings is another number: MCM at temperature 0.01 is 6 to 8 points of AUROC away.
     """
-    models, rows = published_rows()
-    if _model(run) not in models:
-        return []
     found = []
-    for row in rows:
-        for score in row.scores:
-            values = _values(run, score, row) if _fits(run, score, row) else {}
-            if values:
-                found.append(Match(run.name, score, row, values))
+    for table in registry().tables.values():
+        for row in table.rows if table.benchmark in BENCHMARKS else ():
+            for score in () if row.protocol is None else row.protocol.scores:
+                fits = not list(differences(run, score, table, row.protocol))  # type: ignore[arg-type]
+                if fits and (values := compared(run, score, table, row)):
+                    found.append(Match(run.name, score, table, row, values))
     return found
 
 
-def _fits(run: Run, score: str, row: PublishedRow) -> bool:
-    provenance: Mapping[str, Any] = run.results.provenance
-    benchmark = BENCHMARKS[row.protocol]
-    sizes = {entry.set: entry.n for entry in run.results.id}
-    settings = provenance.get("scores", {}).get(score)
-    return (
-        provenance.get("module") == row.module
-        and sizes == {benchmark.id: find_recipe(benchmark.id).count}
-        and settings is not None
-        and _agree(row.module_settings, provenance.get("settings", {}))
-        and _agree(row.score_settings, settings)
-    )
+def differences(run: Run, score: str, table: PublishedTable, protocol: Protocol) -> Iterator[str]:
+    """Yield in what a score of a run is not what a table states: model, ID images, settings, stream; nothing if it is.
+
+    The images of the OoD sets are compared by `compared`.
+    """
+    record: Mapping[str, Any] = run.results.provenance
+    model, wanted = _model(run), registry().same_weights(table.model)
+    if model not in wanted:
+        yield f"the model is {model or 'not recorded'}, not {table.model}"
+    yield from _other_id(run, table)
+    if record.get("module") != protocol.module:
+        yield f"the module is {record.get('module')}, not {protocol.module}"
+    yield from _other_settings("the module", protocol.settings, record.get("settings", {}))
+    settings = record.get("scores", {}).get(score)
+    if settings is None:
+        yield f"the run has no score '{score}'"
+        return
+    yield from _other_settings(f"the score '{score}'", protocol.score_settings, settings)
+    if any(row.protocol == "test_time" and _array(row) == score for row in run.results.rows):
+        streams: Any = record.get("streams", {})
+        yield from _other_settings("the stream", _STREAM, streams.get("protocol", {}))
 
 
-def _values(run: Run, score: str, row: PublishedRow) -> dict[str, tuple[Mapping[str, float], Mapping[str, float]]]:
+def compared(
+    run: Run, score: str, table: PublishedTable, row: PublishedRow, named: Mapping[str, str] | None = None
+) -> dict[str, tuple[Values, Values]]:
+    """Return what both the run and the row state: set, or "mean of GROUP" -> their values.
+
+    Args:
+        run: of mmood.
+        score: of the run.
+        table: that the row is of.
+        row: the published row.
+        named: published set -> the set of the run that stands in for it, whatever its images; None compares whole sets
+            of the same names alone.
+    """
     own: dict[str, list[ResultRow]] = {}
     for each in run.results.rows:
-        whole = each.set in row.sets and each.metrics.n_ood == find_recipe(each.set).count
-        if whole and label(each.score, each.variant) == score and (each.protocol == "static" or _usual_stream(run)):
+        if _array(each) == score:
             own.setdefault(each.set, []).append(each)
-    return {name: (_means(rows, row.sets[name]), row.sets[name]) for name, rows in own.items()}
+    benchmark = BENCHMARKS.get(table.benchmark or "")
+    groups = {} if benchmark is None else benchmark.ood
+    rows = {
+        name: own[place]
+        for name in dict.fromkeys([*row.sets, *(name for names in groups.values() for name in names)])
+        if (place := name if named is None else named.get(name, "")) in own
+        and (named is not None or own[place][0].metrics.n_ood == find_recipe(name).count)
+    }
+    found = {name: (_means(rows[name], row.sets[name]), row.sets[name]) for name in row.sets if name in rows}
+    for group, values in row.means.items():
+        members = [_means(rows[name], values) for name in groups.get(group, ()) if name in rows]
+        if members and len(members) == len(groups[group]):
+            mean = {metric: fmean(each[metric] for each in members) for metric in members[0]}
+            found[f"mean of {group}"] = mean, values
+    return {name: pair for name, pair in found.items() if pair[0]}
 
 
-def _means(rows: Sequence[ResultRow], metrics: Iterable[str]) -> dict[str, float]:
-    """Return the mean of some metrics over the seeds."""
-    rates = [{"auroc": row.metrics.auroc, "fpr95_id_pos": row.metrics.fpr95_id_pos} for row in rows]
-    return {metric: fmean(each[metric] for each in rates) for metric in metrics}
+def _other_id(run: Run, table: PublishedTable) -> Iterator[str]:
+    benchmark = BENCHMARKS.get(table.benchmark or "")
+    if benchmark is None:
+        return
+    wanted: dict[str, int | None] = {benchmark.id: find_recipe(benchmark.id).count}
+    own = {entry.set: entry.n for entry in run.results.id}
+    if own != wanted:
+        yield f"ID is {_listed(own)}, not {_listed(wanted)}"
 
 
-def _usual_stream(run: Run) -> bool:
-    """Return whether the streams of a run are those of the papers: shuffled whole sets, batches of 256, not carried."""
-    streams: Any = run.results.provenance.get("streams", {})
-    usual = {"batch_size": 256, "order": "shuffled", "ratio": None, "carry": False}
-    return _agree(usual, streams.get("protocol", {}))
+def _listed(sizes: Mapping[str, int | None]) -> str:
+    return ", ".join(f"{name} ({count:,} images)" for name, count in sizes.items()) or "nothing"
 
 
-def _agree(wanted: Mapping[str, Any], recorded: Mapping[str, Any]) -> bool:
-    return all(_plain(value) == _plain(recorded.get(name)) for name, value in wanted.items())
+def _other_settings(what: str, wanted: Mapping[str, Any], recorded: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in wanted.items():
+        own = _inside(recorded, name)
+        if isinstance(value, dict) and set(value) == {"not"}:
+            if _plain(own) == _plain(value["not"]):
+                yield f"{what} has {name} = {own}"
+        elif _plain(own) != _plain(value):
+            yield f"{what} has {name} = {own}, not {value}"
+
+
+def _inside(record: Any, name: str) -> Any:
+    for part in name.split("."):
+        record = record.get(part) if isinstance(record, dict) else None
+    return record
+
+
+def _means(rows: Iterable[ResultRow], metrics: Iterable[str]) -> dict[str, float]:
+    """Return the mean of the comparable ones of some metrics over the seeds."""
+    return {metric: fmean(getattr(row.metrics, metric) for row in rows) for metric in metrics if metric in METRICS}
 
 
 def _plain(value: Any) -> Any:
@@ -126,3 +156,7 @@ def _model(run: Run) -> str:
     encoder: Any = run.results.provenance.get("encoder", {})
     name, tag = encoder.get("name", ""), encoder.get("pretrained")
     return f"{name}/{tag}" if tag else str(name)
+
+
+def _array(row: ResultRow) -> str:
+    return label(row.score, row.variant)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmood.published.model import GRADES
 from mmood.report.comparison import Comparison
 from mmood.report.page.html import Cell, Html, details, element, join, paragraph, section, table
 from mmood.report.published import Match
 from mmood.results.blocks import percent
 
 MINUS = "\u2212"
-_METRICS = {"auroc": "AUROC", "fpr95_id_pos": "FPR95 ID-pos", "fpr95_ood_pos": "FPR95 OoD-pos"}
+METRICS = {"auroc": "AUROC", "fpr95_id_pos": "FPR95 ID-pos", "fpr95_ood_pos": "FPR95 OoD-pos"}
+"""Metric -> its head in a table."""
 
 
 def comparisons_section(found: Sequence[Comparison], resamples: int) -> Html:
@@ -37,20 +39,24 @@ def published_section(found: Sequence[Match]) -> Html:
     note = (
         "Each score is compared with published rows of the same model, prompts, temperature and image sets. Two "
         "things are not compared: the resizing (papers differ by up to a point) and the mined negative labels. "
-        "FPR95 is ID-pos. The rows were taken from stored copies; check the paper before you quote one."
+        "Most rows were taken from stored copies; check the paper before you quote one."
     )
     if not found:
         why = "No published row matches: a match needs a known model and all images of a known benchmark."
         return section("published", "Published rows", [paragraph(why, "note")])
     rows = [
-        [Cell(match.run), Cell(match.score), Cell(f"{match.row.method} ({match.row.source})"), Cell(name), *cells]
+        [Cell(match.run), Cell(match.score), Cell(_published_as(match)), Cell(name), Cell(METRICS[metric]), *cells]
         for match in found
         for name, (ours, theirs) in match.values.items()
-        for cells in [[cell for key in ("auroc", "fpr95_id_pos") for cell in _beside(ours.get(key), theirs.get(key))]]
+        for metric in ours
+        for cells in [_beside(ours[metric], theirs[metric])]
     ]
-    heads = ["Run", "Score", "Published as", "Set", "AUROC", "published", "difference"]
-    heads += ["FPR95 ID-pos", "published", "difference"]
+    heads = ["Run", "Score", "Published as", "Set", "Metric", "Run has", "published", "difference"]
     return section("published", "Published rows", [paragraph(note, "note"), table("Per cent", heads, rows)])
+
+
+def _published_as(match: Match) -> str:
+    return f"{match.row.method} ({match.table.source}; {GRADES[match.table.grade]})"
 
 
 def _of_set(name: str, found: Sequence[Comparison], opened: bool) -> Html:
@@ -59,32 +65,31 @@ def _of_set(name: str, found: Sequence[Comparison], opened: bool) -> Html:
             Cell(each.run),
             Cell(each.score),
             Cell(f"{each.reference[0]}: {each.reference[1]}"),
-            *(_difference(each, metric) for metric in _METRICS),
+            *(_difference(each, metric) for metric in METRICS),
             Cell(_p(each.p), each.p),
         ]
         for each in found
     ]
-    heads = ["Run", "Score", "Reference", *(f"Δ {metric}" for metric in _METRICS.values()), "p (AUROC)"]
+    heads = ["Run", "Score", "Reference", *(f"Δ {metric}" for metric in METRICS.values()), "p (AUROC)"]
     return details(f"{name}: {len(found)} comparisons", table(f"Differences on {name}", heads, rows), opened)
 
 
 def _difference(each: Comparison, metric: str) -> Cell:
     value = each.differences[metric]
     if each.intervals is None:
-        return Cell(_signed(value), value)
+        return Cell(signed(value), value)
     low, high = each.intervals[metric]
     better, worse = (low > 0, high < 0) if metric == "auroc" else (high < 0, low > 0)
-    bounds = element("small", f"[{_signed(low)}, {_signed(high)}]")
-    return Cell(join([_signed(value), bounds]), value, "best" if better else "worse" if worse else "")
+    bounds = element("small", f"[{signed(low)}, {signed(high)}]")
+    return Cell(join([signed(value), bounds]), value, "best" if better else "worse" if worse else "")
 
 
-def _beside(ours: float | None, theirs: float | None) -> list[Cell]:
-    if ours is None or theirs is None:
-        return [Cell("\u2013")] * 3
-    return [Cell(percent(ours), ours), Cell(percent(theirs), theirs), Cell(_signed(ours - theirs), ours - theirs)]
+def _beside(ours: float, theirs: float) -> list[Cell]:
+    return [Cell(percent(ours), ours), Cell(percent(theirs), theirs), Cell(signed(ours - theirs), ours - theirs)]
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return a difference of shares in points of per cent, with its sign."""
     return f"{100 * value:+.2f}".replace("-", MINUS)
 
 
