@@ -344,6 +344,10 @@ class AbstractScore(Recorded, nn.Module, ABC):
     least_classes: int = 1
     """With fewer ID classes every image has the same score."""
 
+    differentiable: bool = True
+    """Whether a gradient leads from `objective` to the outputs that it reads; attacks need one. A score that learns
+    from the stream, or counts, states false."""
+
     def fit(self, reference: Reference) -> Self:
         """Learn what the score needs of the ID side; called at the start of every evaluation. Returns self."""
         return self
@@ -355,6 +359,15 @@ class AbstractScore(Recorded, nn.Module, ABC):
     @abstractmethod
     def forward(self, embedded: Embedded) -> Float[Tensor, " batch"]:
         """Return the scores of a batch, float32, higher = more in-distribution."""
+
+    def objective(self, embedded: Embedded) -> Float[Tensor, " batch"]:
+        """Return what an attack raises or lowers in place of the score: the score itself, unless that saturates.
+
+        It rises with the score, and keeps a gradient where the score has come close to its bounds. An attack is judged
+        by the score all the same.
+        """
+        scores: Tensor = self(embedded)
+        return scores
 
     def negative_labels(self) -> NegativeTexts | None:
         """Return the texts that stand for everything else, once it is fitted; None for a score that has none."""

@@ -119,9 +119,22 @@ def softmax_variance(logits: Logits, temperature: float = 1.0) -> Scores:
 def variance_of(softmax: Softmax) -> Scores:
     """Return `softmax_variance` of a softmax."""
     grown = (softmax.scaled - softmax.scaled.amax(dim=-1, keepdim=True)).expm1_()
-    squares = grown.sub_(grown.mean(dim=-1, keepdim=True)).square_().mean(dim=-1)
+    squares = (grown - grown.mean(dim=-1, keepdim=True)).square_().mean(dim=-1)
     # 1 / sum exp(z) is the largest probability.
     return squares * (2 * log_sigmoid(softmax.log_odds)).exp()
+
+
+def variance_log_odds(softmax: Softmax) -> Scores:
+    """Return log V - log(M - V) of the variance V of a softmax, M = (C - 1) / C^2 its largest possible value.
+
+    M - V = sum_c p_c (1 - p_c) / C is summed, never subtracted, so nothing saturates at a certain class.
+
+    >>> variance_log_odds(Softmax(torch.tensor([[0.0, math.log(3.0)]]))).exp()  # 1/16 against 3/16
+    tensor([0.3333])
+    """
+    largest, others = binary_log_products(softmax, None)
+    rest = (largest.exp() + others.exp().sum(dim=-1)) / softmax.scaled.shape[-1]
+    return variance_of(softmax).log() - rest.log()
 
 
 def generalised_entropy(logits: Logits, temperature: float = 1.0, gamma: float = 0.1, top: int | None = None) -> Scores:

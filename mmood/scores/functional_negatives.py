@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mmood.scores.stable import log_sigmoid, log_sum_exp
+from mmood.scores.stable import log_sigmoid, log_sum_exp, with_gradient
 
 Embedding = Float[Tensor, "batch dim"]
 Prototypes = Float[Tensor, "classes dim"]
@@ -36,13 +36,13 @@ def group_order(count: int, groups: int, seed: int = 0) -> Int64[Tensor, " kept"
     return torch.randperm(count - count % groups, generator=torch.Generator().manual_seed(seed))
 
 
-@torch.no_grad()
 def group_logsumexp(
     embedding: Embedding, texts: Float[Tensor, "texts dim"], temperature: float = 0.01, groups: int = 1
 ) -> Float[Tensor, "batch groups"]:
     """Return log sum exp(cos / T) over each of `groups` equal runs of `texts`, without the (B, M) matrix.
 
-    The largest exponent of every image and group is taken out, so nothing over- or underflows at any temperature.
+    The largest exponent of every image and group is taken out, so nothing over- or underflows at any temperature. With
+    a gradient it does take the (B, M) matrix.
 
     >>> group_logsumexp(torch.tensor([[1.0, 0.0]]), torch.eye(2), temperature=1.0, groups=2)
     tensor([[1., 0.]])
@@ -50,9 +50,17 @@ def group_logsumexp(
     size, rest = divmod(len(texts), groups)
     if rest or not size:
         raise ValueError(f"{len(texts)} texts cannot be split into {groups} groups of the same size.")
-    if torch.compiler.is_exporting():
-        # A graph has no buffers, and no loop over a batch whose size it does not know.
+    if torch.compiler.is_exporting() or with_gradient(embedding):
+        # Neither a graph nor a gradient has buffers, and a graph does not know over how many images to loop.
         return log_sum_exp((embedding / temperature @ texts.T).view(-1, groups, size))
+    return _blockwise(embedding, texts, temperature, groups)
+
+
+@torch.no_grad()
+def _blockwise(
+    embedding: Embedding, texts: Float[Tensor, "texts dim"], temperature: float, groups: int
+) -> Float[Tensor, "batch groups"]:
+    size = len(texts) // groups
     rows, columns = GPU_BLOCK if embedding.is_cuda else BLOCK
     batch, step = len(embedding), max(1, columns // size)
     result = embedding.new_empty(batch, groups)
@@ -105,6 +113,22 @@ def neglabel_log_odds(
     return grouped_log_odds(positive, group_logsumexp(embedding, negatives, temperature, groups))
 
 
+def mean_group_margin(
+    embedding: Embedding, prototypes: Prototypes, negatives: Negatives, temperature: float = 0.01, groups: int = 1
+) -> Scores:
+    """Return the mean over the groups of log P - log N_g, the log masses of ID names and of a group's negatives.
+
+    It is the log-odds of NegLabel's S with a single group. With several it rises with each S_g, also where other
+    groups dominate their mean.
+
+    >>> image, name, word = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    >>> mean_group_margin(image, name, word)
+    tensor([100.])
+    """
+    positive = group_logsumexp(embedding, prototypes, temperature).squeeze(-1)
+    return positive - group_logsumexp(embedding, negatives, temperature, groups).mean(dim=-1)
+
+
 def neglabel(
     embedding: Embedding, prototypes: Prototypes, negatives: Negatives, temperature: float = 0.01, groups: int = 1
 ) -> Scores:
@@ -137,3 +161,25 @@ def eoe(
     p: Tensor = (torch.cat([positive, negative], dim=-1) / temperature).softmax(-1)
     classes = positive.shape[-1]
     return p[:, :classes].amax(-1) - beta * p[:, classes:].amax(-1)
+
+
+def eoe_log_odds(
+    positive: Float[Tensor, "batch classes"],
+    negative: Float[Tensor, "batch outliers"],
+    beta: float = 0.25,
+    temperature: float = 1.0,
+) -> Scores:
+    """Return log(S + beta) - log(1 - S) of EOE's score S, whose bounds are -beta and 1; see `eoe`.
+
+    Both differences are sums of the other probabilities, so nothing saturates at the bounds.
+
+    >>> eoe_log_odds(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 0.0]])).exp()  # 7/16 against 13/16
+    tensor([0.5385])
+    """
+    p: Tensor = (torch.cat([positive, negative], dim=-1) / temperature).softmax(-1)
+    inside, name = p[:, : positive.shape[-1]].max(dim=-1, keepdim=True)
+    outside, outlier = p[:, positive.shape[-1] :].max(dim=-1, keepdim=True)
+    without_name = p.scatter(-1, name, 0.0).sum(dim=-1)
+    without_outlier = p.scatter(-1, outlier + positive.shape[-1], 0.0).sum(dim=-1)
+    above = inside.squeeze(-1) + beta * without_outlier
+    return above.log() - (without_name + beta * outside.squeeze(-1)).log()

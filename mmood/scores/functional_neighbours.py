@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 ROWS, QUERIES = 8192, 2048
@@ -21,14 +21,14 @@ def nearest_similarities(
     scale: Float[Tensor, " images"],
     k: int = 1,
 ) -> Float[Tensor, "batch k"]:
-    """Return the k largest of scale_i <q, b_i> for every query q, largest first, in float32.
+    """Return the k largest of scale_i <q, b_i> for every query q, largest first.
 
     Exact: every row of the bank is compared. The bank is read in chunks, so that it may be memory-mapped, in any
     precision, and larger than memory; with scale = `inverse_norms(bank)` and unit queries this is the cosine. Beyond
     queries, bank and result it takes about 100 MB, whatever their sizes, and on a GPU about 500. No gradient.
 
     Args:
-        queries: (B, D) float32.
+        queries: (B, D) float32; the products have their precision.
         bank: (N, D), any floating type; on the device of the queries, or in host memory.
         scale: (N,) float32, a factor for every row of the bank, on the device of the queries.
         k: how many to return, at most N.
@@ -44,7 +44,7 @@ def nearest_similarities(
     step = GPU_ROWS if queries.is_cuda else ROWS
     block = queries.new_empty(min(QUERIES, len(queries)) * min(step, len(bank)))
     for start, rows in zip(range(0, len(bank), step), _chunks(bank, step, queries.device), strict=True):
-        chunk = rows.to(torch.float32, copy=True).mul_(scale[start : start + step, None])
+        chunk = rows.to(queries.dtype, copy=True).mul_(scale[start : start + step, None])
         for first in range(0, len(queries), QUERIES):
             tile, found = queries[first : first + QUERIES], best[first : first + QUERIES]
             # One block of memory for all products: fresh pages would cost more than finding the maximum.
@@ -56,6 +56,48 @@ def nearest_similarities(
                 candidates = similarities.topk(min(k, len(chunk)), dim=1).values
                 found.copy_(torch.cat([found, candidates], dim=1).topk(k, dim=1).values)
     return best
+
+
+def nearest_products(
+    queries: Float[Tensor, "batch dim"],
+    bank: Float[Tensor, "images dim"],
+    scale: Float[Tensor, " images"],
+    k: int = 1,
+) -> Float[Tensor, "batch k"]:
+    """Return what `nearest_similarities` does, with a gradient to the queries, in their precision.
+
+    Which rows are nearest is found without one; only their products carry it, so the bank stays where it is.
+
+    >>> bank = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    >>> nearest_products(torch.tensor([[0.0, 1.0]]), bank, inverse_norms(bank), k=2)
+    tensor([[1., 0.]])
+    """
+    rows = nearest_rows(queries, bank, scale, k)
+    found = bank[rows.to(bank.device)].to(queries) * scale[rows].to(queries)[..., None]
+    return torch.einsum("bd,bkd->bk", queries, found)
+
+
+@torch.no_grad()
+def nearest_rows(
+    queries: Float[Tensor, "batch dim"],
+    bank: Float[Tensor, "images dim"],
+    scale: Float[Tensor, " images"],
+    k: int = 1,
+) -> Int64[Tensor, "batch k"]:
+    """Return which rows of the bank have the k largest products with every query, see `nearest_similarities`.
+
+    >>> bank = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    >>> nearest_rows(torch.tensor([[0.0, 1.0]]), bank, inverse_norms(bank))
+    tensor([[1]])
+    """
+    best, rows = queries.new_empty(len(queries), 0), scale.new_empty(len(queries), 0, dtype=torch.int64)
+    for start in range(0, len(bank), ROWS):
+        chunk = bank[start : start + ROWS].to(queries) * scale[start : start + ROWS, None].to(queries)
+        products, numbers = (queries @ chunk.T).topk(min(k, len(chunk)), dim=1)
+        joined = torch.cat([best, products], dim=1)
+        best, where = joined.topk(min(k, joined.shape[1]), dim=1)
+        rows = torch.cat([rows, start + numbers], dim=1).gather(1, where)
+    return rows
 
 
 def _chunks(bank: Tensor, step: int, device: torch.device) -> Iterator[Tensor]:

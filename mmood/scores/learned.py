@@ -132,9 +132,17 @@ class LocalPromptScore(AbstractLocalScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return the score."""
+        return self._score(embedded).float()
+
+    def objective(self, embedded: Embedded) -> Scores:
+        """Return the log-odds of the score between its bounds, 0 and 2."""
+        return (self._score(embedded) / 2).logit().float()
+
+    def _score(self, embedded: Embedded) -> Scores:
+        """Return the score in float64."""
         learned = (fitted(self, one) for one in (self.positive_, self.local_, self.local_negative_))
         rows, patches, positive, local, negative = _precise(embedded.joint(), embedded.local(), *learned)
-        return functional.local_prompt(rows, patches, positive, local, negative, self.temperature, self.top_k).float()
+        return functional.local_prompt(rows, patches, positive, local, negative, self.temperature, self.top_k)
 
 
 @final

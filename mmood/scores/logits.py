@@ -103,6 +103,10 @@ class SoftmaxVariance(AbstractScore):
         """Return the variance of the probabilities."""
         return functional.variance_of(embedded.softmax(self.temperature)).float()
 
+    def objective(self, embedded: Embedded) -> Scores:
+        """Return the log-odds of the variance among its possible values."""
+        return functional.variance_log_odds(embedded.softmax(self.temperature)).float()
+
 
 class GEN(AbstractScore):
     """Negative generalised entropy of softmax(cos / T), counted from that of the uniform distribution.
@@ -131,6 +135,11 @@ class GEN(AbstractScore):
         uniform = min(self.top or classes, classes) * (1 / classes * (1 - 1 / classes)) ** self.gamma
         entropy = functional.gen_of(embedded.softmax(self.temperature), self.gamma, self.top)
         return torch.add(entropy, uniform).float()
+
+    def objective(self, embedded: Embedded) -> Scores:
+        """Return -log of the generalised entropy, which goes on rising where the entropy goes to 0."""
+        entropy = functional.gen_of(embedded.softmax(self.temperature), self.gamma, self.top)
+        return -(-entropy).log().float()
 
 
 class Margin(AbstractScore):

@@ -184,6 +184,12 @@ class AbstractMinedNegatives(AbstractScore):
         texts = self.texts_ = fitted(self, self.texts_).to(embedding.device)
         return functional.neglabel_log_odds(embedding, texts.positive, texts.negative, self.temperature, texts.groups)
 
+    def objective(self, embedded: Embedded) -> Scores:
+        """Return the mean over the groups of log P - log N_g."""
+        embedding = embedded.joint()
+        texts = self.texts_ = fitted(self, self.texts_).to(embedding.device)
+        return functional.mean_group_margin(embedding, texts.positive, texts.negative, self.temperature, texts.groups)
+
     def negative_labels(self) -> NegativeTexts | None:
         """Return the negative labels and their embeddings."""
         return self.texts_
@@ -312,11 +318,18 @@ class EOE(AbstractScore):
 
     def forward(self, embedded: Embedded) -> Scores:
         """Return max_c p_c - beta max_o p_o."""
+        return functional.eoe(*self._cosines(embedded), self.beta, self.temperature).float()
+
+    def objective(self, embedded: Embedded) -> Scores:
+        """Return the log-odds of the score between its bounds."""
+        return functional.eoe_log_odds(*self._cosines(embedded), self.beta, self.temperature).float()
+
+    def _cosines(self, embedded: Embedded) -> tuple[Tensor, Tensor]:
+        """Return the cosines with the ID names and with the outliers."""
         embedding = embedded.joint()
         texts = self.texts_ = fitted(self, self.texts_).to(embedding.device)
         # At temperature 1 probabilities differ in the fourth digit: float64 until the end.
-        positive, negative = (precise(embedding @ rows.T) for rows in (texts.positive, texts.negative))
-        return functional.eoe(positive, negative, self.beta, self.temperature).float()
+        return precise(embedding @ texts.positive.T), precise(embedding @ texts.negative.T)
 
     def _check_names(self, class_names: Sequence[str]) -> None:
         """Raise MmoodError if an outlier is an ID class: its images would be taken for OoD."""

@@ -17,7 +17,8 @@ from mmood.scores import functional
 from mmood.scores.approximate import PER_LIST, InvertedLists, lists_of, require_faiss
 from mmood.scores.bank import ROWS, bank_rows, double, finite_rows, fitted, output, set_name, stored
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference, Stored
-from mmood.scores.functional_neighbours import inverse_norms, nearest_similarities
+from mmood.scores.functional_neighbours import inverse_norms, nearest_products, nearest_similarities
+from mmood.scores.stable import with_gradient
 from mmood.scores.surroundings import Surroundings
 from mmood.settings import check_count, check_number
 from mmood.settings.requirements import Requirement
@@ -44,6 +45,8 @@ class Neighbours:
 
     def nearest(self, queries: Float[Tensor, "batch dim"], k: int) -> Float[Tensor, "batch k"]:
         """Return the k largest products of each query with rows times their factors, largest first."""
+        if with_gradient(queries):
+            return nearest_products(queries, self.rows, self.scale, k)
         return nearest_similarities(queries, self.rows, self.scale, k)
 
 
@@ -81,6 +84,8 @@ class KNN(AbstractScore):
             require_faiss("KNN.search: approximate")
         self.k, self.reads, self.average, self.shots, self.search = k, reads, average, shots, search
         self.needs = frozenset({reads})
+        # faiss finds the neighbours outside of autograd.
+        self.differentiable = search == "exact"
 
     def requirements(self, around: Surroundings) -> Iterable[Requirement]:
         """Return the ID training images."""

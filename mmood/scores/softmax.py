@@ -79,8 +79,8 @@ class Softmax:
     def _without_largest(self) -> tuple[Rows, Classes]:
         """The second largest z, and all but the largest relative to it; in place of the largest stands -inf."""
         others = self.scaled.scatter(-1, self._top[1], -torch.inf)
-        # Finite, so that classes at -inf stay at -inf relative to it.
-        second = others.amax(dim=-1).clamp_min(torch.finfo(self.scaled.dtype).min)
+        # A constant that cancels, so no gradient needs it. Finite, so that classes at -inf stay there relative to it.
+        second = others.detach().amax(dim=-1).clamp_min(torch.finfo(self.scaled.dtype).min)
         return second, others.sub_(second.unsqueeze(-1))
 
     @property
@@ -121,4 +121,5 @@ def binary_log_products(softmax: Softmax, top: int | None) -> tuple[Rows, Classe
     else:
         log_p = log_p.topk(top - 1, dim=-1).values
         p = log_p.exp()
-    return log_sigmoid(odds) + log_sigmoid(-odds), log_p.add_(log1p(p.neg_()))
+    # The gradient of the exponential needs p itself.
+    return log_sigmoid(odds) + log_sigmoid(-odds), log_p + log1p(-p)

@@ -18,6 +18,11 @@ def precise(values: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
     return values if values.device.type == "mps" else values.double()
 
 
+def with_gradient(values: Tensor) -> bool:
+    """Return whether autograd follows what is computed from these values."""
+    return values.requires_grad and torch.is_grad_enabled()
+
+
 def log_sum_exp(values: Float[Tensor, "*rows columns"]) -> Float[Tensor, "*rows"]:
     """Return log sum exp over the last dimension; at least one value of a row must be finite.
 

@@ -54,6 +54,8 @@ class AbstractStreamScore(AbstractScore, Generic[Fitted, Memory]):
         kept: what a checkpoint keeps of the score, such as negative labels; None for nothing.
     """
 
+    differentiable = False
+
     def __init__(self, update: Update = "before", kept: KeptByCheckpoints | None = None) -> None:
         super().__init__()
         self._kept = kept
