@@ -50,9 +50,9 @@ lint: $(STAMP)
 fuzz: $(STAMP)
 	MMOOD_FUZZ_ANEW=1 MMOOD_FUZZ=1200 $(BIN)/python -m pytest tests/fuzz --quiet --capture=no
 
-# The documentation site, in site/; a warning or a dead link between pages is an error.
+# The documentation site, in site/; a warning or a dead link between pages is an error (`--quiet` would switch that off).
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # Known vulnerabilities of the versions that the tests pass on; asks PyPI.
 audit: $(STAMP)

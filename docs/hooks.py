@@ -1,16 +1,22 @@
-"""What the site takes from the code: the lists of public names, and the shipped configs."""
+"""What the site takes from the code, in the place of `{{ WHAT ARGUMENT }}` on a line of its own."""
 
 import importlib
 import re
+from collections.abc import Callable
+
+from generators import proposals
+from generators.catalogue import FAMILIES
+from generators.commands import commands_page, keys_page
+from generators.pages import methods_page, overview_of
 
 from mmood.configuration.config_files import available
 
-_LIST = re.compile(r"^\{\{ (?P<what>public|configs)(?: (?P<module>[\w.]+))? \}\}$", re.MULTILINE)
+_PLACE = re.compile(r"^\{\{ (?P<what>\w+)(?: (?P<argument>[\w.-]+))? \}\}$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Replace `{{ public MODULE }}` by a reference entry for each of its public names, `{{ configs }}` by a table."""
-    return _LIST.sub(lambda found: _configs() if found["what"] == "configs" else _public(found["module"]), markdown)
+    """Replace each place by what it names."""
+    return _PLACE.sub(lambda found: _PARTS[found["what"]](found["argument"] or ""), markdown)
 
 
 def _public(module: str) -> str:
@@ -18,6 +24,22 @@ def _public(module: str) -> str:
     return "\n\n".join(f"::: {module}.{name}" for name in names if not name.startswith("__"))
 
 
-def _configs() -> str:
+def _configs(_: str) -> str:
     rows = [f"| `{name}` | {first_line} |" for name, first_line in available()]
     return "\n".join(["| config | what it is |", "|---|---|", *rows])
+
+
+def _families(_: str) -> str:
+    rows = [f"| [{family.title}]({family.slug}.md) | {overview_of(family)} |" for family in FAMILIES]
+    return "\n".join(["| page | methods |", "|---|---|", *rows])
+
+
+_PARTS: dict[str, Callable[[str], str]] = {
+    "public": _public,
+    "configs": _configs,
+    "families": _families,
+    "methods": methods_page,
+    "proposals": proposals.section,
+    "commands": commands_page,
+    "keys": keys_page,
+}

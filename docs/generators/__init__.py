@@ -1,0 +1,1 @@
+"""What the site takes from the code: the pages of methods, of commands and of config keys."""

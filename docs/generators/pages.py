@@ -1,0 +1,187 @@
+"""The generated parts of the methods pages: a section for each method."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+from generators.catalogue import FAMILIES, Family, methods_of
+from generators.docstrings import Description, Setting, describe, nested
+from generators.pictures import picture
+from generators.uses import configs_of, names_of, published_of
+from mmood.dense.scores import AbstractDenseScore
+from mmood.encoders.base import AbstractEncoder
+from mmood.modules.prompt_learning import AbstractPromptMethod
+from mmood.report.published import PublishedRow
+from mmood.scores import AbstractScore
+from mmood.scores.surroundings import Surroundings
+from mmood.scores.test_time import AbstractStreamScore
+
+_OUTPUTS = {"logits": "logits", "features": "features", "embedding": "joint embedding", "patches": "patch embeddings"}
+# Requirements are named before anything of these is looked at.
+_UNKNOWN = Surroundings(encoder=cast(AbstractEncoder, None), head_reads=(), training_set=str)
+_EXAMPLES: dict[str, Any] = {"outliers": "demo-wordnet"}
+
+
+def methods_page(slug: str) -> str:
+    """Return the sections of a family's methods, and the settings that several of them share.
+
+    Raises:
+        LookupError: there is no such family.
+    """
+    family = next((one for one in FAMILIES if one.slug == slug), None)
+    if family is None:
+        raise LookupError(f"There is no family '{slug}'; known: {', '.join(one.slug for one in FAMILIES)}.")
+    found = methods_of(family)
+    shared = dict.fromkeys(one for method in found for one in nested(method))
+    return "\n\n".join([_overview(found), *(_section(method) for method in found), *_shared_settings(shared)])
+
+
+def overview_of(family: Family) -> str:
+    """Return the names of a family's methods, each a link to its section."""
+    return ", ".join(f"[{one.__name__}]({family.slug}.md#{anchor(one)})" for one in methods_of(family))
+
+
+def anchor(method: type) -> str:
+    """Return the anchor of a method's section."""
+    return method.__name__.lower()
+
+
+def _overview(found: Iterable[type]) -> str:
+    rows = [
+        f"| [{one.__name__}](#{anchor(one)}) | {_kind(one)} | {', '.join(_names(one)) or 'none'} |" for one in found
+    ]
+    return "\n".join(["| class | kind | names in the configs |", "|---|---|---|", *rows])
+
+
+def _section(method: type) -> str:
+    described = describe(method)
+    parts = [
+        f"## {method.__name__} {{ #{anchor(method)} }}",
+        described.text,
+        *_warning(described),
+        _facts(method, described),
+        *_command(method),
+        *_settings(described.settings),
+        picture(method.__name__),
+        _published(method),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _kind(method: type) -> str:
+    if issubclass(method, AbstractStreamScore):
+        return "test-time score"
+    if issubclass(method, AbstractScore):
+        return "score"
+    if issubclass(method, AbstractDenseScore):
+        return "score of pixels"
+    return "prompt learner" if issubclass(method, AbstractPromptMethod) else "model"
+
+
+def _warning(described: Description) -> Iterator[str]:
+    if described.warning is not None:
+        yield f'!!! warning "Easily done wrong"\n\n{textwrap.indent(described.warning, "    ")}'
+
+
+def _facts(method: type, described: Description) -> str:
+    links = [f"[arXiv {number}](https://arxiv.org/abs/{number})" for number in described.papers]
+    rows = {"needs": ", ".join(_needs(method)), "source": ", ".join(links)}
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items() if text)])
+
+
+def _needs(method: type) -> Iterator[str]:
+    """Yield what a method needs besides images and class names."""
+    if issubclass(method, AbstractScore):
+        instance = _instance(method)
+        yield from (_OUTPUTS[output] for output in sorted(instance.needs) if output in _OUTPUTS)
+        yield from (requirement.what for requirement in instance.requirements(_UNKNOWN))
+        if issubclass(method, AbstractStreamScore):
+            yield "the images of the test stream, in order"
+    elif issubclass(method, AbstractDenseScore):
+        yield "an observer" if method.needs_failure else "logits of every pixel"
+    elif _trains(method):
+        yield "training images (`data.train`)"
+
+
+def _trains(method: type) -> bool:
+    """Return whether a model or prompt learner is trained; a model that is not says so by having no optimiser."""
+    if issubclass(method, AbstractPromptMethod):
+        return True
+    return inspect.signature(method.configure_optimizers).return_annotation not in (None, "None")
+
+
+def _instance(method: type) -> Any:
+    needed = [one for one in inspect.signature(method.__init__).parameters.values() if one.default is one.empty]  # type: ignore[misc]
+    given = {one.name: _EXAMPLES[one.name] for one in needed if one.name in _EXAMPLES}
+    return method(**given)
+
+
+def _command(method: type) -> Iterator[str]:
+    """Yield a command that uses the method: the first config that names it, or a flag that adds it to one."""
+    stage = "fit" if _is_model(method) and _trains(method) else "test"
+    if config := next(iter(configs_of(method)), None):
+        root = "" if config.startswith("demo_") else " --data.root data"
+        yield f"    mmood {stage} --config {config}{root}"
+    elif issubclass(method, AbstractScore):
+        yield f"    mmood test --config vitb16_zeroshot.yaml --data.root data --model.scores.mine {method.__name__}"
+
+
+def _settings(settings: tuple[Setting, ...]) -> Iterator[str]:
+    shown = [one for one in settings if one.name not in ("encoder", "class_names", "scores")]
+    if shown:
+        rows = [f"| `{one.name}` | {_default(one)} | {_cell(one.meaning)} |" for one in shown]
+        yield "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
+
+
+def _default(setting: Setting) -> str:
+    return "must be given" if setting.default is None else f"`{_cell(setting.default)}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def _shared_settings(shared: Iterable[type]) -> Iterator[str]:
+    described = {one: describe_fields(one) for one in shared}
+    if described:
+        yield "## Groups of settings"
+    for one, (text, rows) in described.items():
+        yield f"### {one.__name__} {{ #settings-{one.__name__.lower()} }}\n\n{text}\n\n{rows}"
+
+
+def describe_fields(settings: type) -> tuple[str, str]:
+    """Return what a dataclass of settings is, and a table of its fields."""
+    described = describe(settings)
+    return described.text, "\n".join(_settings(described.settings))
+
+
+def _names(method: type) -> list[str]:
+    """Return the names that the configs give to a score."""
+    return [] if _is_model(method) else [f"`{name}`" for name in names_of(method)]
+
+
+def _is_model(method: type) -> bool:
+    return _kind(method) in ("model", "prompt learner")
+
+
+def _published(method: type) -> str:
+    """Return the rows of papers for a method, a table for each benchmark, folded; empty where there are none."""
+    rows = published_of(method, model=_is_model(method))
+    by_benchmark = {row.protocol: [one for one in rows if one.protocol == row.protocol] for row in rows}
+    tables = "\n\n".join(_table(name, fitting) for name, fitting in by_benchmark.items())
+    return f'??? info "Published rows"\n\n{textwrap.indent(tables, "    ")}' if tables else ""
+
+
+def _table(benchmark: str, rows: Sequence[PublishedRow]) -> str:
+    sets = list(dict.fromkeys(name for row in rows for name in row.sets))
+    head = [f"`{benchmark}`: AUROC / FPR95 (ID-pos), per cent.", "", f"| method | {' | '.join(sets)} | source |"]
+    lines = [f"| {row.method} | {' | '.join(_rates(row, name) for name in sets)} | {row.source} |" for row in rows]
+    return "\n".join([*head, f"|---|{'--:|' * len(sets)}---|", *lines])
+
+
+def _rates(row: PublishedRow, name: str) -> str:
+    rates = row.sets.get(name, {})
+    return " / ".join(f"{100 * rates[one]:.2f}" if one in rates else "-" for one in ("auroc", "fpr95_id_pos"))
