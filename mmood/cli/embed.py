@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from lightning.pytorch import LightningModule, Trainer
@@ -20,6 +20,7 @@ from mmood.features.store import DTYPES, Dtype
 from mmood.features.stores import OFF, FeatureStores
 from mmood.output.printing import say
 from mmood.runs.ending_callback import EndAtSignals
+from mmood.sets.places import set_name
 from mmood.shards.index import SetIndex
 
 _EXAMPLES = """\
@@ -82,7 +83,7 @@ class _Encoding(LightningModule):
         stores, loader = FeatureStores(self.data.features), self.data.loader
         batch_size = min(self.data.batch_size, MOST_IMAGES)
         self.encoder.resize_by(self.data.resize)
-        encoder = SetEncoder(
+        plain = SetEncoder(
             self.encoder,
             Ranks.of(self.trainer),
             batch_size,
@@ -91,6 +92,8 @@ class _Encoding(LightningModule):
             exif=self.data.exif or "ignore",
         )
         for name, index in self.job.sets.items():
+            corruption = self.data.corruptions.of(set_name(name))
+            encoder = plain if corruption is None else replace(plain, corruption=corruption)
             folder = stores.folder(index, encoder.identity(index), self.job.dtype)
             store = encoder.encode(index, folder, self.job.dtype, self.job.chunk)
             if self.trainer.is_global_zero:

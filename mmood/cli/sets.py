@@ -79,7 +79,8 @@ def _listing(root: str) -> Iterator[str]:
     for name, benchmark in BENCHMARKS.items():
         yield from _row(name, benchmark.notes, 24)
         groups = [f"{group} {', '.join(names)}" for group, names in benchmark.ood.items()]
-        yield from _row("", f"ID {benchmark.id}; {'; '.join(groups)}", 24)
+        shifted = [f"csid {', '.join(benchmark.csid)}"] if benchmark.csid else []
+        yield from _row("", "; ".join([f"ID {benchmark.id}", *shifted, *groups]), 24)
     yield ""
     yield f"Sets (* in {root})"
     for name in recipe_names():

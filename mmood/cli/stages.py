@@ -41,6 +41,8 @@ SECTIONS: dict[str, list[Setting]] = {
         Setting("--data.benchmark NAME", "one of `mmood sets`, or several: '[imagenet-mos, ...]'", _TESTS),
         Setting("--data.id SET", "the ID test set: a name below root, or a path (docs/data.md)", frozenset({"test"})),
         Setting("--data.ood '{far: [SET]}'", "the OoD test sets, by group", frozenset({"test"})),
+        Setting("--data.csid '[SET]'", "shifted ID test sets, which count as ID in rows id+csid", frozenset({"test"})),
+        Setting("--data.corruption '{...}'", "such as {name: fog, severity: 3} (docs/robustness.md)", _TESTS),
         Setting("--data.predict PATH", "a folder of images, one image, or a set", frozenset({"predict"})),
         Setting("--data.train SET", "the training set", frozenset({"fit"})),
         Setting(
@@ -66,6 +68,7 @@ SECTIONS: dict[str, list[Setting]] = {
     "Evaluation": [
         Setting("--evaluation.save_scores false", "do not write the scores of single images", _TESTS),
         Setting("--maps.files npz", "write the maps of local scores; png: also as pictures"),
+        Setting("--evaluation.smoothing.copies N", "smoothed and certified scores (docs/robustness.md)", _TESTS),
         Setting("--evaluation.stream.order ORDER", "order of test-time streams: shuffled, id-first, ood-first", _TESTS),
         Setting("--evaluation.stream.seeds '[0, 1, 2]'", "seeds of test-time streams; one run for each", _TESTS),
     ],

@@ -19,6 +19,7 @@ class Benchmark:
         ood: group -> names of sets.
         class_names: name of the list of ID classes, None if the ID set itself names them.
         notes: the source of the protocol, and what to know when comparing numbers.
+        csid: covariate-shifted ID sets; none without a full spectrum.
     """
 
     name: str
@@ -26,6 +27,12 @@ class Benchmark:
     ood: Mapping[str, tuple[str, ...]]
     class_names: str | None
     notes: str
+    csid: tuple[str, ...] = ()
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of all its sets, the ID set first."""
+        return (self.id, *self.csid, *(name for names in self.ood.values() for name in names))
 
 
 _BENCHMARKS = (
@@ -45,10 +52,11 @@ _BENCHMARKS = (
     ),
     Benchmark(
         "imagenet-full-spectrum",
-        "imagenet_full_spectrum",
+        "imagenet_openood",
         {"near": ("ssb_hard", "ninco"), "far": ("inaturalist", "textures_5160", "openimage_o")},
         "imagenet-openai",
-        "OpenOOD v1.5 (arXiv 2306.09301), full spectrum: ID includes ImageNetV2, -C and -R.",
+        "OpenOOD v1.5 (arXiv 2306.09301), full spectrum: its numbers are the rows id+csid, 95,000 ID images.",
+        ("imagenet_v2", "imagenet_c", "imagenet_r"),
     ),
     Benchmark(
         "imagenet-x",

@@ -15,6 +15,9 @@ from mmood.sets.places import set_name
 from mmood.shards.index import Keys, MissingSetError, SetIndex
 
 ID_GROUP = "id"
+CSID_GROUP = "csid"
+"""The group of covariate-shifted ID sets: the ID classes, in images of another kind."""
+ID_GROUPS = (ID_GROUP, CSID_GROUP)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Member:
 
     Attributes:
         name: the key of its loader.
-        group: `id`, or the name of the OoD group.
+        group: `id`, `csid`, or the name of the OoD group.
         set: what the settings call the set; see `place_of`.
         held_out: fraction of the set that is meant, None for all of it.
     """
@@ -40,7 +43,7 @@ class EvaluationSet:
 
     Attributes:
         name: the key of its loader.
-        group: `id`, or the name of the OoD group.
+        group: `id`, `csid`, or the name of the OoD group.
         index: the index of the set.
         count: number of samples that all ranks together yield.
         keys: their keys, ascending.
@@ -53,8 +56,10 @@ class EvaluationSet:
     keys: Keys
 
 
-def members(id: str | float | None, ood: dict[str, list[str]], train: str | None) -> list[Member]:
-    """Return the sets that a stage evaluates, ID first; a fraction as `id` means that share of `train`."""
+def members(
+    id: str | float | None, ood: dict[str, list[str]], train: str | None, csid: Sequence[str] = ()
+) -> list[Member]:
+    """Return the sets that a stage evaluates, ID and csid sets first; a fraction as `id` is a share of `train`."""
     found = []
     if isinstance(id, str):
         found.append(Member(set_name(id), ID_GROUP, id))
@@ -62,7 +67,8 @@ def members(id: str | float | None, ood: dict[str, list[str]], train: str | None
         if train is None:
             raise MmoodError(f"`data.val.id` is {id}, a fraction of `data.train`, but `data.train` is not set.")
         found.append(Member(f"{set_name(train)}_held_out", ID_GROUP, train, id))
-    return found + [Member(set_name(name), group, name) for group, names in ood.items() for name in names]
+    groups = {CSID_GROUP: csid, **ood}
+    return found + [Member(set_name(name), group, name) for group, names in groups.items() for name in names]
 
 
 class Catalog:
@@ -126,6 +132,11 @@ class Catalog:
             keys = index.keys() if member.held_out is None else held_out(index.keys(), member.held_out)
             found[member.name] = EvaluationSet(member.name, member.group, index, len(keys), keys)
         return found
+
+
+def has_labels(group: str, index: SetIndex) -> bool:
+    """Return whether the labels of a set in this group are read: those of ID sets, and of csid sets that have some."""
+    return group == ID_GROUP or (group == CSID_GROUP and index.classes is not None)
 
 
 def check_classes(index: SetIndex, class_names: Sequence[str] | None) -> str:

@@ -19,15 +19,18 @@ from mmood.data.catalog import (
     Member,
     check_classes,
     check_not_empty,
+    has_labels,
     joined_classes,
     members,
 )
 from mmood.data.class_names import ClassNames, classes_without_images
 from mmood.data.consumer import Consumer
+from mmood.data.corruptions import Corruptions, check_groups
 from mmood.data.predict import PredictSet, find_predict_set
 from mmood.data.protocols import ProtocolSets, TestedSets
 from mmood.data.settings import DataPlan, ValSettings, check_sets, resolve
 from mmood.encoders.base import ImageTransform
+from mmood.encoders.transforms import KeyedTransform
 from mmood.errors import MmoodError
 from mmood.features.encoding import Encoding
 from mmood.features.loader import FeatureLoader, FeatureTrainLoader
@@ -35,6 +38,7 @@ from mmood.features.provider import FeatureProvider, LabelledSet
 from mmood.features.stores import FeatureStores
 from mmood.features.views import drawn_keys
 from mmood.files import user_path
+from mmood.images.corruption import Corruption
 from mmood.images.preprocessing import Resize
 from mmood.images.rgb import Exif
 from mmood.loading.loader import Decoder, EvalLoader
@@ -73,6 +77,7 @@ class OoDDataModule(LightningDataModule):
             once; each benchmark gets its own results.
         id: the ID test set.
         ood: OoD test sets: group -> sets.
+        csid: covariate-shifted ID test sets, such as ImageNet-R: they count as ID in rows `id+csid` beside the others.
         train: the training set.
         val: what is evaluated between epochs: a set or a fraction of `train` as ID, and groups of OoD sets.
         predict: for `predict`: an image, a folder, a pattern such as `photos/*.jpg`, a list of images (`.txt`,
@@ -87,6 +92,7 @@ class OoDDataModule(LightningDataModule):
             and `ignore` for everything else, as in the papers.
         resize: what resizes images for evaluation and stores: `pillow`, as the papers' code does, or `torch`, with
             which decoding and transforming native-size images takes 0.6 of the time; pixels differ by at most 3 of 255.
+        corruption: one of ImageNet-C's corruptions on the images of validation and test, made as they are read.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class OoDDataModule(LightningDataModule):
         benchmark: str | list[str] | None = None,
         id: str | None = None,
         ood: dict[str, list[str]] | None = None,
+        csid: list[str] | None = None,
         train: str | None = None,
         val: ValSettings = _NO_VAL,
         predict: str | list[str] | None = None,
@@ -104,6 +111,7 @@ class OoDDataModule(LightningDataModule):
         features: str = "auto",
         exif: Exif | None = None,
         resize: Resize = "pillow",
+        corruption: Corruption | None = None,
     ) -> None:
         super().__init__()
         check_choice("`data.resize`", resize, ("pillow", "torch"))
@@ -117,11 +125,14 @@ class OoDDataModule(LightningDataModule):
         self.predict = predict
         self.batch_size = batch_size
         self.loader = loader
-        self.plan: DataPlan = resolve(benchmark, id, ood, class_names, train)
+        self.plan: DataPlan = resolve(benchmark, id, ood, class_names, train, csid)
+        check_groups(corruption, self.plan, val)
+        self.corruptions = Corruptions(corruption, self._evaluated)
         self.features = features
         self.exif: Exif | None = exif
         self.resize: Resize = resize
-        named = [name for name in (*(of for of, _ in self.plan.tests()), train, val.id) if isinstance(name, str)]
+        tested = [name for of, _, shifted in self.plan.tests() for name in (of, *shifted)]
+        named = [name for name in (*tested, train, val.id) if isinstance(name, str)]
         given = self.plan.class_names
         self.catalog = Catalog(self.root, loader.pipes, named, given)
         self.classes = ClassNames(given, self.catalog, named)
@@ -147,6 +158,7 @@ class OoDDataModule(LightningDataModule):
             self.exif or "ignore",
             self._labelled_train,
             self._labelled_validation,
+            self.corruptions.of,
         )
 
     def setup(self, stage: str) -> None:
@@ -179,14 +191,14 @@ class OoDDataModule(LightningDataModule):
         for member in wanted:
             index = indices[member.set]
             check_not_empty(index)
-            if member.group == ID_GROUP and (note := check_classes(index, class_names)):
+            if has_labels(member.group, index) and (note := check_classes(index, class_names)):
                 notes.append(note)
             check_sample_count(index.name, index.count)
         return notes
 
     def id_classes(self) -> dict[str, Classes]:
         """Return for each ID set that knows its classes which folder or name is which of the class names."""
-        named = [name for name in (self.train, self.val.id, self.plan.id) if isinstance(name, str)]
+        named = [name for name in (self.train, self.val.id, self.plan.id, *self.plan.csid) if isinstance(name, str)]
         class_names = self.classes.find()
         joined = {name: joined_classes(index, class_names) for name, index in self.catalog.indices(named).items()}
         return {set_name(name): classes for name, classes in joined.items() if classes is not None}
@@ -194,9 +206,12 @@ class OoDDataModule(LightningDataModule):
     def all_sets(self) -> dict[str, SetIndex]:
         """Return the index of every set for training, validation and test, by what the settings call it."""
         names = [] if self.train is None else [self.train]
-        names += [member.set for member in self._members("validate")] if self._validates() else []
-        names += [member.set for member in self._members("test")] if self.plan.id is not None else []
-        return self.catalog.indices(names)
+        return self.catalog.indices([*names, *(member.set for member in self._evaluated())])
+
+    def _evaluated(self) -> list[Member]:
+        """Return the sets of validation and test."""
+        found = self._members("validate") if self._validates() else []
+        return found + (self._members("test") if self.plan.id is not None else [])
 
     def evaluation_sets(self, stage: EvaluationStage) -> dict[str, EvaluationSet]:
         """Return the sets of a stage that are read, in the order of its loaders, the ID set first.
@@ -306,12 +321,12 @@ class OoDDataModule(LightningDataModule):
         indices = {name: entry.index for name, entry in entries.items()}
         stores = {} if self._consumer is None else self._consumer.stored_features(indices)
         for name, entry in entries.items():
-            classes = self._classes(entry.index) if entry.group == ID_GROUP else None
+            classes = self._classes(entry.index) if has_labels(entry.group, entry.index) else None
             if name in stores:
-                labelled, split = entry.group == ID_GROUP, self._rank_and_world()
-                loaders[name] = FeatureLoader(stores[name], entry.keys, labelled, self.batch_size, *split)
+                split = self._rank_and_world()
+                loaders[name] = FeatureLoader(stores[name], entry.keys, classes is not None, self.batch_size, *split)
                 continue
-            decoder = self._decoder(transform, classes)
+            decoder = self._decoder(transform, classes, self.corruptions.keyed(name, transform))
             loaders[name] = self._loader(entry.index, entry.keys, decoder, persistent)
         return loaders
 
@@ -319,8 +334,8 @@ class OoDDataModule(LightningDataModule):
         rank, world = self._rank_and_world()
         return EvalLoader(source, keys, decoder, self.batch_size, self.loader, rank, world, persistent)
 
-    def _decoder(self, transform: ImageTransform, classes: int | None) -> Decoder:
-        return Decoder(transform, classes, self.exif or "ignore")
+    def _decoder(self, transform: ImageTransform, classes: int | None, keyed: KeyedTransform | None = None) -> Decoder:
+        return Decoder(transform, classes, self.exif or "ignore", keyed)
 
     def _members(self, stage: EvaluationStage) -> list[Member]:
         if stage == "validate":

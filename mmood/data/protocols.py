@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmood.data.catalog import ID_GROUP, Catalog, EvaluationSet, Member, members
+from mmood.data.catalog import ID_GROUP, ID_GROUPS, Catalog, EvaluationSet, Member, members
 from mmood.data.settings import DataPlan
 from mmood.errors import MmoodError
 from mmood.features.stores import hashes_folder
@@ -69,8 +69,8 @@ class TestedSets:
 
     def members(self) -> list[Member]:
         """Return the sets, those of several benchmarks once each, ID sets first."""
-        wanted = [member for id, ood in self.plan.tests() for member in members(id, ood, self.train)]
-        wanted.sort(key=lambda member: member.group != ID_GROUP)
+        wanted = [member for id, ood, csid in self.plan.tests() for member in members(id, ood, self.train, csid)]
+        wanted.sort(key=lambda member: (member.group != ID_GROUP, member.group not in ID_GROUPS))
         return list({member.name: member for member in reversed(wanted)}.values())[::-1]
 
     def read(self) -> dict[str, EvaluationSet]:
@@ -84,7 +84,7 @@ class TestedSets:
             return [ProtocolSets(None, self.read(), {})]
         views, found = self._found(), []
         for each in self.plan.protocols:
-            sets = self.catalog.evaluation_sets(members(each.id, each.ood, self.train))
+            sets = self.catalog.evaluation_sets(members(each.id, each.ood, self.train, each.csid))
             found.append(ProtocolSets(each.name, sets, {name: views[name] for name in sets if name in views}))
         return found
 
@@ -144,7 +144,7 @@ def _keys_in(entry: EvaluationSet, larger: EvaluationSet, own: Hashes | None, ot
     if not (others[found] == own).all():
         return None
     keys: Keys = larger.keys[found]
-    return keys if entry.group != ID_GROUP or _same_labels(entry, larger, keys) else None
+    return keys if entry.group not in ID_GROUPS or _same_labels(entry, larger, keys) else None
 
 
 def _same_labels(entry: EvaluationSet, larger: EvaluationSet, keys: Keys) -> bool:

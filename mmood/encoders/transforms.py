@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,7 +14,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mmood.encoders.base import ImageTransform
-from mmood.images.preprocessing import Preprocessing, check_resized
+from mmood.errors import MmoodError
+from mmood.images.corruption import Corruption
+from mmood.images.preprocessing import Change, Preprocessing, Resizer, check_resized
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,47 @@ class EvalTransform:
 
     def __call__(self, image: Image) -> Tensor:
         """Return the transformed image; ImageError if it is too narrow for that."""
-        return torch.from_numpy(self.settings.pixels(image, resized if self.settings.resize == "torch" else None))
+        return torch.from_numpy(self.settings.pixels(image, self._resizer))
+
+    def changed(self, image: Image, change: Change) -> Tensor:
+        """Return the transformed image, its 8-bit pixels changed before they are normalised."""
+        return torch.from_numpy(self.settings.pixels(image, self._resizer, change))
+
+    @property
+    def _resizer(self) -> Resizer | None:
+        return resized if self.settings.resize == "torch" else None
+
+
+KeyedTransform = Callable[[Image, int], Tensor]
+"""From an RGB image and its key to a tensor."""
+
+
+@dataclass(frozen=True)
+class CorruptedTransform:
+    """The eval transform of a tower with a corruption, which depends on the key of the image.
+
+    Attributes:
+        transform: of the tower.
+        corruption: of its 8-bit images.
+    """
+
+    transform: EvalTransform
+    corruption: Corruption
+
+    def __call__(self, image: Image, key: int) -> Tensor:
+        """Return the transformed image; ImageError if it is too narrow for that."""
+        return self.transform.changed(image, lambda pixels: self.corruption.applied(pixels, key))
+
+
+def corrupted(transform: ImageTransform, corruption: Corruption) -> KeyedTransform:
+    """Return an eval transform with a corruption.
+
+    Raises:
+        MmoodError: the transform does not say where its 8-bit images are.
+    """
+    if not isinstance(transform, EvalTransform):
+        raise MmoodError("`data.corruption` is not possible with the transform of this encoder, which is not known.")
+    return CorruptedTransform(transform, corruption)
 
 
 def resized(image: Image, size: tuple[int, int], interpolation: str) -> Image:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mmood.data.catalog import ID_GROUP, EvaluationSet
+from mmood.data.catalog import ID_GROUP, ID_GROUPS, EvaluationSet
 from mmood.errors import MmoodError
 from mmood.evaluation.overlap import IdImages
 from mmood.features.store import StoredFeatures
@@ -100,7 +100,7 @@ def audit_sets(module: AbstractDetector, sets: Mapping[str, EvaluationSet], trai
         return None
     trained = None if train is None else sides[train.index.name]
     known = IdSide(test, trained, _prototypes(module), module.class_names)
-    return audit([sides[name] for name, entry in sets.items() if entry.group != ID_GROUP and name in sides], known)
+    return audit([sides[name] for name, entry in sets.items() if entry.group not in ID_GROUPS and name in sides], known)
 
 
 def _prototypes(module: AbstractDetector) -> Float[Tensor, "classes dim"] | None:

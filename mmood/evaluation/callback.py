@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from mmood.data.catalog import ID_GROUPS
 from mmood.data.datamodule import EvaluationSet, EvaluationStage, OoDDataModule
 from mmood.data.protocols import ProtocolSets
+from mmood.defences import SmoothingSettings
 from mmood.errors import MmoodError
 from mmood.evaluation.audit import audit_sets
 from mmood.evaluation.each_batch import EachBatch
@@ -20,7 +22,9 @@ from mmood.evaluation.overlap import IdImages, find_overlaps
 from mmood.evaluation.predictions import Inputs, write_predictions, write_scores
 from mmood.evaluation.protocols import folder_of, scores_in, skipped_in, stores_in, write_config
 from mmood.evaluation.provenance import provenance
-from mmood.evaluation.rows import id_rows, logged_values, ood_rows
+from mmood.evaluation.rows import ScoreColumn, id_rows, joined_variant, logged_values, ood_rows
+from mmood.evaluation.smoothed import OFF as SMOOTHING
+from mmood.evaluation.smoothed import SmoothedScores
 from mmood.evaluation.store import ScoreStore, SetScores, constant_scores
 from mmood.evaluation.streams.callback import KeptScores, Streams, evaluate_streams, left_out, predict_streams
 from mmood.evaluation.streams.settings import DEFAULT as STREAM
@@ -56,6 +60,7 @@ class OoDCallback(EachBatch):
             Hashes of the files are kept in the cache; sets on other machines are not compared, which the results state.
         audit: in a test, look for OoD images that are near copies of ID images, or look like an ID class, by their
             embeddings. Images without stored features are encoded for it.
+        smoothing: median smoothing of the static scores in a test or validation, with certified bounds.
 
     Attributes:
         variants: what joins the passes where a run evaluates several weights.
@@ -69,12 +74,16 @@ class OoDCallback(EachBatch):
         stream: StreamSettings = STREAM,
         overlap: bool = True,
         audit: bool = False,
+        smoothing: SmoothingSettings = SMOOTHING,
     ) -> None:
         self.save_scores = save_scores
         self.show = show
         self.stream = stream
         self.overlap = overlap
         self.audit = audit
+        self.smoothed = SmoothedScores(smoothing)
+        self._columns: list[ScoreColumn] = []
+        self._variant: str | None = None
         self._sets: dict[str, EvaluationSet] = {}
         self._stores: dict[str, ScoreStore] = {}
         self._skipped: list[tuple[str, Skipped]] = []
@@ -92,6 +101,8 @@ class OoDCallback(EachBatch):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse the precisions in which weights and scores would not be float32, and a test of no image.
 
+        Where scores are smoothed, the images themselves are read.
+
         Raises:
             MmoodError: the precision is one of those, or a limit of the Trainer leaves all batches out.
         """
@@ -103,18 +114,20 @@ class OoDCallback(EachBatch):
         key, batches = limits.get(stage, ("", None))
         if batches == 0:
             raise MmoodError(f"`trainer.{key}` is 0, so no image would be evaluated; set it above 0.")
+        if stage in limits and self.smoothed.variants:
+            detector(pl_module).read_images()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for every validation set."""
         if trainer.state.fn == "validate":
             self._begin(trainer, "validate")
-        self._open(pl_module, data_module(trainer), "validate")
+        self._open(pl_module, data_module(trainer), "validate", smooth=trainer.state.fn == "validate")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a store for every test set."""
         self._begin(trainer, "test")
         data = data_module(trainer)
-        self._open(pl_module, data, "test")
+        self._open(pl_module, data, "test", smooth=True)
         whole = not limited(trainer.limit_test_batches)
         if self.overlap and whole and trainer.is_global_zero and not self._overlaps:
             self._overlaps = {each.name: self._found_overlaps(trainer, each.sets) for each in self._protocols}
@@ -132,8 +145,11 @@ class OoDCallback(EachBatch):
     def take(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int) -> None:
         """Store the scores of a batch."""
         name = list(self._stores)[dataloader_idx]
-        store, scored = self._stores[name], outputs.scored
-        store.update(scored.key, scored.label, scored.predicted, scored.scores)
+        store, scored, scores = self._stores[name], outputs.scored, outputs.scored.scores
+        if len(store.names) > scores.shape[1]:
+            ood = self._sets[name].group not in ID_GROUPS
+            scores = torch.cat([scores, self.smoothed.of(trainer, detector(module), batch, ood)], dim=1)
+        store.update(scored.key, scored.label, scored.predicted, scores)
         for sample in batch.get("skipped", []):
             self._skipped.append((name, sample))
             store.skip(scored.key.new_tensor([sample.key]))
@@ -178,8 +194,12 @@ class OoDCallback(EachBatch):
         if isinstance(pl_module, AbstractDetector) and pl_module.provider is not None:
             pl_module.provider.abandon()
 
-    def _open(self, module: LightningModule, data: OoDDataModule, stage: EvaluationStage) -> None:
-        names = detector(module).score_names
+    def _open(self, module: LightningModule, data: OoDDataModule, stage: EvaluationStage, smooth: bool) -> None:
+        self._variant = joined_variant(self.variants.current, data.corruptions.label)
+        scores, smoothed = detector(module).score_names, self.smoothed.variants if smooth else ()
+        self._columns = [ScoreColumn(score, self._variant) for score in scores]
+        self._columns += [ScoreColumn(score, joined_variant(self._variant, of)) for score in scores for of in smoothed]
+        names = [column.name for column in self._columns]
         self._sets, self._protocols, self._skipped = data.evaluation_sets(stage), data.protocols(stage), []
         self._stores = {name: ScoreStore(name, names).to(module.device) for name in self._sets}
 
@@ -200,15 +220,20 @@ class OoDCallback(EachBatch):
             results = build_results(
                 run=self.run or None,
                 stage=stage,
-                id_rows=id_rows(protocol.sets, of_sets, self.variants.current),
-                rows=ood_rows(protocol.sets, of_sets, self.variants.current) + streams.rows,
-                provenance={**provenance(trainer, module, protocol), **streams.provenance},
+                id_rows=id_rows(protocol.sets, of_sets, self._variant),
+                rows=ood_rows(protocol.sets, of_sets, self._columns) + streams.rows,
+                provenance={
+                    **provenance(trainer, module, protocol),
+                    "smoothing": self.smoothed.record(),
+                    **streams.provenance,
+                },
                 skipped=[{"set": name, **as_text(sample)} for name, sample in skipped_in(protocol, skipped)],
                 overlap=self._overlaps.get(protocol.name, ()),
                 audit=self._audits.get(protocol.name),
                 partial=partial,
             )
-            module.log_dict(logged_values(results, protocol.name), add_dataloader_idx=False, rank_zero_only=False)
+            values = logged_values(results, protocol.name, self._variant)
+            module.log_dict(values, add_dataloader_idx=False, rank_zero_only=False)
             if trainer.is_global_zero and not trainer.sanity_checking:
                 self._publish(trainer, protocol, results, of_sets)
         if stores is not None:
@@ -255,7 +280,7 @@ class OoDCallback(EachBatch):
         kept = KeptScores(folder_of(protocol, _run_folder(trainer)), self.run) if self.save_scores else None
         with torch.inference_mode(False), torch.no_grad():
             own = stores_in(protocol, stores)
-        return evaluate_streams(trainer, module, protocol.sets, own, self.stream, kept, self.variants.current)
+        return evaluate_streams(trainer, module, protocol.sets, own, self.stream, kept, self._variant)
 
     def _new_temporary_store(self, trainer: Trainer, module: AbstractDetector) -> TemporaryStore | None:
         """Return where to keep what stream scores read of the images to predict, whose order is that of one stream."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mmood.data.catalog import ID_GROUP, EvaluationSet
+from mmood.data.catalog import ID_GROUPS, EvaluationSet
 from mmood.errors import MmoodError
 from mmood.features.stores import hashes_folder
 from mmood.output.console import progress_bar
@@ -44,13 +44,13 @@ def find_overlaps(sets: Mapping[str, EvaluationSet], train: IdImages | None, ski
         quiet: show no progress.
     """
     known = _Known(skip, quiet)
-    id_images = [IdImages(entry.index, entry.keys) for entry in sets.values() if entry.group == ID_GROUP]
+    id_images = [IdImages(entry.index, entry.keys) for entry in sets.values() if entry.group in ID_GROUPS]
     if train is not None:
         id_images.append(train)
     return [
         _overlap(entry, other, known)
         for entry in sets.values()
-        if entry.group != ID_GROUP and entry.count
+        if entry.group not in ID_GROUPS and entry.count
         for other in id_images
     ]
 

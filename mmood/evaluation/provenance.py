@@ -37,7 +37,11 @@ def provenance(trainer: Trainer, module: AbstractDetector, protocol: ProtocolSet
         "scores": {name: score.record() for name, score in module.named_scores()},
         "tuned": tuned_settings(trainer, module, sets),
         "sets": {
-            name: {**_as_part(entry, protocol), "features": _store_of(trainer, protocol.read_as(name))}
+            name: {
+                **_as_part(entry, protocol),
+                **_corruption(trainer, name),
+                "features": _store_of(trainer, protocol.read_as(name)),
+            }
             for name, entry in sets.items()
         },
         "banks": [] if module.provider is None else list(module.provider.banks.values()),
@@ -68,6 +72,11 @@ def of_set(entry: EvaluationSet) -> dict[str, object]:
 def _as_part(entry: EvaluationSet, protocol: ProtocolSets) -> dict[str, object]:
     view = protocol.views.get(entry.name)
     return of_set(entry) if view is None else {**of_set(entry), "part_of": view.of}
+
+
+def _corruption(trainer: Trainer, name: str) -> dict[str, object]:
+    corruption = trainer.datamodule.corruptions.of(name)  # type: ignore[attr-defined]
+    return {} if corruption is None else {"corruption": corruption.identity()}
 
 
 def _store_of(trainer: Trainer, name: str) -> dict[str, object] | None:

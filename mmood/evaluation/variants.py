@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mmood.evaluation.store import SetScores, joined_scores
-from mmood.results.blocks import label
 from mmood.results.model import Results, joined_results
 
 
@@ -37,11 +35,13 @@ class Variants:
     def joined(
         self, results: Results, found: dict[str, SetScores], benchmark: str | None = None
     ) -> tuple[Results, dict[str, SetScores]]:
-        """Return the results of this pass together with those of the earlier ones; each benchmark for itself."""
+        """Return the results of this pass together with those of the earlier ones; each benchmark for itself.
+
+        The arrays of `found` have the name of the pass in theirs.
+        """
         if self.current is None:
             return results, found
         name, passes = self.current, self._passes.setdefault(benchmark, {})
-        found = {of: replace(one, names=tuple(label(score, name) for score in one.names)) for of, one in found.items()}
         passes[name] = results, found
         joined = {of: joined_scores([scores[of] for _, scores in passes.values()]) for of in found}
         if len(passes) == 1:

@@ -18,6 +18,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmood.encoders.base import AbstractEncoder, ImageTransform
+from mmood.encoders.transforms import corrupted
 from mmood.errors import MmoodError
 from mmood.features.chunks import ChunkFolder, ChunkPlan
 from mmood.features.store import (
@@ -30,6 +31,7 @@ from mmood.features.store import (
     store_identity,
     write_manifest,
 )
+from mmood.images.corruption import Corruption
 from mmood.images.rgb import Exif
 from mmood.loading.batch import Batch
 from mmood.loading.loader import Decoder, EvalLoader
@@ -128,6 +130,7 @@ class SetEncoder:
         augment_seed: use the training transform with this seed; None for the eval transform.
         quiet: show no progress.
         exif: whether images are turned as their cameras noted.
+        corruption: of the images; None for images as they are.
     """
 
     encoder: AbstractEncoder
@@ -137,11 +140,13 @@ class SetEncoder:
     augment_seed: int | None = None
     quiet: bool = False
     exif: Exif = "ignore"
+    corruption: Corruption | None = None
 
     def identity(self, index: SetIndex) -> dict[str, object]:
         """Return what the numbers of a store of this set depend on; the first call hashes the weights."""
-        crop = self.encoder.settings.crop
-        return store_identity(index, self._encoder_identity, self.ranks.precision, self.augment_seed, crop, self.exif)
+        crop, precision = self.encoder.settings.crop, self.ranks.precision
+        own = self._encoder_identity
+        return store_identity(index, own, precision, self.augment_seed, crop, self.exif, self.corruption)
 
     @cached_property
     def _encoder_identity(self) -> dict[str, str | int | None]:
@@ -206,7 +211,8 @@ class SetEncoder:
         transform = self.encoder.transform(train=self.augment_seed is not None)
         if self.augment_seed is not None:
             transform = SeededByImage(transform, self.augment_seed)
-        settings, decoder = replace(self.loader, on_error="raise"), Decoder(transform, index.classes, self.exif)
+        keyed = None if self.corruption is None else corrupted(transform, self.corruption)
+        settings, decoder = replace(self.loader, on_error="raise"), Decoder(transform, index.classes, self.exif, keyed)
         loader = EvalLoader(index, _keys(plan, own), decoder, plan.batch_size, settings)
         device = next(self.encoder.parameters()).device
         # Cut and joined on the device: in host memory that would cost a GPU more time than the tower.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,10 +12,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from mmood.encoders.base import ImageTransform
+from mmood.encoders.transforms import KeyedTransform, corrupted
 from mmood.features.encoding import Encoding, SetEncoder
 from mmood.features.store import StoredFeatures, store_name
 from mmood.features.stores import OFF, FeatureStores
 from mmood.features.views import StoredViews, drawn_keys, encode_views
+from mmood.images.corruption import Corruption
 from mmood.images.rgb import Exif
 from mmood.loading.few_shot import FewShot, few_shot
 from mmood.loading.settings import LoaderSettings
@@ -55,6 +58,7 @@ class FeatureProvider:
         exif: whether images are turned as their cameras noted.
         train: returns the ID training images; raises MmoodError where the settings name none.
         validation: likewise, the ID validation images.
+        corruptions: returns the corruption of a set under evaluation, by its name; None for images as they are.
 
     Attributes:
         banks: shots and transform -> what names each bank that was given out, for the provenance.
@@ -69,6 +73,7 @@ class FeatureProvider:
         exif: Exif,
         train: Callable[[], LabelledSet],
         validation: Callable[[], LabelledSet],
+        corruptions: Callable[[str], Corruption | None] = lambda _: None,
     ) -> None:
         self.encoding = encoding
         self.stores = stores
@@ -77,6 +82,7 @@ class FeatureProvider:
         self.exif: Exif = exif
         self.banks: dict[tuple[int | None, str], dict[str, object]] = {}
         self._train, self._validation = train, validation
+        self._corruptions = corruptions
         self._held: dict[tuple[str, int | None], tuple[str, StoredFeatures]] = {}
 
     def train(self, augment: bool = False) -> tuple[StoredFeatures, Int[Tensor, " rows"]]:
@@ -154,9 +160,9 @@ class FeatureProvider:
         Raises:
             MmoodError: `data.features` names a folder without a store that fits.
         """
-        encoder = self._encoder()
+        encoders = self._encoders(indices)
         known = {name: index for name, index in indices.items() if self.stores.knows(index)}
-        found = {name: self.stores.find(index, encoder.identity(index)) for name, index in known.items()}
+        found = {name: self.stores.find(index, encoders[name].identity(index)) for name, index in known.items()}
         return {name: store for name, store in found.items() if store is not None}
 
     def on_disk(self, indices: Mapping[str, SetIndex]) -> dict[str, StoredFeatures]:
@@ -168,9 +174,10 @@ class FeatureProvider:
         Raises:
             MmoodError: `data.features` names a folder without a store that fits.
         """
-        encoder, found = self._encoder(), {}
+        encoders, found = self._encoders(indices), {}
         for name, index in indices.items():
             if index.count:
+                encoder = encoders[name]
                 identity = encoder.identity(index)
                 own = self.encoding.folder / store_name(index, identity, "fp32")
                 folder = own if self.stores.setting == OFF else self.stores.folder(index, identity, "fp32")
@@ -203,6 +210,19 @@ class FeatureProvider:
             self._held.pop(key, None)
             self._held[key] = (name, _in_memory(encoder, index, self.encoding.folder / name))
         return self._held[key][1]
+
+    def keyed(self, name: str, transform: ImageTransform) -> KeyedTransform | None:
+        """Return what transforms the images of a set under evaluation, with its corruption; None where it has none."""
+        corruption = self._corruptions(name)
+        return None if corruption is None else corrupted(transform, corruption)
+
+    def _encoders(self, names: Iterable[str]) -> dict[str, SetEncoder]:
+        """Return the encoder of each set under evaluation; those without a corruption share one."""
+        plain = self._encoder()
+        made: dict[Corruption | None, SetEncoder] = {None: plain}
+        for corruption in map(self._corruptions, names):
+            made.setdefault(corruption, replace(plain, corruption=corruption))
+        return {name: made[self._corruptions(name)] for name in names}
 
     def _encoder(self, augment_seed: int | None = None) -> SetEncoder:
         """Return the encoder of stores with the current weights."""

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
+from mmood.images.corruption import Corruption
 from mmood.images.rgb import Exif
 from mmood.shards.index import SetIndex
 
@@ -88,6 +89,7 @@ def store_identity(
     augment_seed: int | None = None,
     crop: tuple[float, float] | None = None,
     exif: Exif = "ignore",
+    corruption: Corruption | None = None,
 ) -> dict[str, object]:
     """Return the fingerprint of a store.
 
@@ -98,11 +100,13 @@ def store_identity(
         augment_seed: seed of the training transform; None for the eval transform.
         crop: shares of the area in crops of the training transform.
         exif: whether images were turned as their cameras noted; stores from before there was a choice ignore it.
+        corruption: of the images; None for images as they are.
     """
     weights = {key: value for key, value in encoder.items() if key not in _NAMES}
     augmented = {} if augment_seed is None or crop is None else {"crop": list(crop)}
     turned = {} if exif == "ignore" else {"exif": exif}
-    made = {"precision": precision, "augment_seed": augment_seed, **augmented, **turned}
+    broken = {} if corruption is None else {"corruption": corruption.identity()}
+    made = {"precision": precision, "augment_seed": augment_seed, **augmented, **turned, **broken}
     return {**weights, **made, "index_sha256": index.hash}
 
 

@@ -27,6 +27,7 @@ _WORDS = {
     "precision": "another precision",
     "augment_seed": "another augmentation",
     "crop": "another augmentation",
+    "corruption": "another corruption (`data.corruption`)",
     "exif": "another treatment of EXIF orientation",
     "resize": "images resized by another library (`data.resize`)",
     "feature_dim": "other weights",

@@ -22,6 +22,8 @@ Resize = Literal["pillow", "torch"]
 """What resizes images: Pillow, as the papers' code does, or torch, which is faster and differs by at most 3 of 255."""
 Resizer = Callable[[Image.Image, tuple[int, int], str], Image.Image]
 """From an RGB image, (width, height) and `bicubic` or `bilinear` to the resized image."""
+Change = Callable[[np.ndarray], np.ndarray]
+"""From (H, W, 3) pixels of 8 bits to as many."""
 
 MAX_SIDE = 2**14
 """Pixels of a side of an input, at most, where a file of others says how large it is."""
@@ -147,12 +149,18 @@ class Preprocessing:
             return mode in ("center", "squash") and square and known
         return mode in ("longest", "squash") or (mode in ("shortest", "center") and square)
 
-    def pixels(self, image: Image.Image, resizer: Resizer | None = None) -> Pixels:
-        """Return an RGB image resized (by Pillow unless told), cropped or padded, divided by 255 and normalised."""
+    def pixels(self, image: Image.Image, resizer: Resizer | None = None, change: Change | None = None) -> Pixels:
+        """Return an RGB image resized (by Pillow unless told), cropped or padded, divided by 255 and normalised.
+
+        Args:
+            image: of any size.
+            resizer: what resizes in the place of Pillow.
+            change: what is done to the 8-bit image before it is divided.
+        """
+        fitted = np.asarray(_fitted(self, image, resizer or _by_pillow))
+        fitted = fitted if change is None else change(fitted)
         # Planes first, then in place: numpy is slow where the last axis is the channels.
-        planes = (
-            np.asarray(_fitted(self, image, resizer or _by_pillow)).transpose(2, 0, 1).astype(np.float32, order="C")
-        )
+        planes = fitted.transpose(2, 0, 1).astype(np.float32, order="C")
         planes /= np.float32(255)
         planes -= np.array(self.mean, dtype=np.float32)[:, None, None]
         planes /= np.array(self.std, dtype=np.float32)[:, None, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -57,18 +57,21 @@ class Decoder:
         transform: RGB image -> (3, H, W) float32, or (V, 3, H, W) for V crops of it.
         classes: number of ID classes; None for OoD or unlabelled samples, whose label is -1 whatever `cls` says.
         exif: whether images are turned as their cameras noted.
+        keyed: what transforms an image in the place of `transform`, from the image and its key; None for `transform`.
     """
 
     transform: ImageTransform
     classes: int | None
     exif: Exif = "ignore"
+    keyed: Callable[[Image.Image, int], Tensor] | None = None
 
     def __call__(self, sample: RawSample) -> Decoded:
         """Return the decoded sample; SampleError if image or label are broken."""
         label = OOD_LABEL if self.classes is None else decode_label(sample, self.classes)
         image = decode_image(sample, self.exif)
         try:
-            return Decoded(self.transform(image), label, sample.key)
+            pixels = self.transform(image) if self.keyed is None else self.keyed(image, sample.key)
+            return Decoded(pixels, label, sample.key)
         except ImageError as error:
             raise SampleError(sample, str(error)) from error
 

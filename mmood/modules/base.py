@@ -68,6 +68,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         self.trained_with: dict[str, object] | None = None
         self.reference_: Reference | None = None
         self._wanted: frozenset[Output] = frozenset()
+        self._images_wanted = False
 
     @property
     def score_names(self) -> tuple[str, ...]:
@@ -226,9 +227,13 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         with torch.autocast(self.device.type, enabled=False):
             return Embedded(encoded.features, self.logits(encoded), encoded.embedding, encoded.patches)
 
+    def read_images(self) -> None:
+        """Let evaluation steps get images even where features are stored: something looks at pixels."""
+        self._images_wanted = True
+
     def reads_stored_features(self) -> bool:
-        """Return whether stored features can stand for images now: the tower stays as it is, no score needs patches."""
-        return "patches" not in self.outputs and not self.encoder_changes()
+        """Return whether stored features can stand for images now: nothing needs pixels or patches, the tower stays."""
+        return "patches" not in self.outputs and not self._images_wanted and not self.encoder_changes()
 
     def encoder_changes(self) -> bool:
         """Return whether the run trains the encoder."""

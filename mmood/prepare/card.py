@@ -67,7 +67,7 @@ def of_recipe(recipe: Recipe) -> Iterator[Row]:
         yield "variant", f"{recipe.variant}, another selection of the same images"
     for use in recipe.used_by:
         yield "used by", use
-    in_benchmarks = [name for name, known in BENCHMARKS.items() if recipe.name in _sets(name)]
+    in_benchmarks = [name for name, known in BENCHMARKS.items() if recipe.name in known.sets]
     if in_benchmarks:
         yield "benchmarks", ", ".join(in_benchmarks)
     if recipe.notes:
@@ -95,18 +95,13 @@ def sets_around(name: str, root: str, id_set: str | None) -> Around:
         root: folder of the sets.
         id_set: the ID set to compare with; None for those of its benchmarks.
     """
-    of_benchmarks = [known.id for known in BENCHMARKS.values() if name in _sets(known.name) and known.id != name]
+    of_benchmarks = [known.id for known in BENCHMARKS.values() if name in known.sets and known.id != name]
     wanted = [id_set] if id_set is not None else list(dict.fromkeys(of_benchmarks))
     folder = Path(root)
     here = sorted(path.parent.name for path in folder.glob("*/index.json")) if folder.is_dir() else []
     id_sets = [index for other in wanted if (index := _found(root, other, needed=id_set is not None)) is not None]
     others = [index for other in here if other not in (name, *wanted) if (index := _found(root, other)) is not None]
     return Around(tuple(id_sets), tuple(others))
-
-
-def _sets(benchmark: str) -> set[str]:
-    known = BENCHMARKS[benchmark]
-    return {known.id, *(name for names in known.ood.values() for name in names)}
 
 
 def _found(root: str, name: str, needed: bool = False) -> SetIndex | None:

@@ -126,8 +126,7 @@ def _members(name: str) -> list[str]:
     """Return the sets of a benchmark, or the name of a set as it is."""
     if name not in BENCHMARKS:
         return [name]
-    known = BENCHMARKS[name]
-    return list(dict.fromkeys([known.id, *(part for group in known.ood.values() for part in group)]))
+    return list(dict.fromkeys(BENCHMARKS[name].sets))
 
 
 def make_plan(root: Path, recipes: Sequence[Recipe], given: Given, downloads: Downloads) -> Plan:

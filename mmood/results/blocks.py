@@ -114,7 +114,8 @@ def _of_set(rows: Sequence[ResultRow], protocol: Protocol) -> Block:
     first = rows[0]
     seeds = {name: [row.metrics for row in own] for name, own in _by_label(rows).items()}
     runs = max(map(len, seeds.values()))
-    note = f"{first.group}, {first.metrics.n_ood:,} OoD, {first.metrics.n_id:,} ID"
+    sizes = " or ".join(f"{count:,}" for count in dict.fromkeys(row.metrics.n_id for row in rows))
+    note = f"{first.group}, {first.metrics.n_ood:,} OoD, {sizes} ID"
     lines = {name: mean_rates(own) for name, own in seeds.items()}
     spreads = {name: spread(own) for name, own in seeds.items()}
     return Block(first.set, note + (f", {runs} seeds" if runs > 1 else ""), _cells(lines, spreads, protocol))

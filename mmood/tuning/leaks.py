@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmood.data.catalog import ID_GROUP, EvaluationSet
+from mmood.data.catalog import ID_GROUP, ID_GROUPS, EvaluationSet
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.shards.hashes import are_copies
@@ -72,7 +72,7 @@ def tuning_sets(data: OoDDataModule, needs_ood: bool) -> TuningSets:
     tests = data.catalog.evaluation_sets(data.tested.members())
     train = None if data.train is None or isinstance(data.val.id, float) else data.catalog.index(data.train).hash
     id_set = next(entry for entry in entries.values() if entry.group == ID_GROUP)
-    ood = tuple(entry for entry in entries.values() if entry.group != ID_GROUP)
+    ood = tuple(entry for entry in entries.values() if entry.group not in ID_GROUPS)
     return TuningSets(id_set, ood, tuple(tests.values()), train)
 
 

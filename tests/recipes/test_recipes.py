@@ -36,8 +36,8 @@ def test_the_counts_are_those_of_the_protocols():
     assert (counts["imagenet"], counts["imagenet_openood"], counts["imagenet_openood_val"]) == (50_000, 45_000, 5_000)
     assert (counts["textures"], counts["textures_5160"]) == (5_640, 5_160)
     assert (counts["ssb_hard"], counts["ninco"], counts["openimage_o"]) == (49_000, 5_879, 15_869)
-    parts = ("imagenet_openood", "imagenet_v2", "imagenet_c", "imagenet_r")
-    assert counts["imagenet_full_spectrum"] == sum(counts[name] for name in parts)
+    full = BENCHMARKS["imagenet-full-spectrum"]
+    assert sum(counts[name] for name in (full.id, *full.csid)) == 95_000
     assert counts["imagenet_x_id"] + counts["imagenet_x_ood"] == counts["imagenet"]
 
 
@@ -53,9 +53,9 @@ def test_archives_of_one_address_are_the_same_in_all_recipes():
 
 def test_id_sets_of_benchmarks_have_labels_and_the_names_of_the_benchmark():
     for benchmark in BENCHMARKS.values():
-        recipe = find_recipe(benchmark.id)
-        assert recipe.labels != "none"
-        assert benchmark.class_names in (None, recipe.class_names)
+        for recipe in map(find_recipe, (benchmark.id, *benchmark.csid)):
+            assert recipe.labels != "none"
+            assert benchmark.class_names in (None, recipe.class_names)
 
 
 def test_the_shortest_recipe():

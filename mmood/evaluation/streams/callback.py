@@ -10,7 +10,7 @@ import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from mmood.data.catalog import EvaluationSet
+from mmood.data.catalog import ID_GROUPS, EvaluationSet
 from mmood.evaluation.store import SetScores
 from mmood.evaluation.streams.evaluation import StreamResult, StreamRuns, StreamSet
 from mmood.evaluation.streams.files import write_stream
@@ -123,9 +123,13 @@ def _stream_sets(
     id_set = next((entry for entry in sets.values() if entry.group == "id"), None)
     if id_set is None:
         return []
-    decoder = Decoder(module.image_transform(train=False), classes=None, exif=module.id_features().exif)
+    transform, provider = module.image_transform(train=False), module.id_features()
+
+    def decoder(name: str) -> Decoder:
+        return Decoder(transform, None, provider.exif, provider.keyed(name, transform))
+
     rows = {
-        entry.name: Rows(store.features, store.embedding, images_of(entry.index, decoder))
+        entry.name: Rows(store.features, store.embedding, images_of(entry.index, decoder(entry.name)))
         for entry in sets.values()
         if (store := stores.get(entry.name)) is not None
     }
@@ -138,7 +142,7 @@ def _stream_sets(
             stores[id_set.name].label.numpy(),
         )
         for name, entry in sets.items()
-        if name in stores and entry.group != "id"
+        if name in stores and entry.group not in ID_GROUPS
     ]
 
 
