@@ -18,12 +18,14 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.strategies import Strategy
 
 import mmood.scores  # noqa: F401  (class names in configs may then be short)
 from mmood.configuration.config_errors import building_error, own_error, sentence
 from mmood.configuration.config_files import with_found_configs
 from mmood.configuration.families import IMAGES, Family, family_of
 from mmood.configuration.flag_checks import LARGEST_SEED, check_flags, no_such_score, score_flags, without_flags
+from mmood.configuration.strategies import training_strategy
 from mmood.configuration.yaml_loader import use_checked_yaml
 from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
@@ -32,6 +34,7 @@ from mmood.evaluation.maps import LocalMaps
 from mmood.evaluation.progress import SetProgressBar
 from mmood.evaluation.tuned import TunedSettings
 from mmood.modules import AbstractDetector
+from mmood.modules.sharding import ShardedStrategy
 from mmood.runs.checkpoint_files import WholeCheckpoints
 from mmood.runs.checkpoints import readable, stored_config
 from mmood.runs.earlier import refuse_earlier
@@ -253,7 +256,8 @@ class DetectorCLI(LightningCLI):
             kwargs["callbacks"] = _with_checkpoints(
                 config.trainer, kwargs["callbacks"], folder, self._family.validates(config.data)
             )
-            kwargs["plugins"] = _with_whole_files(config.trainer)
+            kwargs["strategy"] = strategy = training_strategy(config.trainer, self.model)
+            kwargs["plugins"] = _with_whole_files(config.trainer, strategy)
             if checkpoint := checkpoint_to_resume(folder / "checkpoints"):
                 config.ckpt_path = str(checkpoint)
         make = super().instantiate_trainer
@@ -307,11 +311,11 @@ def _chosen_by_validation(callback: Callback) -> bool:
     return isinstance(callback, ModelCheckpoint) and (callback.monitor or "").startswith(("id/", "ood/"))
 
 
-def _with_whole_files(settings: Namespace) -> list[Any]:
+def _with_whole_files(settings: Namespace, strategy: Strategy | str) -> list[Any]:
     """Return the plugins of a training; unless one of them writes checkpoints, ours does where one process writes."""
     given = settings.plugins or []
     plugins = list(given) if isinstance(given, list) else [given]
-    by_one = isinstance(settings.strategy, str) and settings.strategy.startswith(("auto", "ddp"))
+    by_one = isinstance(strategy, ShardedStrategy) or str(strategy).startswith(("auto", "ddp"))
     if by_one and not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(WholeCheckpoints())
     return plugins
@@ -375,6 +379,8 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode.*")
     # No validation sets is a choice.
     warnings.filterwarnings("ignore", message=r"Total length of `dict` across ranks is zero.*")
+    # What an encoder returns is never changed in place.
+    warnings.filterwarnings("ignore", message=r"FSDP2-wrapped module .* returned a view tensor.*")
     # A test writes into a folder of its own, and keeps no checkpoints there.
     warnings.filterwarnings("ignore", message=r"The dirpath has changed.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):

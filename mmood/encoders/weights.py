@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from mmood.errors import MmoodError
 
@@ -41,6 +41,20 @@ def seeded() -> Iterator[None]:
         yield
 
 
+def named_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return what `state_dict` holds, without its hooks, which would shard weights again that a device holds whole.
+
+    >>> list(named_weights(nn.BatchNorm1d(3)))
+    ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
+    """
+    found: dict[str, Tensor] = {}
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        own = [*module.named_parameters(prefix, recurse=False), *module.named_buffers(prefix, recurse=False)]
+        left_out = {f"{prefix}.{name}".removeprefix(".") for name in module._non_persistent_buffers_set}
+        found |= {name: tensor.detach() for name, tensor in own if name not in left_out}
+    return found
+
+
 def weights_hash(model: nn.Module) -> str:
     """Return the sha256 (hex) over (name, type, shape, bytes) of a model's state dict, sorted by name.
 
@@ -52,10 +66,12 @@ def weights_hash(model: nn.Module) -> str:
     (False, True)
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(named_weights(model).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         # Bytes of one tensor at a time; flattened first because a scalar has no byte view.
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        # A copy, because FSDP frees the memory of gathered weights, and memory that numpy has seen cannot be freed.
+        plain = tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

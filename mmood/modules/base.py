@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from mmood.loading.batch import Batch
 from mmood.loading.few_shot import FewShot
 from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.joined import JoinData
+from mmood.modules.sharding import Shards
 from mmood.modules.training_record import checkpoint_record, training_record
 from mmood.scores.base import AbstractScore, Embedded, Output, Reference
 from mmood.scores.surroundings import Surroundings
@@ -52,6 +54,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
 
     Attributes:
         provider: gives the features of the data that the detector runs over; None where it runs over no OoDDataModule.
+        shards: what the devices of a training share of the encoder; nothing unless it is sharded.
         reference_: what the scores were fitted on most recently; None until `fit_scores`.
     """
 
@@ -65,6 +68,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         self.encoder = build_encoder(encoder)
         self.scores = nn.ModuleDict(_checked(scores))
         self.provider: FeatureProvider | None = None
+        self.shards = Shards()
         self.trained_with: dict[str, object] | None = None
         self.reference_: Reference | None = None
         self._wanted: frozenset[Output] = frozenset()
@@ -147,6 +151,10 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         """Return the callback that joins detector and data, and the monitors."""
         return [JoinData(self.join), *self.monitors()]
 
+    def training_strategy(self) -> Strategy | str | None:
+        """Return the strategy that a Trainer which fits must have; None, the default, for whatever it has."""
+        return None
+
     def monitors(self) -> list[Callback]:
         """Return callbacks that log the training; by default none."""
         return []
@@ -198,7 +206,7 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         with the weights before training.
         """
         # Lightning tests in inference mode; a stream score may have to differentiate what it learned here.
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), self.shards.whole():
             self.reference_ = self.reference()
             for _, score in self.named_scores():
                 if not (self.fitting() and isinstance(score, AbstractStreamScore) and score.learned()):
@@ -254,8 +262,13 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         return Evaluated(scored, replace(embedded))
 
     def on_validation_start(self) -> None:
-        """Fit the scores with the weights of this moment."""
+        """Fit the scores with the weights of this moment, which every device holds until the end of the validation."""
+        self.shards.gather()
         self.fit_scores()
+
+    def on_validation_end(self) -> None:
+        """Let every device hold its share of the weights again."""
+        self.shards.release()
 
     def on_test_start(self) -> None:
         """Fit the scores with the weights of this moment."""
@@ -284,8 +297,9 @@ class AbstractDetector(Recorded, LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only the trained tensors: frozen towers are named, not stored."""
-        checkpoint["state_dict"] = self.trained_state()
-        checkpoint["mmood_encoder"] = self.encoder.identity()
+        with self.shards.whole():
+            checkpoint["state_dict"] = self.shards.kept(self.trained_state())
+            checkpoint["mmood_encoder"] = self.encoder.identity()
         checkpoint["mmood_training"] = training_record(self)
         if _trains_encoder(self):
             checkpoint["mmood_scores"] = {name: score.learned() for name, score in self.named_scores()}

@@ -1,31 +1,22 @@
-"""The learning rate over a run, and the execution of a training step."""
+"""The optimiser of a run and its learning rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import torch
 from lightning.pytorch.trainer import Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.optim.optimizer import Optimizer
 
-from mmood.encoders.base import AbstractEncoder
-from mmood.encoders.image_only import ImageEncoder
-from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.errors import MmoodError
-from mmood.settings import check_count
 
 ScheduleCallable = Callable[[Optimizer, int], LRScheduler]
 """From the optimiser and the number of steps of the whole run to its learning rates, stepped after every batch.
 
 Of `PromptLearning` from the number of epochs, stepped after every epoch.
 """
-
-COMPILED = ("visual.transformer", "visual.trunk", "transformer", "text.transformer")
-"""The parts of open_clip's models that hold almost all of the work and are called as modules."""
 
 
 def warmup_cosine(step: int, steps: int, warmup: int) -> float:
@@ -103,43 +94,6 @@ class ConstantRate(LambdaLR):
 
     def __init__(self, optimizer: Optimizer, steps: int) -> None:
         super().__init__(optimizer, lambda step: 1.0)
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a step is computed; nothing here changes what it computes.
-
-    Attributes:
-        chunk: images (and texts) of a device whose activations are held at a time; the rest of the batch is encoded
-            twice. None holds all.
-        checkpointing: hold only the inputs of the towers' blocks and compute the rest twice.
-        compile: compile the towers with `torch.compile`.
-        channels_last: memory format of images and convolutions; pays for ResNets and ConvNeXts on a GPU.
-    """
-
-    chunk: int | None = None
-    checkpointing: bool = False
-    compile: bool = False
-    channels_last: bool = False
-
-    def __post_init__(self) -> None:
-        check_count("`model.execution.chunk`", self.chunk, null="all images at once")
-
-
-def prepare(encoder: AbstractEncoder, execution: Execution) -> None:
-    """Apply the settings of `execution` to an encoder; to be called before the model is wrapped for DDP."""
-    assert isinstance(encoder, VisionLanguageEncoder | ImageEncoder)
-    if execution.channels_last:
-        # Convolutions follow the format of their weights.
-        for parameter in encoder.parameters():
-            if parameter.ndim == 4:
-                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    if execution.checkpointing:
-        encoder.model.set_grad_checkpointing(True)
-    if execution.compile:
-        for name, module in encoder.model.named_modules():
-            if name in COMPILED:
-                module.compile()
 
 
 def fused(optimizer: Optimizer) -> Optimizer:

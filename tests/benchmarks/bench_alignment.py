@@ -24,8 +24,9 @@ from mmood.encoders import EncoderSettings
 from mmood.loading.batch import Batch
 from mmood.modules.fine_tuning.alignment import AlignmentFineTune, LossSettings
 from mmood.modules.fine_tuning.captions import Captions
+from mmood.modules.fine_tuning.execution import Execution, prepare
 from mmood.modules.fine_tuning.trained import training_mode
-from mmood.modules.optimisation import Execution, fused, prepare
+from mmood.modules.optimisation import fused
 from mmood.scores.logits import MCM
 
 CUDA = torch.cuda.is_available()

@@ -14,9 +14,10 @@ from mmood.errors import MmoodError
 from mmood.losses import alignment, modality_gap, uniformity
 from mmood.modules.fine_tuning.alignment import LossSettings
 from mmood.modules.fine_tuning.alignment_monitor import AlignmentMonitor
+from mmood.modules.fine_tuning.execution import Execution
 from mmood.modules.fine_tuning.interpolation import interpolate
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups
-from mmood.modules.optimisation import Execution, WarmupCosine, fused, warmup_cosine
+from mmood.modules.optimisation import WarmupCosine, fused, warmup_cosine
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from torch.nn.functional import cross_entropy
 from mmood.encoders import EncodedImages, EncoderSettings
 from mmood.errors import MmoodError
 from mmood.modules.fine_tuning.cross_entropy import CrossEntropyFineTune, HeadSettings
+from mmood.modules.fine_tuning.execution import Execution
 from mmood.modules.fine_tuning.trained import TrainedTowers
-from mmood.modules.optimisation import Execution
 from mmood.modules.probes.probe import Probe
 from mmood.scores.logits import MCM
 

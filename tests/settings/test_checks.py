@@ -9,8 +9,8 @@ from mmood.errors import MmoodError
 from mmood.evaluation.streams.settings import StreamSettings
 from mmood.loading.settings import LoaderSettings
 from mmood.modules.fine_tuning.alignment import LossSettings
+from mmood.modules.fine_tuning.execution import Execution
 from mmood.modules.fine_tuning.trained import TrainedTowers
-from mmood.modules.optimisation import Execution
 from mmood.modules.probes.training import ProbeSettings
 from mmood.scores.gaussian import Mahalanobis
 from mmood.scores.logits import MCM

@@ -11,23 +11,26 @@ import torch
 from jaxtyping import Float, Int
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional
 
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.encoders.vision_language import VisionLanguageEncoder, with_texts
+from mmood.encoders.weights import named_weights
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.losses import Pairs, alignment_loss, distinct_texts
 from mmood.modules.base import AbstractDetector
 from mmood.modules.fine_tuning.alignment_monitor import AlignmentMonitor
 from mmood.modules.fine_tuning.captions import Candidates, Captions, with_classes
+from mmood.modules.fine_tuning.execution import Execution, check_exact, prepare, sharded
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
 from mmood.modules.fine_tuning.interpolation import interpolate, interpolation_weights
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select, training_mode
 from mmood.modules.gather import gathered, rank, world_size
-from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, stepped
+from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, stepped
 from mmood.modules.reference import ModelReference
 from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore, Reference
@@ -101,7 +104,8 @@ class AlignmentFineTune(AbstractDetector):
         weight_interpolation: float | list[float] | None = None,
     ) -> None:
         super().__init__(encoder, class_names, scores)
-        _check(alignment, trained, execution)
+        _check(alignment, trained)
+        check_exact(execution, trained)
         self.templates = load_templates(prompts)
         self.alignment = alignment
         self.loss = loss
@@ -147,7 +151,7 @@ class AlignmentFineTune(AbstractDetector):
 
     def trained_state(self) -> dict[str, Tensor]:
         """Return the whole encoder, frozen parts and BatchNorm statistics included: a checkpoint stands alone."""
-        return {name: tensor for name, tensor in self.state_dict().items() if name.startswith("encoder.")}
+        return {name: tensor for name, tensor in named_weights(self).items() if name.startswith("encoder.")}
 
     def load_at(self, alpha: float) -> None:
         """Let the next checkpoint that is loaded be interpolated to α, where `weight_interpolation` names several."""
@@ -178,6 +182,14 @@ class AlignmentFineTune(AbstractDetector):
         """Prepare the towers for training."""
         if stage == "fit":
             prepare(self.encoder, self.execution)
+
+    def training_strategy(self) -> Strategy | str | None:
+        """Return what `model.execution.strategy` asks of a trainer."""
+        return self.execution.trainer_strategy()
+
+    def configure_model(self) -> None:
+        """Share the weights among the devices, where `model.execution.strategy` says so."""
+        self.shards = sharded(self, self.execution)
 
     def monitors(self) -> list[Callback]:
         """Return the callbacks that log the training and how the embeddings lie."""
@@ -260,14 +272,9 @@ class AlignmentFineTune(AbstractDetector):
         return with_texts(self.encoder)
 
 
-def _check(alignment: float, trained: TrainedTowers, execution: Execution) -> None:
+def _check(alignment: float, trained: TrainedTowers) -> None:
     check_number("`model.alignment` (0 is FLYP, 1 attracts only)", alignment, least=0, most=1)
     if trained.towers == "none":
         raise MmoodError(
             "`model.trained.towers` is none, which leaves AlignmentFineTune nothing to train; set image or both."
-        )
-    if trained.batch_norm and execution.chunk is not None:
-        raise MmoodError(
-            "`model.execution.chunk` encodes each image twice and in smaller chunks, which is not exact with "
-            "BatchNorm in training mode; leave it out, or set `model.trained.batch_norm` to false."
         )

@@ -10,18 +10,21 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch import Callback
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import Strategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mmood.encoders import EncodedImages, EncoderSettings, load_templates
 from mmood.encoders.vision_language import with_texts
+from mmood.encoders.weights import named_weights
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
+from mmood.modules.fine_tuning.execution import Execution, check_exact, prepare, sharded
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select_image_tower, training_mode
-from mmood.modules.optimisation import Execution, ScheduleCallable, WarmupCosine, prepare, stepped
+from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, stepped
 from mmood.modules.probes.probe import stored_probe
 from mmood.modules.reference import ModelReference, text_prototypes
 from mmood.modules.training_monitor import TrainingMonitor
@@ -81,6 +84,7 @@ class CrossEntropyFineTune(AbstractDetector):
             raise MmoodError(
                 "`model.trained.towers` is both, but cross-entropy trains no text tower; set image or none."
             )
+        check_exact(execution, trained)
         self.head_settings = head
         self.templates = load_templates(prompts)
         self.trained = trained
@@ -105,7 +109,7 @@ class CrossEntropyFineTune(AbstractDetector):
     def trained_state(self) -> dict[str, Tensor]:
         """Return the head, and the whole encoder if its image tower is trained."""
         kept = ("head.",) if self.trained.towers == "none" else ("head.", "encoder.")
-        return {name: tensor for name, tensor in self.state_dict().items() if name.startswith(kept)}
+        return {name: tensor for name, tensor in named_weights(self).items() if name.startswith(kept)}
 
     def details(self) -> dict[str, object]:
         """Return the prompt templates, with named sets resolved."""
@@ -120,6 +124,14 @@ class CrossEntropyFineTune(AbstractDetector):
         with torch.no_grad():
             self.head.weight.copy_(weight)
             self.head.bias.copy_(bias)
+
+    def training_strategy(self) -> Strategy | str | None:
+        """Return what `model.execution.strategy` asks of a trainer."""
+        return self.execution.trainer_strategy()
+
+    def configure_model(self) -> None:
+        """Share the weights among the devices, where `model.execution.strategy` says so."""
+        self.shards = sharded(self, self.execution)
 
     def monitors(self) -> list[Callback]:
         """Return the callback that logs the training."""

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 
 def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | None, frozen: bool = False) -> Tensor:
@@ -33,5 +33,7 @@ def in_chunks(encode: Callable[[Tensor], Tensor], inputs: Tensor, chunk: int | N
 
 
 def _recomputed(encode: Callable[[Tensor], Tensor], draws: bool, part: Tensor) -> Tensor:
-    result: Tensor = checkpoint(encode, part, use_reentrant=False, preserve_rng_state=draws)
+    # A second pass that stops early, behind the last tensor that is needed, would leave FSDP's hooks in the middle.
+    with set_checkpoint_early_stop(False):
+        result: Tensor = checkpoint(encode, part, use_reentrant=False, preserve_rng_state=draws)
     return result
