@@ -8,10 +8,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mmood.scores.functional_candidates import multiplies_bfloat16, nearest_by_candidates
+
 ROWS, QUERIES = 8192, 2048
 """Rows of the bank and queries that are compared at a time: 64 MB of similarities."""
 GPU_ROWS = 32768
 """Rows that a GPU compares at a time: smaller products leave it waiting for the next one."""
+LEAST_QUERIES, LEAST_ROWS, MOST_NEIGHBOURS = 64, 16384, 16
+"""Where candidates by bfloat16 pay: the fewest queries, the fewest rows for each neighbour, the most neighbours."""
 
 
 @torch.no_grad()
@@ -27,6 +31,9 @@ def nearest_similarities(
     precision, and larger than memory; with scale = `inverse_norms(bank)` and unit queries this is the cosine. Beyond
     queries, bank and result it takes about 100 MB, whatever their sizes, and on a GPU about 500. No gradient.
 
+    A CPU that multiplies bfloat16 finds candidates by rounded products (`nearest_by_candidates`) where that is faster:
+    the neighbours are the same, and similarities differ by the rounding of float32.
+
     Args:
         queries: (B, D) float32; the products have their precision.
         bank: (N, D), any floating type; on the device of the queries, or in host memory.
@@ -40,6 +47,29 @@ def nearest_similarities(
     if torch.compiler.is_exporting():
         # A graph has no buffers, and no loop over a batch whose size it does not know.
         return (queries @ (bank.float() * scale[:, None]).T).topk(k, dim=1).values
+    if not _candidates_pay(queries, bank, k):
+        return nearest_by_products(queries, bank, scale, k)
+    nearest = nearest_by_candidates(queries, bank, scale, k)
+    left = ~nearest.decided
+    if left.any():
+        nearest.similarities[left] = nearest_by_products(queries[left], bank, scale, k)
+    return nearest.similarities
+
+
+def _candidates_pay(queries: Tensor, bank: Tensor, k: int) -> bool:
+    enough = len(queries) >= LEAST_QUERIES and len(bank) >= LEAST_ROWS * k and k <= MOST_NEIGHBOURS
+    on_cpu = queries.device.type == bank.device.type == "cpu"
+    return enough and on_cpu and queries.dtype == torch.float32 and multiplies_bfloat16()
+
+
+@torch.no_grad()
+def nearest_by_products(
+    queries: Float[Tensor, "batch dim"],
+    bank: Float[Tensor, "images dim"],
+    scale: Float[Tensor, " images"],
+    k: int,
+) -> Float[Tensor, "batch k"]:
+    """Return what `nearest_similarities` does, by products with every row in the precision of the queries."""
     best = queries.new_full((len(queries), k), -torch.inf)
     step = GPU_ROWS if queries.is_cuda else ROWS
     block = queries.new_empty(min(QUERIES, len(queries)) * min(step, len(bank)))
