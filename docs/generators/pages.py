@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from generators.catalogue import FAMILIES, Family, methods_of
 from generators.docstrings import Description, Setting, describe, nested
 from generators.pictures import picture
-from generators.uses import configs_of, names_of, published_of
+from generators.published import published
+from generators.uses import configs_of, names_of
 from mmood.dense.scores import AbstractDenseScore
 from mmood.encoders.base import AbstractEncoder
 from mmood.modules.prompt_learning import AbstractPromptMethod
-from mmood.report.published import PublishedRow
 from mmood.scores import AbstractScore
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time import AbstractStreamScore
@@ -66,7 +66,7 @@ def _section(method: type) -> str:
         *_command(method),
         *_settings(described.settings),
         picture(method.__name__),
-        _published(method),
+        published(method, model=_is_model(method)),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -165,23 +165,3 @@ def _names(method: type) -> list[str]:
 
 def _is_model(method: type) -> bool:
     return _kind(method) in ("model", "prompt learner")
-
-
-def _published(method: type) -> str:
-    """Return the rows of papers for a method, a table for each benchmark, folded; empty where there are none."""
-    rows = published_of(method, model=_is_model(method))
-    by_benchmark = {row.protocol: [one for one in rows if one.protocol == row.protocol] for row in rows}
-    tables = "\n\n".join(_table(name, fitting) for name, fitting in by_benchmark.items())
-    return f'??? info "Published rows"\n\n{textwrap.indent(tables, "    ")}' if tables else ""
-
-
-def _table(benchmark: str, rows: Sequence[PublishedRow]) -> str:
-    sets = list(dict.fromkeys(name for row in rows for name in row.sets))
-    head = [f"`{benchmark}`: AUROC / FPR95 (ID-pos), per cent.", "", f"| method | {' | '.join(sets)} | source |"]
-    lines = [f"| {row.method} | {' | '.join(_rates(row, name) for name in sets)} | {row.source} |" for row in rows]
-    return "\n".join([*head, f"|---|{'--:|' * len(sets)}---|", *lines])
-
-
-def _rates(row: PublishedRow, name: str) -> str:
-    rates = row.sets.get(name, {})
-    return " / ".join(f"{100 * rates[one]:.2f}" if one in rates else "-" for one in ("auroc", "fpr95_id_pos"))

@@ -1,4 +1,4 @@
-"""Where a method is used: the configs that name it, the names that they give it, and the rows of papers about it."""
+"""Where a method is used: the configs that name it, and the names that they give it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from mmood.configuration.config_files import available, find
-from mmood.report.published import PublishedRow, published_rows
 
 
 @cache
@@ -48,23 +47,3 @@ def names_of(method: type) -> list[str]:
     """Return the names that the configs give to a score."""
     names = set[str]().union(*_uses().get(method.__name__, {}).values())
     return sorted(names - {"score"})  # a score in the settings of another one
-
-
-def published_of(method: type, model: bool) -> list[PublishedRow]:
-    """Return the rows of papers for a method.
-
-    Args:
-        method: the class.
-        model: it is a model or a prompt learner, not a score.
-    """
-    _, rows = published_rows()
-    if model:
-        # A zero-shot model is in the rows of its scores.
-        mine = {method.__name__} - {"ZeroShot", "PromptLearning"}
-        return [row for row in rows if row.module in mine or _begins(row.method, method.__name__)]
-    fitting = [row for row in rows if set(names_of(method)) & set(row.scores)]
-    return [row for row in fitting if row.module == "ZeroShot"] or fitting
-
-
-def _begins(title: str, name: str) -> bool:
-    return title.lower().replace("-", "").startswith(name.lower())
