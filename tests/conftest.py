@@ -126,3 +126,17 @@ def toy_flags(toy_root, toy_model) -> list[str]:
         *("--data.class_names", str(toy_root / "classes.txt"), "--data.loader.workers", "0"),
         *("--trainer.accelerator", "cpu", "--trainer.devices", "1", "--trainer.enable_progress_bar", "false"),
     ]
+
+
+@pytest.fixture(scope="session")
+def toy_runs(toy_flags, tmp_path_factory) -> list[Path]:
+    """Three run folders: two that differ in their seed, and one with another prompt."""
+    base = tmp_path_factory.mktemp("runs")
+    variants = {
+        "photo": (),
+        "photo_again": ("--seed_everything", "1"),
+        "nice": ("--model.prompts", "the nice {}"),
+    }
+    for name, own in variants.items():
+        assert main(["test", "--config", "vitb16_zeroshot.yaml", *toy_flags, *own, "--run_dir", str(base / name)]) == 0
+    return [base / name for name in variants]

@@ -66,6 +66,9 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Compare": {
         "report": Command("RUN [RUN ...]", "compare runs in one page", "mmood.cli.report"),
+        "leaderboard": Command(
+            "RUN ... --out SITE", "rank runs by their raw scores; refuse changed ones", "mmood.cli.leaderboard"
+        ),
     },
     "Look around": {
         "demo": Command("", "run everything on a small synthetic world; no download", "mmood.cli.demo"),

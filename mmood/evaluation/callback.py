@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from mmood.modules.base import AbstractDetector, limited
 from mmood.output.console import console
 from mmood.output.escaping import visible
 from mmood.output.printing import complain, say
+from mmood.results.arrays import files_of_scores
 from mmood.results.audit import Audit
 from mmood.results.model import Overlap, Results, build_results
 from mmood.results.serialisation import write_results
@@ -301,6 +303,7 @@ class OoDCallback(EachBatch):
             if self.save_scores:
                 for scores in found.values():
                     write_scores(folder, self.run, scores)
+                results = replace(results, files=files_of_scores(folder, self.run))
             write_results(folder, results)
             leaves(results.stage, f"The results were written to {folder}.")
 

@@ -150,7 +150,11 @@ def _set_file(path: Path, index_hash: str, run: str | None) -> SetFile:
         raise MmoodError(f"The scores {path} have no array '{missing[0]}'; `mmood test` writes them with all three.")
     if len({array.shape for array in arrays.values()}) > 1 or not all(arrays[n].dtype.kind == "i" for n in _FIXED):
         raise MmoodError(f"The arrays of {path} have different lengths; each must have one value per image.")
-    if (np.diff(arrays["key"]) <= 0).any() or (arrays["key"] < 0).any():
+    steps = np.diff(arrays["key"])
+    if (steps == 0).any():
+        twice = arrays["key"][:-1][steps == 0][0]
+        raise MmoodError(f"The key {twice} stands twice in {path}, so an image would count twice.")
+    if (steps < 0).any() or (arrays["key"] < 0).any():
         raise MmoodError(f"The keys in {path} do not count up from 0, so its rows are not the images of a set.")
     if broken := [name for name, array in arrays.items() if np.isnan(array).any()]:
         raise MmoodError(f"The scores {path} hold a value of '{broken[0]}' that is not a number.")

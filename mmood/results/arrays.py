@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import zipfile
@@ -33,6 +34,13 @@ def run_of_arrays(path: Path, what: str) -> str | None:
             return archive.comment.decode("ascii", errors="replace") or None
     except _BROKEN as error:
         raise _unreadable(what, error) from error
+
+
+def files_of_scores(folder: Path, run: str) -> dict[str, str]:
+    """Return path below the run folder -> sha256 (hex) of each file of scores that a run wrote into its folder."""
+    files = sorted((folder / "scores").rglob("*.npz"))
+    own = [path for path in files if run_of_arrays(path, f"The file of scores {path}") == run]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in own}
 
 
 def read_arrays(path: Path, what: str, dimensions: int = 1) -> dict[str, NDArray[np.int64 | np.float32]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from mmood.metrics.functional import OoDMetrics, Rates, group_means
@@ -107,6 +107,8 @@ class Results:
         overlap: OoD images that are ID images; empty where nothing was compared.
         audit: OoD images that look like ID images; None where that was not asked for.
         partial: only a part of the samples was evaluated, so the numbers are no results.
+        files: path below the run folder -> sha256 of each file of scores, as it was written; empty in results from
+            before they were recorded, and where none are kept.
     """
 
     run: str | None
@@ -119,6 +121,7 @@ class Results:
     overlap: tuple[Overlap, ...] = ()
     audit: Audit | None = None
     partial: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
         """Return the results as in `results.json`."""
@@ -134,6 +137,7 @@ class Results:
             **({"overlap": [asdict(one) for one in self.overlap]} if self.overlap else {}),
             **({} if self.audit is None else {"audit": self.audit.as_dict()}),
             **({"skipped": [dict(sample) for sample in self.skipped]} if self.skipped else {}),
+            **({"files": dict(self.files)} if self.files else {}),
         }
 
 

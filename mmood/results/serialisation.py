@@ -68,6 +68,7 @@ def read_results(path: Path) -> Results:
         overlap=tuple(_overlap(fields) for fields in top.children("overlap")) if "overlap" in raw else (),
         audit=_audit(top.child("audit")) if "audit" in raw else None,
         partial=raw.get("partial", False) is True,
+        files={name: str(value) for name, value in top.mapping("files").items()} if "files" in raw else {},
     )
 
 

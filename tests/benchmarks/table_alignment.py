@@ -55,6 +55,7 @@ def main() -> None:
     for seed in SEEDS:
         experiment.contrastive("flyp", 0.0, rate, epochs, seed)
         experiment.contrastive("cma", weight, rate, epochs, seed)
+    for seed in SEEDS:
         experiment.cross_entropy(rate, epochs, seed)
     print(experiment.table(rate, epochs, weight))
 

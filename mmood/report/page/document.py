@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib import resources
 
-from mmood import __version__
 from mmood.report.comparison import compare
 from mmood.report.page.audit import audit_section
 from mmood.report.page.comparisons import comparisons_section, published_section
 from mmood.report.page.hardest import Library, classes_section, images_section
-from mmood.report.page.html import Html, div, element, join, paragraph
+from mmood.report.page.html import Html, div, element, paragraph
 from mmood.report.page.numbers import numbers_section
 from mmood.report.page.pictures import Sorted, histograms_section, risk_section, roc_section
 from mmood.report.page.settings import provenance_section, settings_section
+from mmood.report.page.standalone import asset, standalone
 from mmood.report.page.streams import streams_section
 from mmood.report.published import matches
 from mmood.report.runs import Run
@@ -60,38 +56,8 @@ def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> 
         settings_section(runs),
         provenance_section(runs),
     ]
-    body = [
-        _header(runs, summary),
-        _navigation(with_streams=streams is not None),
-        element("main", sections),
-        _footer(),
-        _script(),
-    ]
-    return f"<!DOCTYPE html>\n{element('html', [_head(runs), element('body', body)], {'lang': 'en'})}\n"
-
-
-def _asset(name: str) -> str:
-    return resources.files("mmood.report").joinpath(f"assets/{name}").read_text(encoding="utf-8")
-
-
-def _head(runs: Sequence[Run]) -> Html:
-    digest = base64.b64encode(hashlib.sha256(_asset("page.js").encode()).digest()).decode()
-    # Nothing but this page's own script may run, whatever a name in the data says.
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
-    return element(
-        "head",
-        [
-            element("meta", (), {"charset": "utf-8"}),
-            element("meta", (), {"http-equiv": "Content-Security-Policy", "content": policy}),
-            element("meta", (), {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-            element("title", f"OoD detection: {', '.join(run.name for run in runs)}"),
-            element("style", Html(_asset("page.css"))),
-        ],
-    )
-
-
-def _script() -> Html:
-    return element("script", Html(_asset("page.js")))
+    body = [_header(runs, summary), _navigation(with_streams=streams is not None), element("main", sections)]
+    return standalone(f"OoD detection: {', '.join(run.name for run in runs)}", body, asset("page.js"))
 
 
 def _header(runs: Sequence[Run], summary: Summary) -> Html:
@@ -140,10 +106,3 @@ def _navigation(with_streams: bool) -> Html:
     shown = {name: text for name, text in _LINKS.items() if with_streams or name != "streams"}
     links = [element("li", element("a", text, {"href": f"#{name}"})) for name, text in shown.items()]
     return element("nav", element("ul", links), {"aria-label": "Sections"})
-
-
-def _footer() -> Html:
-    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return element(
-        "footer", join([f"Made by mmood {__version__} on {made}. This file is self-contained: it loads nothing."])
-    )

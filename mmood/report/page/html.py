@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mmood.output.escaping import for_html
 
 NOTHING = "\u2013"  # stands where there is no value
-_VOID = frozenset({"meta", "img", "br"})
+_VOID = frozenset({"meta", "img", "br", "input"})
 
 
 class Html(str):
