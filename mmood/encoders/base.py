@@ -85,11 +85,13 @@ class EncodedImages:
         features: (B, F) before the projection into the joint space.
         embedding: (B, D) projected, unit L2 norm; None for an image-only encoder.
         patches: (B, P, D) projected local features, unit L2 norm; None unless asked for.
+        feature_map: (B, P, F) local features before the projection, as the tower gives them; None unless asked for.
     """
 
     features: Float[Tensor, "batch features"]
     embedding: Float[Tensor, "batch dim"] | None = None
     patches: Float[Tensor, "batch patches dim"] | None = None
+    feature_map: Float[Tensor, "batch patches features"] | None = None
 
 
 class AbstractEncoder(nn.Module, ABC):
@@ -118,11 +120,21 @@ class AbstractEncoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
-        """Return features (and embeddings, patches where the tower has them) of a batch; B = 0 is answered too.
+    def map_grid(self) -> tuple[int, int]:
+        """Return the rows and columns of the feature map of an image, whose positions come row by row.
 
-        The tower runs under the autocast of the caller; what it returns is float32. Raises MmoodError if `patches`
-        are asked of a tower that has none.
+        Raises:
+            MmoodError: the tower gives none, or not that of `settings.patches`.
+        """
+
+    @abstractmethod
+    def encode_image(
+        self, images: Float[Tensor, "batch 3 height width"], patches: bool = False, feature_map: bool = False
+    ) -> EncodedImages:
+        """Return features, embeddings where the tower has them, and what is asked for; B = 0 is answered, too.
+
+        The tower runs under the autocast of the caller; what it returns is float32. Raises MmoodError if `patches` or
+        the `feature_map` are asked of a tower that has none.
         """
 
     @abstractmethod

@@ -13,6 +13,7 @@ from timm.models import load_state_dict
 from torch import Tensor
 
 from mmood.encoders.base import RANDOM, TIMM, AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
+from mmood.encoders.timm_towers import Pooled, PooledTokens, pooled_trunk
 from mmood.encoders.transforms import Limited, eval_transform, train_transform
 from mmood.encoders.weights import LOAD_ERRORS, seeded, unloadable, unreachable, weights_hash
 from mmood.errors import MmoodError, unknown
@@ -61,13 +62,42 @@ class ImageEncoder(AbstractEncoder):
         self.image_size = (height, width)
         self.preprocessing = _preprocessing(self.data_config)
 
-    def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
-        """Return the pooled features in float32; there are neither embeddings nor patches (MmoodError)."""
+    def encode_image(
+        self, images: Float[Tensor, "batch 3 height width"], patches: bool = False, feature_map: bool = False
+    ) -> EncodedImages:
+        """Return features in float32, and the map if asked for; there are no embeddings or patches (MmoodError)."""
         if patches:
             self.patch_grid()
+        if feature_map:
+            rows, columns = self.map_grid()
         if images.shape[0] == 0:  # `len` would make a constant of it in an exported graph
-            return EncodedImages(torch.empty(0, self.feature_dim, device=images.device))
-        return EncodedImages(self.model(images).float())
+            none = torch.empty(0, self.feature_dim, device=images.device)
+            return EncodedImages(
+                none, feature_map=none.reshape(0, rows * columns, self.feature_dim) if feature_map else None
+            )
+        if not feature_map:
+            return EncodedImages(self.model(images).float())
+        features, local = self._trunk.with_patches(images, self.settings.patches)
+        return EncodedImages(features.float(), feature_map=local.float())
+
+    def map_grid(self) -> tuple[int, int]:
+        """Return the rows and columns of the feature map; MmoodError if the model gives none."""
+        grid = self._trunk.grid(self.image_size)
+        if grid is None:
+            raise MmoodError(
+                f"The feature map of '{self.settings.name}' was requested, but {type(self.model).__name__} gives none; "
+                "choose a convolutional network or a ViT."
+            )
+        if self.settings.patches == "tokens" and not isinstance(self._trunk, PooledTokens):
+            raise MmoodError(
+                f"`model.encoder.patches` is tokens, but '{self.settings.name}' is a convolutional network, which has "
+                "none; set it to value."
+            )
+        return grid
+
+    @property
+    def _trunk(self) -> Pooled:
+        return pooled_trunk(self.model)
 
     def patch_grid(self) -> tuple[int, int]:
         """Refuse: without a joint space there is nothing to compare patches with."""

@@ -173,10 +173,11 @@ def timm_tower(visual: Any) -> ImageTower | None:
             widths = head.in_features, head.out_features
         else:
             return None
-    return TimmTower(*widths, _pooled(visual.trunk, custom_pool), head, visual.image_size)
+    return TimmTower(*widths, pooled_trunk(visual.trunk, custom_pool), head, visual.image_size)
 
 
-def _pooled(trunk: Trunk, pool: nn.Module | None) -> Pooled:
+def pooled_trunk(trunk: Trunk, pool: nn.Module | None = None) -> Pooled:
+    """Return a trunk of timm up to its pooled features, pooled by itself or by an attention pool of open_clip."""
     # Subclasses have other heads (distillation).
     if type(trunk) in (VisionTransformer, Eva) and pool is None:
         return PooledTokens(trunk)

@@ -62,23 +62,32 @@ class VisionLanguageEncoder(AbstractEncoder):
         """What is added to the scaled cosine (SigLIP), or None."""
         return None if self.model.logit_bias is None else self.model.logit_bias.float().reshape(())
 
-    def encode_image(self, images: Float[Tensor, "batch 3 height width"], patches: bool = False) -> EncodedImages:
+    def encode_image(
+        self, images: Float[Tensor, "batch 3 height width"], patches: bool = False, feature_map: bool = False
+    ) -> EncodedImages:
         """Return features before projection and unit-norm embeddings, from one pass of the tower.
 
-        With `patches`, also the (B, P, D) unit-norm patch embeddings that `settings.patches` names, at the cost of at
-        most one more block. Raises MmoodError for a tower that gives none.
+        With `patches`, also the (B, P, D) unit-norm patch embeddings that `settings.patches` names, and with
+        `feature_map` these before the projection, (B, P, F), at the cost of at most one more block. Raises MmoodError
+        for a tower that gives none.
         """
-        if patches:
-            self.patch_grid()
+        local_wanted = patches or feature_map
+        if local_wanted:
+            self.map_grid()
         if images.shape[0] == 0:  # `len` would make a constant of it in an exported graph
             # open_clip's towers raise on an empty batch.
-            return self._nothing(images, patches)
-        features, local = self.tower.features(images, self.settings.patches if patches else None)
-        features = features.float()
-        return EncodedImages(features, self._embed(features), None if local is None else self._embed(local.float()))
+            return self._nothing(images, patches, feature_map)
+        features, local = self.tower.features(images, self.settings.patches if local_wanted else None)
+        features, local = features.float(), None if local is None else local.float()
+        embedded = self._embed(local) if patches and local is not None else None
+        return EncodedImages(features, self._embed(features), embedded, local if feature_map else None)
 
     def patch_grid(self) -> tuple[int, int]:
-        """Return the rows and columns of the patch embeddings; MmoodError if the tower gives none."""
+        """Return the rows and columns of the patch embeddings, which are those of the map."""
+        return self.map_grid()
+
+    def map_grid(self) -> tuple[int, int]:
+        """Return the rows and columns of the local features; MmoodError if the tower gives none."""
         if self.tower.grid is None:
             raise MmoodError(
                 f"Patch embeddings were requested from '{self.settings.name}', whose image tower "
@@ -210,11 +219,12 @@ class VisionLanguageEncoder(AbstractEncoder):
             chunks.append(self.encode_token_ids(tokens[rows, : int(lengths[rows[-1]])].to(self.device)))
         return torch.cat(chunks)[order.argsort().to(self.device)]
 
-    def _nothing(self, images: Tensor, patches: bool) -> EncodedImages:
+    def _nothing(self, images: Tensor, patches: bool, feature_map: bool) -> EncodedImages:
         """Return the answer to an empty batch."""
-        none = torch.empty(0, device=images.device)
-        local = none.reshape(0, self.tower.patches or 0, self.embedding_dim) if patches else None
-        return EncodedImages(none.reshape(0, self.feature_dim), none.reshape(0, self.embedding_dim), local)
+        none, count = torch.empty(0, device=images.device), self.tower.patches or 0
+        local = none.reshape(0, count, self.embedding_dim) if patches else None
+        features = none.reshape(0, count, self.feature_dim) if feature_map else None
+        return EncodedImages(none.reshape(0, self.feature_dim), none.reshape(0, self.embedding_dim), local, features)
 
 
 def with_texts(encoder: AbstractEncoder) -> VisionLanguageEncoder:

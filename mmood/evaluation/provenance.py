@@ -19,6 +19,7 @@ from mmood.evaluation.tuned import tuned_settings
 from mmood.features.loader import FeatureLoader
 from mmood.modules import AbstractDetector
 from mmood.modules.training_record import run_seed
+from mmood.scores.descriptors import LOCAL
 
 _LIBRARIES = ("torch", "torchvision", "lightning", "open_clip_torch", "torchmetrics", "timm", "webdataset")
 
@@ -30,7 +31,7 @@ def provenance(trainer: Trainer, module: AbstractDetector, protocol: ProtocolSet
         **of_the_program(),
         "module": type(module).__name__,
         "encoder": module.encoder.identity(),
-        "patches": module.encoder.settings.patches if "patches" in module.outputs else None,
+        "patches": module.encoder.settings.patches if LOCAL & module.outputs else None,
         "settings": module.own_record(),
         "checkpoint": _checkpoint(trainer, module),
         "class_names": {"count": len(module.class_names), "sha256": class_names_hash(module.class_names)},

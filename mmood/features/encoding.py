@@ -41,6 +41,7 @@ from mmood.loading.train import seeded
 from mmood.output.console import Bar, progress_bar
 from mmood.runs.locks import lock_or_refuse, wait_for_lock
 from mmood.runs.signals import take_back
+from mmood.scores.descriptors import LocalDescriptors
 from mmood.shards.index import Keys, SetIndex
 
 CHUNK = 1024
@@ -131,6 +132,7 @@ class SetEncoder:
         quiet: show no progress.
         exif: whether images are turned as their cameras noted.
         corruption: of the images; None for images as they are.
+        descriptors: more to store of each image; None for features and embedding only.
     """
 
     encoder: AbstractEncoder
@@ -141,12 +143,14 @@ class SetEncoder:
     quiet: bool = False
     exif: Exif = "ignore"
     corruption: Corruption | None = None
+    descriptors: LocalDescriptors | None = None
 
     def identity(self, index: SetIndex) -> dict[str, object]:
         """Return what the numbers of a store of this set depend on; the first call hashes the weights."""
         crop, precision = self.encoder.settings.crop, self.ranks.precision
         own = self._encoder_identity
-        return store_identity(index, own, precision, self.augment_seed, crop, self.exif, self.corruption)
+        made = store_identity(index, own, precision, self.augment_seed, crop, self.exif, self.corruption)
+        return made if self.descriptors is None else {**made, "descriptors": self.descriptors.identity()}
 
     @cached_property
     def _encoder_identity(self) -> dict[str, str | int | None]:
@@ -220,11 +224,14 @@ class SetEncoder:
             yield int(batch["key"][0]), self._tensors(batch)
 
     def _tensors(self, batch: Batch) -> dict[str, Tensor]:
+        reads = self.descriptors and self.descriptors.reads
         with self.ranks.autocast():
-            encoded = self.encoder.encode_image(batch["image"])
+            encoded = self.encoder.encode_image(batch["image"], reads == "patches", reads == "feature_map")
         tensors = {"features": encoded.features, "label": batch["label"]}
         if encoded.embedding is not None:
             tensors["embedding"] = encoded.embedding
+        if self.descriptors is not None:
+            tensors["descriptors"] = self.descriptors.of_encoded(encoded)
         return {name: tensor.cpu() for name, tensor in tensors.items()}
 
     def _progress(self, name: str, plan: ChunkPlan, own: list[int]) -> AbstractContextManager[Bar]:
@@ -299,7 +306,7 @@ def _checked(tensors: dict[str, Tensor], dtype: Dtype, index: SetIndex, first_ke
     found = {"label": tensors["label"]}
     for name in tensors.keys() - {"label"}:
         found[name] = tensors[name].to(DTYPES[dtype])
-        finite = found[name].isfinite().all(dim=1)
+        finite = found[name].isfinite().flatten(1).all(dim=1)
         if not finite.all():
             key = first_key + int(finite.int().argmin())
             overflow = bool(tensors[name].isfinite().all())

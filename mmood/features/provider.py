@@ -16,13 +16,14 @@ from mmood.encoders.base import ImageTransform
 from mmood.encoders.transforms import KeyedTransform, corrupted
 from mmood.features.encoding import Encoding, SetEncoder
 from mmood.features.store import StoredFeatures, store_name
-from mmood.features.stores import OFF, FeatureStores
+from mmood.features.stores import AUTO, OFF, FeatureStores
 from mmood.features.views import StoredViews, drawn_keys, encode_views
 from mmood.images.corruption import Corruption
 from mmood.images.rgb import Exif
 from mmood.loading.few_shot import FewShot, few_shot
 from mmood.loading.settings import LoaderSettings
 from mmood.scores.base import Bank
+from mmood.scores.descriptors import LocalDescriptors
 from mmood.shards.index import Keys, SetIndex
 
 MOST_IMAGES = 256
@@ -61,7 +62,7 @@ class FeatureProvider:
         corruptions: returns the corruption of a set under evaluation, by its name; None for images as they are.
 
     Attributes:
-        banks: shots and transform -> what names each bank that was given out, for the provenance.
+        banks: shots, transform and descriptors -> what names each bank that was given out, for the provenance.
     """
 
     def __init__(
@@ -80,22 +81,26 @@ class FeatureProvider:
         self.batch_size = min(batch_size, MOST_IMAGES)
         self.loader = loader
         self.exif: Exif = exif
-        self.banks: dict[tuple[int | None, str], dict[str, object]] = {}
+        self.banks: dict[tuple[int | None, str, str | None], dict[str, object]] = {}
         self._train, self._validation = train, validation
         self._corruptions = corruptions
-        self._held: dict[tuple[str, int | None], tuple[str, StoredFeatures]] = {}
+        self._held: dict[tuple[str, int | None, str | None], tuple[str, StoredFeatures]] = {}
 
-    def train(self, augment: bool = False) -> tuple[StoredFeatures, Int[Tensor, " rows"]]:
+    def train(
+        self, augment: bool = False, descriptors: LocalDescriptors | None = None
+    ) -> tuple[StoredFeatures, Int[Tensor, " rows"]]:
         """Return the features of the whole training set, and the keys that training may use, ascending.
 
         Args:
             augment: of images under the training transform, each augmented once, by `loader.seed`.
+            descriptors: more of each image.
 
         Raises:
             MmoodError: there is no training set, or `data.features` names a folder without a store that fits.
         """
         train = self._train()
-        return self._encoded(train.index, self.loader.seed or 0 if augment else None), torch.from_numpy(train.keys)
+        store = self._encoded(train.index, self.loader.seed or 0 if augment else None, descriptors)
+        return store, torch.from_numpy(train.keys)
 
     def views(self, few: FewShot, count: int, patches: bool) -> StoredViews:
         """Return `count` views of the images of a few-shot draw, encoded now and held in memory.
@@ -121,6 +126,7 @@ class FeatureProvider:
         shots: int | None = None,
         transform: Literal["eval", "train"] = "eval",
         labels: Labeller | None = None,
+        descriptors: LocalDescriptors | None = None,
     ) -> Bank:
         """Return the ID training images, without those that `data.val.id` holds out.
 
@@ -130,11 +136,12 @@ class FeatureProvider:
             shots: images of each class, drawn by `loader.seed`; None for all.
             transform: `train` reads images under the training transform, each augmented once.
             labels: what gives the classes of training images; None for the true ones.
+            descriptors: more of each image. `mmood embed` stores none, so `data.features` names no folder of them.
 
         Raises:
             MmoodError: there is no training set, or `data.features` names a folder without a store that fits.
         """
-        store, keys = self.train(augment=transform == "train")
+        store, keys = self.train(transform == "train", descriptors)
         classes = store.label[keys] if labels is None else labels(store, keys)
         identity: dict[str, object] = {
             "set": self._train().name,
@@ -145,14 +152,17 @@ class FeatureProvider:
             "transform": transform,
             "labels": "true" if labels is None else "pseudo",
         }
+        if descriptors is not None:
+            identity["descriptors"] = descriptors.identity()
         if shots is not None:
             drawn = few_shot(classes, shots, self.loader.seed or 0)
             keys, classes = keys[drawn], classes[drawn]
-        self.banks[shots, transform] = {**identity, "n": len(keys)}
+        self.banks[shots, transform, _named(descriptors)] = {**identity, "n": len(keys)}
         if len(keys) == len(store.label):
-            return Bank(store.features, classes, keys, store.embedding, identity)
+            return Bank(store.features, classes, keys, store.embedding, identity, store.descriptors)
         embedding = None if store.embedding is None else store.embedding[keys]
-        return Bank(store.features[keys], classes, keys, embedding, identity)
+        several = None if store.descriptors is None else store.descriptors[keys]
+        return Bank(store.features[keys], classes, keys, embedding, identity, several)
 
     def found(self, indices: Mapping[str, SetIndex]) -> dict[str, StoredFeatures]:
         """Return the features of sets by name where a store has them; nothing is encoded.
@@ -195,17 +205,21 @@ class FeatureProvider:
         if self.encoding.ranks.rank == 0 and (self.stores.setting == OFF or self.encoding.trained):
             shutil.rmtree(self.encoding.folder, ignore_errors=True)
 
-    def _encoded(self, index: SetIndex, augment_seed: int | None = None) -> StoredFeatures:
+    def _encoded(
+        self, index: SetIndex, augment_seed: int | None = None, descriptors: LocalDescriptors | None = None
+    ) -> StoredFeatures:
         """Return the features of a set, after encoding it if no store has them.
 
         They are kept in the cache, under `data.features: off` or while the encoder is trained only in memory.
         """
-        encoder = self._encoder(augment_seed)
+        encoder = self._encoder(augment_seed, descriptors)
         identity = encoder.identity(index)
         if self.stores.setting != OFF and not self.encoding.trained:
-            folder = self.stores.folder(index, identity, "fp32")
-            return self.stores.find(index, identity) or encoder.encode(index, folder)
-        name, key = store_name(index, identity, "fp32"), (index.hash, augment_seed)
+            # No command makes stores with descriptors, so a folder of stores has none, and the cache keeps them.
+            stores = self.stores if descriptors is None else FeatureStores(AUTO)
+            folder = stores.folder(index, identity, "fp32")
+            return stores.find(index, identity) or encoder.encode(index, folder)
+        name, key = store_name(index, identity, "fp32"), (index.hash, augment_seed, _named(descriptors))
         if key not in self._held or self._held[key][0] != name:
             self._held.pop(key, None)
             self._held[key] = (name, _in_memory(encoder, index, self.encoding.folder / name))
@@ -224,10 +238,15 @@ class FeatureProvider:
             made.setdefault(corruption, replace(plain, corruption=corruption))
         return {name: made[self._corruptions(name)] for name in names}
 
-    def _encoder(self, augment_seed: int | None = None) -> SetEncoder:
+    def _encoder(self, augment_seed: int | None = None, descriptors: LocalDescriptors | None = None) -> SetEncoder:
         """Return the encoder of stores with the current weights."""
         run, size = self.encoding, self.batch_size
-        return SetEncoder(run.encoder, run.ranks, size, self.loader, augment_seed, run.quiet, self.exif)
+        own = SetEncoder(run.encoder, run.ranks, size, self.loader, augment_seed, run.quiet, self.exif)
+        return replace(own, descriptors=descriptors)
+
+
+def _named(descriptors: LocalDescriptors | None) -> str | None:
+    return None if descriptors is None else f"{descriptors.reads} {descriptors.identity()['sha256']}"
 
 
 def _in_memory(encoder: SetEncoder, index: SetIndex, folder: Path) -> StoredFeatures:
@@ -235,6 +254,8 @@ def _in_memory(encoder: SetEncoder, index: SetIndex, folder: Path) -> StoredFeat
     mapped = encoder.encode(index, folder)
     embedding = None if mapped.embedding is None else mapped.embedding.clone()
     held = replace(mapped, features=mapped.features.clone(), embedding=embedding, label=mapped.label.clone())
+    if mapped.descriptors is not None:
+        held = replace(held, descriptors=mapped.descriptors.clone())
     encoder.ranks.barrier()
     if encoder.ranks.rank == 0:
         shutil.rmtree(folder)

@@ -1,7 +1,8 @@
 """The feature store on disk: one folder per set, encoder and precision, whole or not there.
 
     <set>.<16 digits of the identity's hash>.<dtype>/
-        features.safetensors    features (N, F), embedding (N, D) if the encoder has one, label (N,): row i is key i
+        features.safetensors    features (N, F), embedding (N, D) if the encoder has one, descriptors (N, M, D) if a
+                                score asked for some, label (N,): row i is key i
         manifest.json           what the numbers depend on, written last: without it there is no store
         parts/                  while it is made: plan.json and a safetensors file per run of keys
 
@@ -74,12 +75,14 @@ class StoredFeatures:
         embedding: (N, D) of unit norm up to the type's rounding, or None for an image-only encoder.
         label: (N,) int64 as the shards give it, -1 in a set without labels.
         manifest: where the numbers come from.
+        descriptors: (N, M, D) several of each image, or None.
     """
 
     features: Float[Tensor, "images features"]
     embedding: Float[Tensor, "images dim"] | None
     label: Int[Tensor, " images"]
     manifest: Manifest
+    descriptors: Float[Tensor, "images descriptors dim"] | None = None
 
 
 def store_identity(
@@ -160,19 +163,20 @@ def open_store(folder: Path) -> StoredFeatures:
         with safe_open(path, framework="pt") as file:
             names = set(file.keys())
             embedding = file.get_tensor("embedding") if "embedding" in names else None
+            descriptors = file.get_tensor("descriptors") if "descriptors" in names else None
             features, label = file.get_tensor("features"), file.get_tensor("label")
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, RuntimeError) as error:
         # Types of numbers that torch does not have end in one of the last four.
         raise MmoodError(
             f"The feature store {path} cannot be read ({error}); delete it and encode the set again."
         ) from error
-    tables = {"features": features} if embedding is None else {"features": features, "embedding": embedding}
-    for name, tensor in tables.items():
-        if tensor.ndim != 2 or len(tensor) != manifest.count or tensor.dtype != DTYPES[manifest.dtype]:
+    dtype = DTYPES[manifest.dtype]
+    for name, tensor, ndim in (("features", features, 2), ("embedding", embedding, 2), ("descriptors", descriptors, 3)):
+        if tensor is not None and (tensor.ndim != ndim or len(tensor) != manifest.count or tensor.dtype != dtype):
             raise _misfit(path, name, tensor, manifest, manifest.dtype)
     if label.ndim != 1 or len(label) != manifest.count or label.dtype != torch.int64:
         raise _misfit(path, "label", label, manifest, "int64")
-    return StoredFeatures(features, embedding, label, manifest)
+    return StoredFeatures(features, embedding, label, manifest, descriptors)
 
 
 def open_set(folder: Path, index: SetIndex) -> StoredFeatures:

@@ -32,6 +32,7 @@ _WORDS = {
     "resize": "images resized by another library (`data.resize`)",
     "feature_dim": "other weights",
     "embedding_dim": "other weights",
+    "descriptors": "other descriptors",
 }
 
 

@@ -30,6 +30,7 @@ from mmood.modules.joined import JoinData
 from mmood.modules.sharding import Shards
 from mmood.modules.training_record import checkpoint_record, training_record
 from mmood.scores.base import AbstractScore, Embedded, Output, Reference
+from mmood.scores.descriptors import LOCAL
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, AnyStreamScore
 from mmood.settings import Recorded
@@ -231,17 +232,19 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         if "features" in batch:
             encoded = _stored(batch)
         else:
-            encoded = self.encoder.encode_image(batch["image"], patches="patches" in self.outputs)
+            outputs = self.outputs
+            encoded = self.encoder.encode_image(batch["image"], "patches" in outputs, "feature_map" in outputs)
         with torch.autocast(self.device.type, enabled=False):
-            return Embedded(encoded.features, self.logits(encoded), encoded.embedding, encoded.patches)
+            logits = self.logits(encoded)
+        return Embedded(encoded.features, logits, encoded.embedding, encoded.patches, encoded.feature_map)
 
     def read_images(self) -> None:
         """Let evaluation steps get images even where features are stored: something looks at pixels."""
         self._images_wanted = True
 
     def reads_stored_features(self) -> bool:
-        """Return whether stored features can stand for images now: nothing needs pixels or patches, the tower stays."""
-        return "patches" not in self.outputs and not self._images_wanted and not self.encoder_changes()
+        """Return whether stored features can stand for images now: nothing needs pixels or maps, the tower stays."""
+        return not LOCAL & self.outputs and not self._images_wanted and not self.encoder_changes()
 
     def encoder_changes(self) -> bool:
         """Return whether the run trains the encoder."""
@@ -368,7 +371,7 @@ def _checked(scores: Mapping[str, AbstractScore]) -> dict[str, AbstractScore]:
             raise MmoodError(
                 f"model.scores has the name '{name}', which is reserved in the score files; choose another."
             )
-        if isinstance(scores[name], AbstractStreamScore) and "patches" in scores[name].needs:
+        if isinstance(scores[name], AbstractStreamScore) and LOCAL & scores[name].needs:
             raise MmoodError(f"model.scores.{name} reads patches, but streams run on stored features, which have none.")
     if not scores:
         raise MmoodError("model.scores is empty; name at least one score, such as {mcm: {class_path: MCM}}.")

@@ -16,6 +16,7 @@ from mmood.errors import MmoodError
 from mmood.features.provider import FeatureProvider, Labeller
 from mmood.prompts import LearnedPrompts
 from mmood.scores.base import Bank, LinearHead, Reference
+from mmood.scores.descriptors import LocalDescriptors, LocalHead
 
 
 @final
@@ -30,6 +31,7 @@ class ModelReference(Reference):
         provider: gives the ID training images; None where there are none.
         labels: what gives the classes of training images; None for the true ones.
         learned: prompts of the ID classes in the place of templates.
+        local_head: a trained head that the positions of maps go through.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ModelReference(Reference):
         provider: FeatureProvider | None = None,
         labels: Labeller | None = None,
         learned: LearnedPrompts | None = None,
+        local_head: LocalHead | None = None,
     ) -> None:
         self.encoder = encoder
         self.class_names = class_names
@@ -49,6 +52,7 @@ class ModelReference(Reference):
         self.provider = provider
         self.labels = labels
         self.learned = learned
+        self.local_head = local_head
 
     @cached_property
     def prototypes(self) -> Float[Tensor, "classes dim"]:
@@ -57,11 +61,16 @@ class ModelReference(Reference):
             return self.learned.positive(self.encoder, self.class_names)
         return text_prototypes(self.encoder, self.class_names, self.templates)
 
-    def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
+    def bank(
+        self,
+        shots: int | None = None,
+        transform: Literal["eval", "train"] = "eval",
+        descriptors: LocalDescriptors | None = None,
+    ) -> Bank:
         """Return the ID training images; see `FeatureProvider.bank`."""
         if self.provider is None:
             raise MmoodError("There is no ID training set here; run the module over data with `data.train` set.")
-        return self.provider.bank(shots, transform, self.labels)
+        return self.provider.bank(shots, transform, self.labels, descriptors)
 
     def heads(self) -> tuple[LinearHead, ...]:
         """Return the trained heads, first the one that gives the logits."""

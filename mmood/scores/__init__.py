@@ -11,6 +11,7 @@ from mmood.scores.mixtures import MMP, COOkeD
 from mmood.scores.negatives import CSP, EOE, NegLabel
 from mmood.scores.neighbours import KNN, NNGuide
 from mmood.scores.patterns import SHE, KLMatching
+from mmood.scores.scales import CSD, CrossScaleKNN
 from mmood.scores.sigmoid import NoisyOr, SigmoidMax
 from mmood.scores.subspace import Residual, ViM
 from mmood.scores.test_time import ANTS, TANL, TINS, AdaNeg, CoEvo, InterNeg
@@ -18,6 +19,7 @@ from mmood.scores.test_time import ANTS, TANL, TINS, AdaNeg, CoEvo, InterNeg
 __all__ = [
     "ANTS",
     "ASH",
+    "CSD",
     "CSP",
     "EOE",
     "GEN",
@@ -37,6 +39,7 @@ __all__ = [
     "Bank",
     "COOkeD",
     "CoEvo",
+    "CrossScaleKNN",
     "Embedded",
     "Energy",
     "Entropy",

@@ -17,6 +17,7 @@ from mmood.encoders.vision_language import with_texts
 from mmood.errors import MmoodError
 from mmood.images.rgb import to_rgb
 from mmood.prompts import LearnedPrompts
+from mmood.scores.descriptors import Local, LocalDescriptors, LocalHead
 from mmood.scores.softmax import Softmax
 from mmood.scores.stable import precise
 from mmood.scores.surroundings import Surroundings
@@ -24,7 +25,7 @@ from mmood.settings import Recorded
 from mmood.settings.requirements import Requirement
 from mmood.words.embedding import embed_words
 
-Output = Literal["features", "embedding", "logits", "patches"]
+Output = Literal["features", "embedding", "logits", "patches", "feature_map"]
 Stored = Literal["features", "embedding"]
 """The outputs that a feature store holds."""
 
@@ -41,6 +42,7 @@ class Embedded:
         logits: (B, C) of the module's head; raw cosines where the head is a set of text prototypes.
         embedding: (B, D) projected and of unit L2 norm, or None for an image-only encoder.
         patches: (B, P, D) unit-norm local embeddings, or None if no score asked for them.
+        feature_map: (B, P, F) local features before the projection, likewise.
         pixels: from rows of the batch to these images as the tower takes them, read when asked; None where they are not
             at hand.
     """
@@ -49,6 +51,7 @@ class Embedded:
     logits: Float[Tensor, "batch classes"]
     embedding: Float[Tensor, "batch dim"] | None = None
     patches: Float[Tensor, "batch patches dim"] | None = None
+    feature_map: Float[Tensor, "batch patches features"] | None = None
     pixels: Pixels | None = None
     _shared: dict[float, Softmax] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -85,14 +88,16 @@ class Embedded:
         return self.pixels(rows.cpu()).cpu()
 
     def local(self) -> Float[Tensor, "batch patches dim"]:
-        """Return the patch embeddings.
+        """Return the patch embeddings; MmoodError if the images were encoded without them."""
+        return self.positions("patches")
 
-        Raises:
-            MmoodError: the images were encoded without them.
-        """
-        if self.patches is None:
-            raise MmoodError("This score reads patches, but the images were encoded without them.")
-        return self.patches
+    def positions(self, reads: Local) -> Float[Tensor, "batch patches dim"]:
+        """Return the patch embeddings or the feature map; MmoodError if the images were encoded without them."""
+        found = self.patches if reads == "patches" else self.feature_map
+        if found is None:
+            what, them = ("patches", "them") if reads == "patches" else ("the feature map", "it")
+            raise MmoodError(f"This score reads {what}, but the images were encoded without {them}.")
+        return found
 
     def to(self, device: torch.device) -> Embedded:
         """Return the batch on a device."""
@@ -100,8 +105,8 @@ class Embedded:
         def moved(output: Tensor | None) -> Tensor | None:
             return None if output is None else output.to(device)
 
-        features, logits = self.features.to(device), self.logits.to(device)
-        return Embedded(features, logits, moved(self.embedding), moved(self.patches), self.pixels)
+        features, logits, patches = self.features.to(device), self.logits.to(device), moved(self.patches)
+        return Embedded(features, logits, moved(self.embedding), patches, moved(self.feature_map), self.pixels)
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ class Bank:
         keys: (N,) int64, the sample's key in its set.
         embedding: (N, D) of unit norm, or None for an image-only encoder.
         identity: the fingerprint of the bank: set, store and hash.
+        descriptors: (N, M, D) several of each image, unit norm or 0; None unless asked for.
     """
 
     features: Float[Tensor, "images features"]
@@ -123,6 +129,7 @@ class Bank:
     keys: Int[Tensor, " images"]
     embedding: Float[Tensor, "images dim"] | None
     identity: Mapping[str, object]
+    descriptors: Float[Tensor, "images descriptors dim"] | None = None
 
 
 @dataclass(frozen=True)
@@ -238,11 +245,13 @@ class Reference(ABC):
         class_names: the C names of the ID classes, in the order of the labels.
         encoder: the model, with or without a text encoder, on the device of the module.
         learned: the learned prompts that the prototypes come from; None where these come from templates.
+        local_head: the trained head that the positions of a map go through before they are compared; None for none.
     """
 
     class_names: Sequence[str]
     encoder: AbstractEncoder
     learned: LearnedPrompts | None = None
+    local_head: LocalHead | None = None
 
     @property
     @abstractmethod
@@ -254,11 +263,16 @@ class Reference(ABC):
         """
 
     @abstractmethod
-    def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
+    def bank(
+        self,
+        shots: int | None = None,
+        transform: Literal["eval", "train"] = "eval",
+        descriptors: LocalDescriptors | None = None,
+    ) -> Bank:
         """Return the ID training images, `shots` of each class (drawn by seed) or all, encoded once for all scores.
 
         Every rank must call this. With the transform `train`, images come under the training transform, each augmented
-        once.
+        once; with `descriptors`, the bank has these of each image, too.
 
         Raises:
             MmoodError: the data settings name no ID training set.

@@ -102,7 +102,7 @@ class KNN(AbstractScore):
         chunks = (finite_rows(bank, self.reads, slice(i, i + ROWS)) for i in range(0, len(bank.keys), ROWS))
         scale = torch.cat([inverse_norms(rows) for rows in chunks])
         exact = Neighbours(stored(bank, self.reads), scale)
-        self.neighbours_ = _inverted_lists(exact) if self.search == "approximate" else exact
+        self.neighbours_ = inverted_lists(exact) if self.search == "approximate" else exact
         return self
 
     def forward(self, embedded: Embedded) -> Scores:
@@ -182,7 +182,7 @@ def memory_left(device: torch.device) -> float:
     return min(free + torch.cuda.memory_reserved(device) - own, limit - own)
 
 
-def _inverted_lists(bank: Neighbours) -> InvertedLists:
+def inverted_lists(bank: Neighbours) -> InvertedLists:
     """Return the bank for approximate search; the centroids are learned from rows spread evenly over it."""
     count, width = bank.rows.shape
     wanted = min(count, PER_LIST * lists_of(count))

@@ -59,6 +59,8 @@ class Surroundings:
             yield Requirement("joint embedding", self._embedding)
         if "patches" in outputs:
             yield Requirement("patch embeddings", self._patches)
+        if "feature_map" in outputs:
+            yield Requirement("feature map", self._map)
 
     def _feature_head(self) -> str:
         if not self.head_reads:
@@ -90,3 +92,7 @@ class Surroundings:
     def _patches(self) -> str:
         rows, columns = self.encoder.patch_grid()
         return f"{rows} x {columns} an image ({self.encoder.settings.patches})"
+
+    def _map(self) -> str:
+        rows, columns = self.encoder.map_grid()
+        return f"{rows} x {columns} ({self.encoder.settings.patches})"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmood.errors import MmoodError
 from mmood.scores.base import Bank, Embedded, LinearHead, Reference
+from mmood.scores.descriptors import LocalDescriptors
 from mmood.shards.hashes import digest
 
 FOLDS = 5
@@ -54,8 +55,9 @@ class WithoutClasses(Reference):
         self.kept = kept
         self.encoder = whole.encoder
         self.learned = whole.learned
+        self.local_head = whole.local_head
         self.class_names = [whole.class_names[number] for number in kept.tolist()]
-        self._banks: dict[tuple[int | None, str], Bank] = {}
+        self._banks: dict[tuple[int | None, str, str | None], Bank] = {}
 
     @property
     def prototypes(self) -> Float[Tensor, "classes dim"]:
@@ -63,19 +65,26 @@ class WithoutClasses(Reference):
         prototypes = self.whole.prototypes
         return prototypes[self.kept.to(prototypes.device)]
 
-    def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
+    def bank(
+        self,
+        shots: int | None = None,
+        transform: Literal["eval", "train"] = "eval",
+        descriptors: LocalDescriptors | None = None,
+    ) -> Bank:
         """Return the ID training images of the classes that are left, in memory; the same object each time."""
-        if (shots, transform) not in self._banks:
-            bank = self.whole.bank(shots, transform)
+        key = shots, transform, None if descriptors is None else descriptors.identity()["sha256"]
+        if key not in self._banks:
+            bank = self.whole.bank(shots, transform, descriptors)
             rows = torch.isin(bank.labels, self.kept).nonzero().flatten()
-            self._banks[shots, transform] = Bank(
+            self._banks[key] = Bank(
                 bank.features[rows],
                 torch.searchsorted(self.kept, bank.labels[rows]),
                 bank.keys[rows],
                 None if bank.embedding is None else bank.embedding[rows],
                 {**bank.identity, "classes": self.kept.tolist()},
+                None if bank.descriptors is None else bank.descriptors[rows],
             )
-        return self._banks[shots, transform]
+        return self._banks[key]
 
     def heads(self) -> tuple[LinearHead, ...]:
         """Return the rows of the heads for the classes that are left."""

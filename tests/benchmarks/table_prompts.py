@@ -294,7 +294,7 @@ class Shots:
     def __init__(self, pool: dict[str, Tensor], keys: list[int]) -> None:
         self.pool, self.keys = pool, torch.tensor(keys)
 
-    def bank(self, shots, transform, labels) -> Bank:
+    def bank(self, shots, transform, labels, descriptors) -> Bank:
         """Return the images of the draw."""
         features, embedding = (self.pool[kind][self.keys].float() for kind in ("features", "embedding"))
         return Bank(features, self.pool["label"][self.keys], self.keys, normalize(embedding, dim=1), {"set": "pool"})

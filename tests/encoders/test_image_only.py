@@ -32,6 +32,21 @@ def test_features_are_pooled(encoder):
         assert encoder.encode_image(images).features.dtype == torch.float32
 
 
+@torch.no_grad()
+def test_the_feature_map_is_what_is_pooled(encoder):
+    images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    encoded = encoder.encode_image(images, feature_map=True)
+    assert encoder.map_grid() == (2, 2)
+    expected = encoder.model.forward_features(images)
+    assert torch.allclose(encoded.feature_map, expected.flatten(2).mT, atol=1e-6)
+    assert torch.allclose(encoded.features, encoder.encode_image(images).features, atol=1e-6)
+    assert encoder.encode_image(images).feature_map is None
+    assert encoder.encode_image(images[:0], feature_map=True).feature_map.shape == (0, 4, 512)
+    tokens = build_encoder(EncoderSettings("timm:resnet18", "random", image_size=64, patches="tokens"))
+    with pytest.raises(MmoodError, match=r"`model.encoder.patches` is tokens, but .* set it to value"):
+        tokens.encode_image(images, feature_map=True)
+
+
 def test_patches_are_refused(encoder):
     with pytest.raises(MmoodError, match="image-only"):
         encoder.encode_image(torch.zeros(1, 3, 64, 64), patches=True)

@@ -16,6 +16,8 @@ from mmood.features.encoding import Ranks, SeededByImage
 from mmood.modules import CrossEntropyFineTune, ZeroShot
 from mmood.scores import KNN, MCM
 from mmood.scores.base import AbstractScore, Bank, Embedded, Reference
+from mmood.scores.descriptors import LocalDescriptors
+from mmood.scores.functional_scales import region_means
 
 
 class Keeper(AbstractScore):
@@ -58,7 +60,7 @@ def test_a_bank_under_the_training_transform_is_augmented_once_by_seed(data, toy
         ((bank, _),) = keeper.seen
         banks[name] = bank.features
         assert torch.equal(bank.keys, torch.from_numpy(own.train_keys()))
-        assert module.provider.banks[None, transform]["transform"] == transform
+        assert module.provider.banks[None, transform, None]["transform"] == transform
     assert torch.equal(banks["again"], banks["train"])
     assert not torch.allclose(banks["train"], banks["eval"], atol=1e-3)
     assert not torch.allclose(banks["train"], banks["other"], atol=1e-3)
@@ -125,6 +127,49 @@ def test_without_a_trainer_a_bank_is_the_one_of_a_run(data, toy_root, toy_model,
     images = sorted((toy_root.parent / "images" / "toy-near").iterdir())
     with Image.open(images[0]) as first:
         assert torch.equal(batch["image"][0], alone.image_transform(train=False)(first.convert("RGB")))
+
+
+class Scales(AbstractScore):
+    """Keeps banks with descriptors of the patches and of the feature map."""
+
+    def fit(self, reference: Reference) -> AbstractScore:
+        means = region_means(*reference.encoder.map_grid())
+        self.made = [LocalDescriptors(reads, means) for reads in ("patches", "feature_map")]
+        self.banks = [reference.bank(descriptors=descriptors) for descriptors in (*self.made, None)]
+        return self
+
+    def forward(self, embedded: Embedded) -> torch.Tensor:
+        return embedded.logits[:, 0]
+
+
+def test_a_bank_holds_several_descriptors_of_each_image_and_keeps_them(data, toy_root, toy_model, tmp_path):
+    def run(features: str) -> tuple[ZeroShot, Scales]:
+        score = Scales()
+        module = ZeroShot(EncoderSettings(toy_model), str(toy_root / "classes.txt"), {"scales": score}).eval()
+        module.join(data(features=features), Ranks.alone(), tmp_path / "run")
+        module.fit_scores()
+        return module, score
+
+    module, score = run("off")
+    *both, plain = score.banks
+    assert plain.descriptors is None
+    images = pictures(toy_root, data())
+    transform = module.encoder.transform()
+    with torch.inference_mode():
+        batch = torch.stack([transform(images[key]) for key in plain.keys])
+        encoded = module.encoder.encode_image(batch, patches=True, feature_map=True)
+    for bank, descriptors, local in zip(both, score.made, (encoded.patches, encoded.feature_map), strict=True):
+        torch.testing.assert_close(bank.descriptors, descriptors.of(local), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(bank.features, plain.features)
+        assert bank.identity["descriptors"] == descriptors.identity()
+    assert not list(tmp_path.rglob("*.safetensors"))
+    kept = run("auto")[1]
+    stored = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert len(stored) == 3
+    again = run("auto")[1]
+    assert stored == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    for one, other in zip(again.banks[:2], kept.banks[:2], strict=True):
+        assert torch.equal(one.descriptors, other.descriptors)
 
 
 def test_a_run_over_other_data_forgets_the_ones_before(data, toy_root, toy_model, tmp_path):

@@ -22,7 +22,7 @@ class Provider:
 
     asked = 0
 
-    def bank(self, shots, transform, labels):
+    def bank(self, shots, transform, labels, descriptors):
         self.asked += 1
         labels = torch.tensor([3, 1, 0, 3, 2])
         return Bank(torch.arange(10.0).reshape(5, 2), labels, torch.arange(5) + 50, None, {"shots": shots})

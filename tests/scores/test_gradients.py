@@ -6,7 +6,7 @@ import inspect
 import pytest
 import torch
 from bank_fakes import with_head
-from test_portable import STATIC, fitted, patches_of
+from test_portable import STATIC, fitted, maps_of
 from torch.nn.functional import normalize
 
 import mmood.scores as scores
@@ -34,7 +34,7 @@ def tower(images):
     head = with_head()
     features = 2 * torch.tanh(images.flatten(1) @ first) @ second
     logits = 0.3 * (features @ head.weight.double().T + head.bias.double())
-    return Embedded(features, logits, normalize(features, dim=1), patches_of(features))
+    return Embedded(features, logits, normalize(features, dim=1), *maps_of(features))
 
 
 def pixels(count=12):

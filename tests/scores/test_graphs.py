@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from bank_fakes import with_head
-from test_portable import STATIC, fitted, patches_of
+from test_portable import STATIC, fitted, maps_of
 from torch import nn
 from torch.nn.functional import normalize
 
@@ -27,7 +27,7 @@ class Graph(nn.Module):
 
     def forward(self, images):
         logits = torch.addmm(self.bias, images, self.weight.T)
-        return self.score(Embedded(images, logits, normalize(images, dim=1), patches_of(images)))
+        return self.score(Embedded(images, logits, normalize(images, dim=1), *maps_of(images)))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ from torch.nn.functional import normalize
 import mmood.scores as scores
 from mmood.errors import MmoodError
 from mmood.scores.base import AbstractScore, Embedded, LinearHead, NegativeTexts
+from mmood.scores.descriptors import LocalDescriptors, LocalHead
+from mmood.scores.functional_scales import region_means
+from mmood.scores.neighbours import Neighbours
 from mmood.scores.portable import PortableScore, packed, unpacked
 from mmood.scores.sigmoid import SigmoidTexts
 from mmood.scores.test_time.base import AbstractStreamScore
@@ -23,6 +26,8 @@ WITH_SETTINGS = {
 }
 TEXTS, IMAGES = normalize(torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(1)), dim=2)
 PROBE, CLOSED = (LinearHead(reads, 3 * TEXTS, IMAGES[:, 0]) for reads in ("embedding", "features"))
+LOCAL_HEAD = LocalHead(*torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(3)))
+BANK = Neighbours(normalize(torch.randn(12, 6, generator=torch.Generator().manual_seed(2)), dim=1), torch.ones(12))
 LEARNED = {
     "GLMCM": {"prototypes_": TEXTS},
     "LMCM": {"prototypes_": TEXTS},
@@ -33,6 +38,11 @@ LEARNED = {
     "IDLikeScore": {"texts_": NegativeTexts(TEXTS, IMAGES, ("a", "b", "c"))},
     "NegPromptScore": {"texts_": NegativeTexts(TEXTS, IMAGES, ("a", "b", "c"))},
     "LocalPromptScore": {"positive_": TEXTS, "local_": IMAGES, "local_negative_": -TEXTS[:2]},
+    "CSD": {
+        "descriptors_": LocalDescriptors("feature_map", region_means(2, 2), LOCAL_HEAD),
+        "neighbours_": BANK,
+    },
+    "CrossScaleKNN": {"descriptors_": LocalDescriptors("patches", region_means(2, 2)), "neighbours_": BANK},
     "GMP": {"texts_": TEXTS, "images_": IMAGES, "image_to_text_": torch.eye(6).roll(1, 0)},
 }
 STATIC = [
@@ -58,14 +68,15 @@ def fitted(name):
     return score
 
 
-def patches_of(features):
-    """Return four unit vectors for each image."""
-    return torch.stack([normalize(features.roll(step, 1), dim=1) for step in range(4)], dim=1)
+def maps_of(features):
+    """Return four unit vectors for each image, and four that are not."""
+    moved = torch.stack([features.roll(step, 1) for step in range(4)], dim=1)
+    return normalize(moved, dim=2), moved
 
 
 def images():
     found = queries(with_head())
-    return Embedded(found.features, found.logits, normalize(found.features, dim=1), patches_of(found.features))
+    return Embedded(found.features, found.logits, normalize(found.features, dim=1), *maps_of(found.features))
 
 
 @pytest.mark.parametrize("name", STATIC)

@@ -52,8 +52,10 @@ class ScoringGraph(nn.Module):
 
     def embed(self, images: Float[Tensor, "batch 3 height width"]) -> Embedded:
         """Return what the score reads of a batch."""
-        encoded = self.encoder.encode_image(images, patches="patches" in self.score.needs)
-        return Embedded(encoded.features, self.logits(encoded), encoded.embedding, encoded.patches)
+        needs = self.score.needs
+        encoded = self.encoder.encode_image(images, "patches" in needs, "feature_map" in needs)
+        logits = self.logits(encoded)
+        return Embedded(encoded.features, logits, encoded.embedding, encoded.patches, encoded.feature_map)
 
     def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:
         """Return the logits of encoded images."""
