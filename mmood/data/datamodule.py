@@ -44,6 +44,7 @@ from mmood.images.rgb import Exif
 from mmood.loading.loader import Decoder, EvalLoader
 from mmood.loading.plan import held_out
 from mmood.loading.position import TrainState
+from mmood.loading.resumption import Resumption
 from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import TrainLoader
 from mmood.output.printing import complain
@@ -140,8 +141,7 @@ class OoDDataModule(LightningDataModule):
         self._consumer: Consumer | None = None
         self._said: set[str] = set()
         self._found: tuple[str | list[str], PredictSet] | None = None
-        self._train_loader: TrainLoader | FeatureTrainLoader | None = None
-        self._resume_at: TrainState | None = None
+        self._training: Resumption[TrainLoader | FeatureTrainLoader] = Resumption()
 
     def connect(self, consumer: Consumer) -> None:
         """Read the data for this model from now on; a detector in a Trainer does this by itself."""
@@ -243,11 +243,7 @@ class OoDDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader | FeatureTrainLoader:
         """Return the training loader over `train`, without what `val.id` holds out; a probe chooses its own rows."""
-        loader = self._train_loader = self._new_train_loader()
-        if self._resume_at is not None:
-            loader.load_state_dict(self._resume_at)
-            self._resume_at = None
-        return loader
+        return self._training.of(self._new_train_loader())
 
     def _new_train_loader(self) -> TrainLoader | FeatureTrainLoader:
         rows = None if self._consumer is None else self._consumer.training_rows()
@@ -267,19 +263,12 @@ class OoDDataModule(LightningDataModule):
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
 
     def state_dict(self) -> dict[str, TrainState]:
-        """Return the position of the training loader.
-
-        Lightning keeps it too, but gives it back only to loaders that it makes after it has read the checkpoint. Where
-        a schedule asks for the number of steps, it makes them before, and the epoch would begin again.
-        """
-        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+        """Return the position of the training loader."""
+        return self._training.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, TrainState]) -> None:
         """Set the position from which the training loader resumes; the loader need not exist yet."""
-        if self._train_loader is None:
-            self._resume_at = state_dict.get("train")
-        elif "train" in state_dict:
-            self._train_loader.load_state_dict(state_dict["train"])
+        self._training.load_state_dict(state_dict)
 
     def reference_dataloader(self, keys: Keys | None = None, augment: bool = False) -> EvalLoader:
         """Return a loader that reads training samples once, in order, with labels: for banks of features.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from mmood.errors import MmoodError
 from mmood.evaluation.callback import as_text, check_precision, say_constant
 from mmood.evaluation.each_batch import EachBatch
 from mmood.evaluation.maps import MAPS
+from mmood.evaluation.overlap import IdImages, find_trained_on
 from mmood.evaluation.rows import logged_values
 from mmood.evaluation.store import ScoreStore
 from mmood.files import write_atomically
@@ -30,7 +33,7 @@ from mmood.metrics.gather import gathered_objects
 from mmood.modules.base import limited
 from mmood.output.console import console
 from mmood.output.printing import say
-from mmood.results.model import IdRow, Results, build_results
+from mmood.results.model import IdRow, Overlap, Results, build_results
 from mmood.results.serialisation import write_results
 from mmood.results.tables import to_rich
 from mmood.runs.run_files import run_id
@@ -58,6 +61,7 @@ class DenseCallback(EachBatch):
         pooled_share: that share of the pixels.
         smallest_component: predicted components of fewer pixels do not count; 500 in SegmentMeIfYouCan's anomaly track.
         save_maps: write the maps of so many images of each set, those that look most like OoD, as pictures and arrays.
+        overlap: in a test of trained weights, count the images of each set that are exact copies of training images.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class DenseCallback(EachBatch):
         pooled_share: float = 0.01,
         smallest_component: int = 1,
         save_maps: int = 0,
+        overlap: bool = True,
     ) -> None:
         check_count("`evaluation.exact_pixels`", exact_pixels, least=0)
         check_choice("`evaluation.pooling`", pooling, ("max", "top_share", "quantile"))
@@ -80,11 +85,13 @@ class DenseCallback(EachBatch):
         self.pooled_share = pooled_share
         self.smallest_component = smallest_component
         self.save_maps = save_maps
+        self.overlap = overlap
         self._sets: dict[str, EvaluationSet] = {}
         self._pixels: dict[str, PixelStore] = {}
         self._images: dict[str, ScoreStore] = {}
         self._worst: dict[str, WorstImages] = {}
         self._skipped: list[tuple[str, Skipped]] = []
+        self._overlaps: list[Overlap] = []
         self._run = ""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -106,7 +113,12 @@ class DenseCallback(EachBatch):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the stores of every test set."""
         self._run = run_id(trainer, "test")
-        self._open(trainer, dense_detector(pl_module), "test")
+        module = dense_detector(pl_module)
+        self._open(trainer, module, "test")
+        whole = not limited(trainer.limit_test_batches)
+        if self.overlap and whole and module.trained_with is not None and trainer.is_global_zero:
+            data, quiet = dense_data(trainer), trainer.progress_bar_callback is None
+            self._overlaps = _trained_on(data, self._sets, quiet)
 
     def take(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, dataloader_idx: int) -> None:
         """Store a batch."""
@@ -166,6 +178,7 @@ class DenseCallback(EachBatch):
             provenance=dense_provenance(trainer, module, dense_data(trainer), self._sets, settings),
             skipped=[{"set": name, **as_text(sample)} for name, sample in skipped],
             partial=partial,
+            overlap=self._overlaps if stage == "test" else (),
         )
         # A mean over conventions would mean nothing.
         results = replace(results, means=tuple(mean for mean in results.means if mean.group != "all"))
@@ -210,6 +223,16 @@ def dense_data(trainer: Trainer) -> DenseDataModule:
     if not isinstance(data, DenseDataModule):
         raise MmoodError("DenseCallback needs the sets of a DenseDataModule; pass one as `datamodule`.")
     return data
+
+
+def _trained_on(data: DenseDataModule, sets: Mapping[str, EvaluationSet], quiet: bool) -> list[Overlap]:
+    """Return which test images are training images; nothing where these are not there: a test may do without."""
+    with contextlib.suppress(MmoodError):
+        if data.train is not None:
+            index = data.catalog.index(data.train)
+            train = IdImages(index, index.keys())
+            return find_trained_on(sets, train, data.loader.on_error == "skip", quiet)
+    return []
 
 
 def _accuracy(pixels: PixelStore) -> float | None:

@@ -18,6 +18,7 @@ from mmood.files import user_path
 from mmood.loading.batch import Batch
 from mmood.loading.loader import EvalLoader
 from mmood.loading.position import TrainState
+from mmood.loading.resumption import Resumption
 from mmood.loading.settings import LoaderSettings
 from mmood.loading.train import TrainLoader
 from mmood.settings import check_count
@@ -75,15 +76,14 @@ class DenseDataModule(LightningDataModule):
         self.augmentation = augmentation
         self.loader = loader
         self.catalog = Catalog(self.root, loader.pipes)
-        self._train_loader: TrainLoader | None = None
-        self._resume_at: TrainState | None = None
+        self._training: Resumption[TrainLoader] = Resumption()
 
     def __str__(self) -> str:
         """Return the root: Lightning would make every loader to print its size."""
         return f"{type(self).__name__}({self.root!r})"
 
     def check(self, stage: str | None = None) -> None:
-        """Find the sets of a stage (fit, validate, test; all that are set by default); no image is read.
+        """Find the sets that a stage (fit, validate, test; all that are set by default) reads; no image is read.
 
         Raises:
             MmoodError: a set that the stage needs is not named, is missing or is empty.
@@ -91,7 +91,7 @@ class DenseDataModule(LightningDataModule):
         wanted = []
         if stage == "fit" or (stage is None and self.train is not None):
             wanted.append(self._needed("train", self.train))
-        if self.val is not None or stage == "validate":
+        if stage == "validate" or (stage in ("fit", None) and self.val is not None):
             wanted.append(self._needed("val", self.val))
         if stage == "test" or (stage is None and self.test):
             wanted += self._needed_tests()
@@ -120,32 +120,25 @@ class DenseDataModule(LightningDataModule):
         index = self.catalog.index(self._needed("train", self.train))
         decoder = self._decoder(self.augmentation)
         loader = TrainLoader(index, index.keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
-        self._train_loader = loader
-        if self._resume_at is not None:
-            loader.load_state_dict(self._resume_at)
-            self._resume_at = None
-        return loader
+        return self._training.of(loader)
 
     def training_images(self) -> Iterator[Batch]:
-        """Yield all training images in order, under the evaluation transform; each rank yields all of them.
+        """Yield this rank's share of the training images in order, under the evaluation transform.
 
         Raises:
             MmoodError: `data.train` is not set.
         """
         index = self.catalog.index(self._needed("train", self.train))
-        settings = replace(self.loader, persistent=False)
-        yield from EvalLoader(index, index.keys(), self._decoder(None), self.batch_size, settings)
+        settings, split = replace(self.loader, persistent=False), self._rank_and_world()
+        yield from EvalLoader(index, index.keys(), self._decoder(None), self.batch_size, settings, *split)
 
     def state_dict(self) -> dict[str, TrainState]:
-        """Return the position of the training loader; see `OoDDataModule.state_dict`."""
-        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+        """Return the position of the training loader."""
+        return self._training.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, TrainState]) -> None:
         """Set the position from which the training loader resumes; the loader need not exist yet."""
-        if self._train_loader is None:
-            self._resume_at = state_dict.get("train")
-        elif "train" in state_dict:
-            self._train_loader.load_state_dict(state_dict["train"])
+        self._training.load_state_dict(state_dict)
 
     def pixels(self, entry: EvaluationSet) -> int:
         """Return how many pixels a set has at the resolution of the evaluation."""

@@ -20,6 +20,7 @@ from mmood.dense.scores import AbstractDenseScore, DenseOutputs, DenseReference
 from mmood.dense.transforms import split
 from mmood.errors import MmoodError
 from mmood.loading.batch import Batch
+from mmood.metrics.gather import summed
 from mmood.modules.training_record import checkpoint_record, training_record
 from mmood.scores.base import Reference
 from mmood.settings import Recorded
@@ -29,7 +30,7 @@ CLASSES = "mmood_classes"
 """Where a checkpoint keeps the names of its classes."""
 
 TrainingImages = Callable[[], Iterator[Batch]]
-"""Passes over the ID training images under the evaluation transform."""
+"""Passes over this rank's share of the ID training images under the evaluation transform."""
 
 
 @contextlib.contextmanager
@@ -69,7 +70,7 @@ class AbstractDenseDetector(Recorded, LightningModule, ABC):
         scores: name in the results -> score.
 
     Attributes:
-        training_images: passes over the training images; None where the run names none.
+        training_images: passes over this rank's share of the training images; None where the run names none.
         trained_with: how the weights of the loaded checkpoint were trained; None if none was loaded.
     """
 
@@ -163,7 +164,7 @@ class AbstractDenseDetector(Recorded, LightningModule, ABC):
         self.trained_with = checkpoint_record(checkpoint)
 
     def _of_training(self) -> Moments:
-        """Return the moments of the largest logit of each predicted class over the training images, all ranks alike."""
+        """Return the moments of the largest logit of each predicted class over the training images of all ranks."""
         if self._moments is None:
             if self.training_images is None:
                 names = [name for name, score in self.named_scores() if type(score).fit is not AbstractDenseScore.fit]
@@ -174,6 +175,7 @@ class AbstractDenseDetector(Recorded, LightningModule, ABC):
                 top, predicted = self.outputs(images).logits.max(dim=1)
                 seen = targets >= 0
                 self._moments.add(top[seen], predicted[seen])
+            self._moments.sums = summed(self._moments.sums, self.device)
         return self._moments
 
 

@@ -79,7 +79,7 @@ class MaskLabels:
         if (unknown := targets == _UNKNOWN).any():
             raise MmoodError(
                 f"the mask has the label {labels[unknown][0]}, but there are {len(self.names)} names; add it to "
-                "`data.class_names` or `data.ignore_labels`"
+                "`data.label_names` or `data.ignore_labels`"
             )
         return targets
 

@@ -15,7 +15,7 @@ from mmood.errors import MmoodError
 from mmood.metrics.components import ComponentMetrics, component_metrics
 from mmood.metrics.confidence import Confidences
 from mmood.metrics.functional import OoDMetrics
-from mmood.metrics.gather import gathered
+from mmood.metrics.gather import gathered, summed
 from mmood.metrics.pixels import Histogram, best_threshold, exact_metrics
 
 _BYTE = 256
@@ -153,9 +153,4 @@ def _of_counts(histogram: Histogram) -> OoDMetrics | None:
 
 
 def _summed(counts: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return the sum over all ranks; the counts themselves where there is one."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return counts
-    tensor = torch.from_numpy(counts).to(device)
-    torch.distributed.all_reduce(tensor)
-    return tensor.cpu().numpy()
+    return summed(torch.from_numpy(counts), device).numpy()

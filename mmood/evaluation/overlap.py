@@ -1,4 +1,4 @@
-"""Which images of the OoD test sets are exact copies of ID images: public OoD sets do contain some.
+"""Which test images are exact copies of images that they must not be: public OoD sets contain some ID images.
 
 Files are compared by the hashes of their bytes. Packed sets come with these, also large and remote ones; for others
 they are computed once and kept in the cache, so that a test of sets that were seen before reads no image for it.
@@ -7,7 +7,7 @@ they are computed once and kept in the cache, so that a test of sets that were s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mmood.data.catalog import ID_GROUPS, EvaluationSet
 from mmood.errors import MmoodError
@@ -53,6 +53,13 @@ def find_overlaps(sets: Mapping[str, EvaluationSet], train: IdImages | None, ski
         if entry.group not in ID_GROUPS and entry.count
         for other in id_images
     ]
+
+
+def find_trained_on(sets: Mapping[str, EvaluationSet], train: IdImages, skip: bool, quiet: bool) -> list[Overlap]:
+    """Return how many images of each test set are among the training images; see `find_overlaps`."""
+    known = _Known(skip, quiet)
+    found = [_overlap(entry, train, known) for entry in sets.values() if entry.count]
+    return [replace(one, trained_on=True) for one in found]
 
 
 def _overlap(entry: EvaluationSet, other: IdImages, known: _Known) -> Overlap:

@@ -50,6 +50,20 @@ def _settled(piece: Tensor) -> Tensor:
     return piece.cpu() if len(piece) >= SETTLED else piece
 
 
+def summed(own: Tensor, device: torch.device) -> Tensor:
+    """Return the sum of a tensor over all ranks, on the CPU; every rank must enter.
+
+    Args:
+        own: on the CPU, of the same shape and dtype on all ranks.
+        device: where the ranks exchange tensors.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return own
+    total = own.to(device, copy=True)
+    torch.distributed.all_reduce(total)
+    return total.cpu()
+
+
 def gathered_objects(own: list[Item]) -> list[Item]:
     """Return the items of all ranks, in rank order, on every rank; for a handful of small picklable objects."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):

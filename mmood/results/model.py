@@ -75,14 +75,15 @@ class MeanRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """How many images of an OoD set are exact copies of ID images.
+    """How many images of an OoD set are exact copies of ID images, or of a test set of training images.
 
     Attributes:
-        set: the OoD set.
+        set: the OoD set, or the test set.
         id_set: the ID test set, or the ID training set.
-        n: number of images of the OoD set.
+        n: number of images of the first set.
         copies: number of them that are in the ID set; None if they were not compared.
         reason: why they were not compared, as a sentence; None if they were.
+        trained_on: whether a test set was compared with the images that the model was trained on.
     """
 
     set: str
@@ -90,6 +91,7 @@ class Overlap:
     n: int
     copies: int | None
     reason: str | None = None
+    trained_on: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a run found out about OoD images that are ID images, in words."""
+"""What a run found out about test images that are ID or training images, in words."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from mmood.results.model import Results
 
 
 def overlap_sentences(results: Results) -> list[str]:
-    """Return a sentence for each OoD set with copies of ID images, and for each that could not be compared."""
+    """Return a sentence for each set with copies of ID images, and for each that could not be compared."""
     copies = [
-        f"{one.copies:,} of {one.n:,} images of {one.set} are in {one.id_set}: counting them as OoD is wrong."
+        f"{one.copies:,} of {one.n:,} images of {one.set} are in {one.id_set}: "
+        + ("the model was trained on them." if one.trained_on else "counting them as OoD is wrong.")
         for one in results.overlap
         if one.copies
     ]

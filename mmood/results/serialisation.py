@@ -105,6 +105,7 @@ def _overlap(fields: Fields) -> Overlap:
         n=fields.count("n"),
         copies=_count_or_null(fields, "copies"),
         reason=fields.text_or_null("reason"),
+        trained_on="trained_on" in fields.raw and fields.flag("trained_on"),
     )
 
 

@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,18 +41,24 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=120, help="of the segmenter")
     parser.add_argument("--observer_epochs", type=int, default=51)
     parser.add_argument("--width", type=float, default=1.0, help="of SegNet")
+    parser.add_argument("--precision", default="32-true", help="of training")
+    parser.add_argument("--only", choices=("segmenter", *(f"seed-{seed}" for seed in SEEDS), "clip"), help="one step")
     parser.add_argument("--at_a_time", type=int, default=1, help="observers that train at the same time")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--clip", action="store_true", help="also test the patches of the small CLIPs")
-    experiment = Experiment(parser.parse_args())
-    experiment.segmenter()
-    experiment.observers()
-    if experiment.options.clip:
+    options = parser.parse_args()
+    experiment = Experiment(options)
+    if options.only in (None, "segmenter"):
+        experiment.segmenter()
+    experiment.observers([seed for seed in SEEDS if options.only in (None, f"seed-{seed}")])
+    if options.clip or options.only == "clip":
         experiment.clip()
+    if not experiment.complete():
+        return
     page = experiment.page()
     print(page)
-    if experiment.options.page:
-        experiment.options.page.write_text(page)
+    if options.page:
+        options.page.write_text(page)
 
 
 class Experiment:
@@ -69,39 +76,48 @@ class Experiment:
         for name in SETS:
             if not (self.root / name / "index.json").exists():
                 shutil.copytree(self.real / "data" / name, self.root / name, dirs_exist_ok=True)
+            if not (self.root / name / "index.json").exists():
                 self._mmood(["pack", "--index", str(self.root / name), "--quiet"], self.work / f"{name}.log")
 
     def segmenter(self) -> None:
-        """Train the segmenter and test it."""
-        network = ["--model.network.width", str(self.options.width)]
-        fit = ["fit", "--config", "camvid_segnet.yaml", *self.shared, *network]
-        self._run("segmenter", [*fit, "--trainer.max_epochs", str(self.options.epochs)])
+        """Train the segmenter, or go on with it, and test it."""
+        fit = [
+            "fit",
+            "--config",
+            "camvid_segnet.yaml",
+            *self._training(),
+            "--trainer.max_epochs",
+            str(self.options.epochs),
+        ]
+        begun = Path(self._checkpoint("segmenter"))
+        self._run("segmenter", ["fit", "--ckpt_path", str(begun)] if begun.exists() else fit)
         self._test("segmenter")
 
-    def observers(self) -> None:
-        """Train all observers and test them."""
+    def observers(self, seeds: Sequence[int]) -> None:
+        """Train the observers of these seeds and test them."""
+        epochs = self.options.observer_epochs
 
         def run(variant: str, seed: int) -> None:
             name = f"observer-{variant}-{seed}"
-            fit = ["fit", "--config", "camvid_obsnet.yaml", *self.shared, *VARIANTS[variant]]
-            fit += [
-                "--model.network.width",
-                str(self.options.width),
-                "--model.segmenter",
-                self._checkpoint("segmenter"),
-            ]
-            fit += ["--trainer.max_epochs", str(self.options.observer_epochs), "--trainer.check_val_every_n_epoch", "5"]
-            self._run(name, [*fit, "--seed_everything", str(seed)])
+            fit = ["fit", "--config", "camvid_obsnet.yaml", *self._training(), *VARIANTS[variant]]
+            fit += ["--model.segmenter", self._checkpoint("segmenter"), "--seed_everything", str(seed)]
+            watched = ["--trainer.check_val_every_n_epoch", str(max(1, epochs // 10))]
+            self._run(name, [*fit, "--trainer.max_epochs", str(epochs), *watched])
             self._test(name)
 
         with ThreadPoolExecutor(self.options.at_a_time) as pool:
-            list(pool.map(lambda one: run(*one), [(variant, seed) for seed in SEEDS for variant in VARIANTS]))
+            list(pool.map(lambda one: run(*one), [(variant, seed) for seed in seeds for variant in VARIANTS]))
 
     def clip(self) -> None:
         """Test the patches of the small CLIPs."""
         for model in ("liteclip", "miniclip"):
             encoder = ["--model.encoder.name", f"local-dir:{self.real / 'models' / model}"]
             self._run(f"clip-{model}", ["test", "--config", "camvid_clip.yaml", *self.shared, *encoder])
+
+    def complete(self) -> bool:
+        """Return whether the segmenter and every observer were tested."""
+        runs = ["segmenter", *(f"observer-{variant}-{seed}" for variant in VARIANTS for seed in SEEDS)]
+        return all((self.work / f"{run}-test/done").exists() for run in runs)
 
     def page(self) -> str:
         """Return the table as Markdown."""
@@ -135,6 +151,10 @@ class Experiment:
     def _rows(self, run: str) -> list[dict[str, object]]:
         folder = self.work / f"{run}-test" if (self.work / f"{run}-test").exists() else self.work / run
         return json.loads((folder / "results.json").read_text())["rows"]
+
+    def _training(self) -> list[str]:
+        width, precision = str(self.options.width), self.options.precision
+        return [*self.shared, "--model.network.width", width, "--trainer.precision", precision]
 
     def _checkpoint(self, run: str) -> str:
         return str(self.work / run / "checkpoints/last.ckpt")

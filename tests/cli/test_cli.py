@@ -14,6 +14,9 @@ from mmood.cli.stages import settings
 from mmood.configuration.config_files import available, find, installed_folder
 from mmood.configuration.families import IMAGES, family_of
 from mmood.configuration.lightning import parsed
+from mmood.dense.callback import DenseCallback
+from mmood.dense.data import DenseDataModule
+from mmood.dense.observer import Observer
 from mmood.modules import AbstractDetector
 
 
@@ -46,7 +49,9 @@ ROOT = Path(__file__).parents[2]
 def known() -> set[str]:
     """Every key of a config, and what stands beside one."""
     cli = parsed(["--config", "vitb16_zeroshot.yaml", "--data.root", "x"])
-    return {*cli.parser.get_defaults().keys(), "config", "ckpt_path"}
+    dense = {f"data.{name}" for name in inspect.signature(DenseDataModule).parameters}
+    dense |= {f"evaluation.{name}" for name in inspect.signature(DenseCallback).parameters}
+    return {*cli.parser.get_defaults().keys(), *dense, "config", "ckpt_path"}
 
 
 @pytest.mark.parametrize("stage", ["test", "fit", "validate", "predict"])
@@ -57,7 +62,7 @@ def test_help_of_a_stage_is_one_screen_and_names_flags_that_exist(stage, known, 
     assert max(map(len, shown)) <= 120
     flags = [row.flags.split()[0].lstrip("-") for rows in settings(stage).values() for row in rows]
     assert [flag for flag in flags if not flag.startswith("model") and flag not in known] == []
-    models = AbstractDetector.__subclasses__()
+    models = [*AbstractDetector.__subclasses__(), Observer]
     accepted = {name for model in models for name in inspect.signature(model).parameters}
     assert [flag for flag in flags if flag.startswith("model.") and flag.split(".")[1] not in accepted] == []
 

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from forked import mmood
 from lightning.pytorch import Callback
 from PIL import Image
-from street_world import write_shard
+from street_world import NAMES, write_shard
 
 from mmood.cli.main import main
+from mmood.dense.data import DenseDataModule
 
 SMALL = ["--model.network.width", "0.125"]
 SCORES = {"msp", "max_logit", "energy", "entropy", "standardised_max_logit"}
@@ -55,6 +57,15 @@ def test_a_segmenter_and_its_observer(segmenter, street_flags, tmp_path, capsys)
     assert ("observer", "street-test: errors") in after
 
 
+def test_a_test_reads_no_validation_set_and_says_which_images_were_trained_on(segmenter, tmp_path, capsys):
+    sets = ["--data.val", "gone", "--data.test", "[street-test, street-train]"]
+    folder = run(["test", "--ckpt_path", last(segmenter), *sets], tmp_path / "test")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "24 of 24 images of street-train are in street-train: the model was trained on them." in said
+    found = {one["set"]: one["copies"] for one in json.loads((folder / "results.json").read_text())["overlap"]}
+    assert found == {"street-test": 0, "street-train": 24}
+
+
 def test_counts_give_the_rows_of_exact_scores_within_their_error(segmenter, tmp_path):
     exact = run(["test", "--ckpt_path", last(segmenter)], tmp_path / "exact")
     counted = run(["test", "--ckpt_path", last(segmenter), "--evaluation.exact_pixels", "0"], tmp_path / "counted")
@@ -62,6 +73,16 @@ def test_counts_give_the_rows_of_exact_scores_within_their_error(segmenter, tmp_
     for a, b in zip(rows(exact), rows(counted), strict=True):
         if a["set"].endswith("pixels"):
             assert abs(a["auroc"] - b["auroc"]) <= errors[a["score"]]["auroc_error"] + 1e-12
+
+
+def test_ranks_share_the_training_images_that_scores_learn_from(street):
+    def keys_of(rank):
+        data = DenseDataModule(str(street), NAMES, [3], [4], train="street-train", image_size=(32, 48))
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=2)
+        return [key for batch in data.training_images() for key in batch["key"].tolist()]
+
+    assert sorted([*keys_of(0), *keys_of(1)]) == list(range(24))
+    assert len(keys_of(0)) == 12
 
 
 @pytest.mark.ddp
