@@ -15,7 +15,7 @@ class MmoodError(Exception):
 
 
 class ImageError(MmoodError):
-    """An image that cannot be used: the message begins with "the image", without its place and without a full stop."""
+    """An image that cannot be used: the message begins with "the image" or "the mask", without place and full stop."""
 
 
 def unknown(what: str, value: str, known: Iterable[str], limit: int = 12) -> MmoodError:

@@ -14,9 +14,10 @@ from mmood.files import is_folder, user_path
 from mmood.output.console import progress_bar
 from mmood.output.printing import say
 from mmood.shards.indexing import index_folder, verify_folder
-from mmood.shards.inputs import FileInput, PackInput, from_folder, from_list
+from mmood.shards.inputs import FileInput, PackInput, from_folder, from_list, with_masks
 from mmood.shards.labels import label_source
 from mmood.shards.locations import check_set_name
+from mmood.shards.masks import MaskLabelList
 from mmood.shards.packing import PackSettings, pack
 from mmood.shards.passed_over import PassedOver
 from mmood.shards.shard_index import ShardIndex, shard_files
@@ -27,6 +28,7 @@ examples:
   mmood pack --out data/pets --folder pets/images          one subfolder per class, or images without labels
   mmood pack --out data/pets --folder pets/images --classes names.txt     names in the order of the labels
   mmood pack --out data/ninco --list test_ninco.txt --images images_largescale
+  mmood pack --out data/street --folder images --masks labels --classes labels.txt --ignore_labels 255
   mmood pack --out data/cifar10 --torchvision CIFAR10 --split test --images downloads --download
   mmood pack --index data/id-test data/near-ood            index existing shards
   mmood pack --verify data/id-test                         compare the shards with their hashes
@@ -45,6 +47,10 @@ def main(argv: list[str]) -> int:
         MmoodError: the input cannot be packed, or the output is there already.
     """
     options = _parser().parse_args(argv)
+    if options.masks is not None and not (options.folder or options.list):
+        raise MmoodError("`--masks` goes with `--folder` or `--list`.")
+    if options.ignore_labels and options.masks is None:
+        raise MmoodError("`--ignore_labels` is about masks; name their folder with `--masks`.")
     if options.index or options.verify:
         for folder in options.index or options.verify:
             _index_or_verify(folder, options)
@@ -57,7 +63,8 @@ def main(argv: list[str]) -> int:
     settings = PackSettings(options.shard_size, options.source, options.shuffle, not options.no_check)
     with progress_bar(f"packing {out.name}", len(samples), options.quiet, late=True) as bar:
         index = pack(samples, out, settings, bar.advance)
-    _report(index, options.out, samples.passed_over if isinstance(samples, FileInput) else PassedOver())
+    passed_over = samples.passed_over if isinstance(samples, FileInput) else PassedOver()
+    _report(index, options.out, passed_over, masks=options.masks is not None)
     if isinstance(samples, FileInput) and samples.classes is not None:
         for line in table(samples.classes):
             say(line)
@@ -93,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--download", action="store_true", help="let torchvision download its files first")
     parser.add_argument("--classes", metavar="FILE", help="class names by label: a file with one per line, "
                         "or a list such as imagenet-openai")  # fmt: skip
+    parser.add_argument("--masks", type=user_path, metavar="DIR", help="masks of --folder or --list: PNG files called "
+                        "like their images; --classes then names their labels")  # fmt: skip
+    parser.add_argument("--ignore_labels", type=int, nargs="+", metavar="N", help="further labels that masks may have")
     parser.add_argument("--labels", type=label_source, metavar="MEMBER", help="where the samples of --index have their "
                         "labels: cls, txt or json:KEY (default: cls, or a usual key of json)")  # fmt: skip
     parser.add_argument("--source", default="", help="where the images come from; kept in the index")
@@ -109,11 +119,24 @@ def _parser() -> argparse.ArgumentParser:
 
 def _input(options: argparse.Namespace) -> PackInput:
     names = _class_names(options.classes)
+    if options.masks is not None:
+        return _masked(options, MaskLabelList(tuple(names), frozenset(options.ignore_labels or ())))
     if options.folder:
         return from_folder(options.folder, names)
     if options.list:
         return from_list(options.list, options.images, names)
     return from_torchvision(options.torchvision, options.split, options.images, options.download)
+
+
+def _masked(options: argparse.Namespace, labels: MaskLabelList) -> PackInput:
+    masks: Path = options.masks
+    if options.list:
+        return with_masks(from_list(options.list, options.images), masks, labels)
+    if masks.resolve().is_relative_to(options.folder.resolve()):
+        raise MmoodError(
+            f"The masks in {masks} lie in the folder of the images, {options.folder}; move them beside it."
+        )
+    return with_masks(from_folder(options.folder, mixed=True), masks, labels)
 
 
 def _index_or_verify(given: Path, options: argparse.Namespace) -> None:
@@ -138,8 +161,9 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
-def _report(index: ShardIndex, folder: Path, passed_over: PassedOver) -> None:
-    labels = "no labels" if index.classes is None else _counted(index.classes, "class", "classes")
+def _report(index: ShardIndex, folder: Path, passed_over: PassedOver, masks: bool = False) -> None:
+    unlabelled = "a mask for each" if masks else "no labels"
+    labels = unlabelled if index.classes is None else _counted(index.classes, "class", "classes")
     samples, shards = _counted(index.count, "sample", "samples"), _counted(len(index.shards), "shard", "shards")
     say(f"{folder}: {samples} in {shards}, {labels}, index {index.hash[:16]}")
     if passed_over:

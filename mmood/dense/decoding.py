@@ -12,12 +12,11 @@ from torch import Tensor
 from mmood.dense.labels import MaskLabels
 from mmood.dense.transforms import PairTransform
 from mmood.errors import ImageError, MmoodError
-from mmood.images.rgb import Exif, open_image
+from mmood.images.masks import check_mask_size, read_mask
+from mmood.images.rgb import Exif
 from mmood.loading.decoding import SampleError, decode_image
 from mmood.loading.loader import OOD_LABEL, Decoded
 from mmood.shards.reading import MASK, RawSample
-
-_MODES = ("L", "P", "1")
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,8 @@ class PairDecoder:
         """Return image and targets; SampleError if there is no mask, or one of another size or with other labels."""
         image = decode_image(sample, self.exif)
         labels = decode_mask(sample)
-        if labels.shape != (image.height, image.width):
-            height, width = labels.shape
-            raise SampleError(
-                sample, f"the mask has {width} x {height} pixels, but the image has {image.width} x {image.height}"
-            )
         try:
+            check_mask_size(labels, image.width, image.height)
             targets = self.labels.targets(labels)
         except MmoodError as error:
             raise SampleError(sample, str(error)) from error
@@ -59,10 +54,6 @@ def decode_mask(sample: RawSample) -> Int64[np.ndarray, "height width"]:
     if sample.mask is None:
         raise SampleError(sample, f"there is no mask (`{MASK}`)")
     try:
-        mask = open_image(sample.mask)
-        if mask.mode not in _MODES:
-            raise SampleError(sample, f"the mask has the mode {mask.mode}; it needs one byte a pixel")
-        mask.load()
-    except (ImageError, OSError, ValueError, SyntaxError) as error:
-        raise SampleError(sample, f"the mask cannot be decoded ({error})") from error
-    return np.asarray(mask, dtype=np.int64)
+        return read_mask(sample.mask)
+    except ImageError as error:
+        raise SampleError(sample, str(error)) from error

@@ -13,18 +13,20 @@ from mmood.classes.matching import Classes, join
 from mmood.errors import MmoodError
 from mmood.files import is_folder, utf8_name
 from mmood.shards.lists import ListedImage, read_image_list
+from mmood.shards.masks import MaskFolder, MaskLabelList
 from mmood.shards.passed_over import PassedOver
 from mmood.shards.walk import FoundImages, find_images
 
 
 @dataclass(frozen=True, slots=True)
 class InputSample:
-    """An image to pack: its bytes, and what is known of it (see `SampleRow`)."""
+    """An image to pack: its bytes, what is known of it (see `SampleRow`), and the bytes of its mask if it has one."""
 
     image: bytes
     label: int | None
     name: str
     file: str
+    mask: bytes | None = None
 
 
 class PackInput(Protocol):
@@ -73,17 +75,21 @@ class FileInput:
     Args:
         folder: what the paths are relative to.
         found: the files.
+        masks: their masks; None for images without.
     """
 
-    def __init__(self, folder: Path, found: LabelledFiles) -> None:
+    def __init__(self, folder: Path, found: LabelledFiles, masks: MaskFolder | None = None) -> None:
         self.folder = folder
+        self.masks = masks
         self.files = found.files
         self.classes = found.classes
         self.passed_over = found.passed_over
+        if masks is not None:
+            self.passed_over.merge(masks.passed_over)
         self.class_names = found.class_names if found.classes is None else found.classes.names
         self.class_folders: Sequence[str] = () if found.classes is None else found.classes.folders
         self.fingerprint = fingerprint(
-            f"{utf8_name(file.path)}\t{file.label}\t{file.name}\t{self._size(file.path)}" for file in found.files
+            f"{utf8_name(file.path)}\t{file.label}\t{file.name}\t{self._sizes(file.path)}" for file in found.files
         )
 
     def __len__(self) -> int:
@@ -95,11 +101,14 @@ class FileInput:
             content = (self.folder / file.path).read_bytes()
         except OSError as error:
             raise self._unreadable(file.path, error) from error
-        return InputSample(content, file.label, file.name, utf8_name(file.path))
+        mask = None if self.masks is None else self.masks.of(file.path, content)
+        return InputSample(content, file.label, file.name, utf8_name(file.path), mask)
 
-    def _size(self, path: str) -> int:
+    def _sizes(self, path: str) -> str:
+        """Return the bytes of an image, and of its mask behind a tab if it has one."""
         try:
-            return (self.folder / path).stat().st_size
+            size = str((self.folder / path).stat().st_size)
+            return size if self.masks is None else f"{size}\t{self.masks.size_of(path)}"
         except (OSError, ValueError) as error:
             raise self._unreadable(path, error) from error
 
@@ -108,16 +117,23 @@ class FileInput:
         return MmoodError(f"The image {utf8_name(str(self.folder / path))} cannot be read: {reason}.")
 
 
-def from_folder(folder: Path, class_names: Sequence[str] = ()) -> FileInput:
+def from_folder(folder: Path, class_names: Sequence[str] = (), mixed: bool = False) -> FileInput:
     """Return the images of a folder as input of `mmood pack`; see `labelled_by_folder`."""
     if not is_folder(folder):
         raise MmoodError(f"There is no folder {folder}.")
-    return FileInput(folder, labelled_by_folder(find_images(folder), str(folder), class_names))
+    return FileInput(folder, labelled_by_folder(find_images(folder), str(folder), class_names, mixed))
 
 
 def from_list(list_file: Path, images: Path, class_names: Sequence[str] = ()) -> FileInput:
     """Return the images of a list as input of `mmood pack`; see `labelled_by_list`."""
     return FileInput(images, labelled_by_list(read_image_list(list_file), list_file, images, class_names))
+
+
+def with_masks(images: FileInput, folder: Path, labels: MaskLabelList) -> FileInput:
+    """Return the same images, each with its mask and without a label: what is to be seen in it, its pixels say."""
+    files = [LabelledFile(file.path, None, "") for file in images.files]
+    masks = MaskFolder(folder, [file.path for file in files], labels)
+    return FileInput(images.folder, LabelledFiles(files, None, (), images.passed_over), masks)
 
 
 def labelled_by_folder(

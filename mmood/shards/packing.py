@@ -25,6 +25,7 @@ from mmood.runs.signals import leaves, uninterrupted
 from mmood.settings import check_count
 from mmood.shards.hashes import digest, image_hash
 from mmood.shards.inputs import InputSample, PackInput
+from mmood.shards.reading import MASK
 from mmood.shards.shard_index import INDEX_FILE, ShardEntry, ShardIndex, save_image_hashes, save_index, sha256_of
 from mmood.shards.table import TABLE_FILE, SampleRow, dump_rows
 
@@ -154,7 +155,7 @@ def _write_shard(
                     extension = _extension(sample, position, settings.check)
                     rows.append(SampleRow(key, f"{key:09d}", sample.label, sample.name, settings.source, sample.file))
                     images.append(image_hash(sample.image))
-                    _add_sample(tar, rows[-1], sample.image, extension)
+                    _add_sample(tar, rows[-1], sample, extension)
                     progress(1)
             file.flush()
             os.fsync(file.fileno())
@@ -176,9 +177,11 @@ def _said(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _add_sample(tar: tarfile.TarFile, row: SampleRow, image: bytes, extension: str) -> None:
+def _add_sample(tar: tarfile.TarFile, row: SampleRow, sample: InputSample, extension: str) -> None:
     facts = {name: text for name in ("file", "name", "source") if (text := getattr(row, name))}
-    _add(tar, f"{row.sample}.{extension}", image)
+    _add(tar, f"{row.sample}.{extension}", sample.image)
+    if sample.mask is not None:
+        _add(tar, f"{row.sample}.{MASK}", sample.mask)
     _add(tar, f"{row.sample}.json", json.dumps(facts, ensure_ascii=False, sort_keys=True).encode())
     if row.label is not None:
         _add(tar, f"{row.sample}.cls", str(row.label).encode())
