@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmood.report.comparison import compare
 from mmood.report.page.audit import audit_section
@@ -11,6 +11,7 @@ from mmood.report.page.hardest import Library, classes_section, images_section
 from mmood.report.page.html import Html, div, element, paragraph
 from mmood.report.page.numbers import numbers_section
 from mmood.report.page.pictures import Sorted, histograms_section, risk_section, roc_section
+from mmood.report.page.robustness import robustness_section
 from mmood.report.page.settings import provenance_section, settings_section
 from mmood.report.page.standalone import asset, standalone
 from mmood.report.page.streams import streams_section
@@ -24,6 +25,7 @@ from mmood.results.protocol import run_protocols
 
 _LINKS = {
     "numbers": "Numbers",
+    "robustness": "Robustness",
     "streams": "Streams",
     "paired": "Paired",
     "roc": "ROC",
@@ -41,9 +43,10 @@ _LINKS = {
 def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> str:
     """Return the report as one page."""
     scores, library = Sorted(runs), Library()
-    streams, audited = streams_section(runs), audit_section(runs)
+    streams, audited, robust = streams_section(runs), audit_section(runs), robustness_section(runs)
     sections = [
         numbers_section(summary, uncertainty.resamples, run_protocols({run.name: run.results for run in runs})),
+        *([robust] if robust else []),
         *([streams] if streams else []),
         comparisons_section(compare(runs, uncertainty), uncertainty.resamples),
         roc_section(scores),
@@ -56,7 +59,8 @@ def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> 
         settings_section(runs),
         provenance_section(runs),
     ]
-    body = [_header(runs, summary), _navigation(with_streams=streams is not None), element("main", sections)]
+    present = {"robustness": robust is not None, "streams": streams is not None}
+    body = [_header(runs, summary), _navigation(present), element("main", sections)]
     return standalone(f"OoD detection: {', '.join(run.name for run in runs)}", body, asset("page.js"))
 
 
@@ -102,7 +106,7 @@ def _fact(number: str, what: str, where: str) -> Html:
     return element("div", [element("strong", number), what, element("div", where, {"class": "faint"})])
 
 
-def _navigation(with_streams: bool) -> Html:
-    shown = {name: text for name, text in _LINKS.items() if with_streams or name != "streams"}
+def _navigation(present: Mapping[str, bool]) -> Html:
+    shown = {name: text for name, text in _LINKS.items() if present.get(name, True)}
     links = [element("li", element("a", text, {"href": f"#{name}"})) for name, text in shown.items()]
     return element("nav", element("ul", links), {"aria-label": "Sections"})
