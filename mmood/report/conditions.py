@@ -60,7 +60,8 @@ def split_variant(variant: str | None) -> tuple[str | None, Condition]:
             found.append(condition)
         elif part:
             of_detector.append(part)
-    kind = max((one.kind for one in found), key=_PRECEDENCE.index, default="clean")
+    kinds: list[Kind] = ["clean", *(one.kind for one in found)]
+    kind = max(kinds, key=_PRECEDENCE.index)
     measured = next((one for one in reversed(found) if one.shown), Condition())
     family = ", ".join(one.family for one in found if one.family)
     return ", ".join(of_detector) or None, Condition(kind, family, measured.strength, measured.shown)

@@ -59,7 +59,7 @@ def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> 
         settings_section(runs),
         provenance_section(runs),
     ]
-    present = {"robustness": robust is not None, "streams": streams is not None}
+    present = {"robustness": robust is not None, "streams": streams is not None, "audit": audited is not None}
     body = [_header(runs, summary), _navigation(present), element("main", sections)]
     return standalone(f"OoD detection: {', '.join(run.name for run in runs)}", body, asset("page.js"))
 
