@@ -23,7 +23,7 @@ from mmood.evaluation.overlap import IdImages, find_overlaps
 from mmood.evaluation.predictions import Inputs, write_predictions, write_scores
 from mmood.evaluation.protocols import folder_of, scores_in, skipped_in, stores_in, write_config
 from mmood.evaluation.provenance import provenance
-from mmood.evaluation.rows import ScoreColumn, id_rows, joined_variant, logged_values, ood_rows
+from mmood.evaluation.rows import ScoreColumn, id_rows, logged_values, ood_rows
 from mmood.evaluation.smoothed import OFF as SMOOTHING
 from mmood.evaluation.smoothed import SmoothedScores
 from mmood.evaluation.store import ScoreStore, SetScores, constant_scores
@@ -40,7 +40,7 @@ from mmood.output.escaping import visible
 from mmood.output.printing import complain, say
 from mmood.results.arrays import files_of_scores
 from mmood.results.audit import Audit
-from mmood.results.model import Overlap, Results, build_results
+from mmood.results.model import Overlap, Results, build_results, joined_variant
 from mmood.results.serialisation import write_results
 from mmood.results.tables import to_rich
 from mmood.runs.run_files import run_id

@@ -11,10 +11,7 @@ from mmood.data.catalog import CSID_GROUP, ID_GROUP, ID_GROUPS, EvaluationSet
 from mmood.evaluation.store import SetScores
 from mmood.metrics.functional import Rates, accuracy, mean_rates, ood_metrics
 from mmood.results.blocks import label
-from mmood.results.model import IdRow, ResultRow, Results
-
-POOLED = "id+csid"
-"""The variant of rows whose ID images are those of the ID set and of all covariate-shifted ID sets."""
+from mmood.results.model import POOLED, IdRow, ResultRow, Results, joined_variant
 
 
 @dataclass(frozen=True)
@@ -33,15 +30,6 @@ class ScoreColumn:
     def name(self) -> str:
         """The name of its array."""
         return label(self.score, self.variant)
-
-
-def joined_variant(*parts: str | None) -> str | None:
-    """Return what results call several things that differ from the plain run; None for none of them.
-
-    >>> joined_variant(None, "gaussian_noise 3", "id+csid")
-    'gaussian_noise 3, id+csid'
-    """
-    return ", ".join(filter(None, parts)) or None
 
 
 def id_rows(sets: Mapping[str, EvaluationSet], found: Mapping[str, SetScores], variant: str | None) -> list[IdRow]:

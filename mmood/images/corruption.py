@@ -11,7 +11,7 @@ import contextlib
 import importlib.util
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
@@ -74,10 +74,6 @@ class Corruption:
         """Return what results call it; None where it leaves all images as they are."""
         of = "" if self.groups is None else f" of {' and '.join(self.groups)}"
         return f"{self.name} {self.severity}{of}" if self.severity else None
-
-    def seeded(self, seed: int) -> Corruption:
-        """Return the corruption with this seed, unless it has one."""
-        return self if self.seed is not None else replace(self, seed=seed)
 
     def applied(self, pixels: Pixels, key: int) -> Pixels:
         """Return the corrupted pixels of the image with this key.

@@ -17,7 +17,7 @@ from mmood.recipes.registry import known_recipe
 from mmood.report.runs import Run, SetFile, load_runs
 from mmood.results.arrays import read_arrays, run_of_arrays
 from mmood.results.blocks import label
-from mmood.results.model import IdRow, ResultRow
+from mmood.results.model import POOLED, IdRow, ResultRow, unpooled
 from mmood.runs.identity import check_same_run
 
 _EXACT = 1e-9
@@ -121,7 +121,7 @@ def _check_files(run: Run) -> None:
 
 def _recorded_sets(run: Run) -> dict[str, Mapping[str, Any]]:
     recorded: Any = run.results.provenance.get("sets", {})
-    names = {entry.set for entry in run.results.id} | {row.set for row in run.results.rows}
+    names = {*_id_sets(run), *(row.set for row in run.results.rows)}
     if missing := sorted(names - recorded.keys()):
         raise MmoodError(f"It records nothing of the set {missing[0]}: its size and the hash of its index.")
     return {name: recorded[name] for name in sorted(names)}
@@ -142,20 +142,27 @@ def _check_set(run: Run, name: str, entry: Mapping[str, Any]) -> None:
     recipe = known_recipe(name)
     if recipe is not None and recipe.count not in (None, count):
         raise MmoodError(f"It has {count:,} images of {name}, which has {recipe.count:,}.")
-    is_id = name in {row.set for row in run.results.id}
-    if ((run.sets[name].label < 0) == is_id).any():
+    is_id, labels = name in _id_sets(run), run.sets[name].label
+    unlabelled = entry.get("group") == "csid" and bool((labels < 0).all())
+    if not unlabelled and ((labels < 0) == is_id).any():
         raise MmoodError(f"Some images of {name} are labelled {'OoD' if is_id else 'with ID classes'}.")
 
 
+def _id_sets(run: Run) -> list[str]:
+    """Return the ID set, and the covariate-shifted ID sets after it."""
+    return [name for name in dict.fromkeys(entry.set for entry in run.results.id) if name != POOLED]
+
+
 def _sides(run: Run, row: ResultRow) -> Sides:
-    name = label(row.score, row.variant)
-    if row.seed is None:
-        assert run.id_set is not None, "a run with rows has an ID set"
-        files = run.sets[run.id_set], run.sets[row.set]
-        if any(name not in file.scores for file in files):
-            raise MmoodError(f"It has no scores '{name}' of the images of {row.set}, but results of them.")
-        return Sides(*(file.scores[name] for file in files))
-    return _stream_sides(run, row, name)
+    variant, pooled = unpooled(row.variant)
+    name = label(row.score, variant)
+    if row.seed is not None:
+        return _stream_sides(run, row, name)
+    assert run.id_set is not None, "a run with rows has an ID set"
+    id_files = [run.sets[of] for of in (_id_sets(run) if pooled else [run.id_set])]
+    if any(name not in file.scores for file in (*id_files, run.sets[row.set])):
+        raise MmoodError(f"It has no scores '{name}' of the images of {row.set}, but results of them.")
+    return Sides(np.concatenate([file.scores[name] for file in id_files]), run.sets[row.set].scores[name])
 
 
 def _stream_sides(run: Run, row: ResultRow, name: str) -> Sides:
@@ -227,8 +234,9 @@ def _accuracies(run: Run) -> dict[str, float]:
 def _accuracy(run: Run, row: IdRow) -> float | None:
     if row.variant is not None:  # of several weights, one file has the predictions of one
         return None
-    file = run.sets[row.set]
-    found = accuracy(file.label, file.predicted)
+    files = [run.sets[name] for name in (_id_sets(run) if row.set == POOLED else [row.set])]
+    labels, predicted = (np.concatenate([getattr(file, of) for file in files]) for of in ("label", "predicted"))
+    found = accuracy(labels, predicted)
     if row.accuracy is not None and abs(found - row.accuracy) > _EXACT:
         raise MmoodError(
             f"Its results claim {100 * row.accuracy:.4f} % as the ID accuracy, but its predictions give "

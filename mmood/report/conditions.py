@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Literal
 
 from mmood.images.corruption import NAMES
+from mmood.results.model import POOLED
 
 Kind = Literal["clean", "shift", "smoothed", "attack", "certificate"]
 KINDS: tuple[Kind, ...] = ("clean", "shift", "attack", "smoothed", "certificate")
@@ -18,7 +19,7 @@ _PRECEDENCE: tuple[Kind, ...] = ("clean", "smoothed", "shift", "attack", "certif
 _SIDE = "ood-as-id|id-as-ood|both"
 _FORMS: tuple[tuple[Kind, str], ...] = (
     ("clean", "clean"),
-    ("shift", r"id\+csid"),
+    ("shift", re.escape(POOLED)),
     ("shift", rf"(?P<family>{'|'.join(NAMES)}) (?P<strength>[1-5])(?P<rest> of .+)?"),
     ("smoothed", r"smoothed \S+"),
     ("certificate", rf"(?P<family>certified l2) (?P<strength>[0-9.e+-]+)(?P<rest> (?:{_SIDE}))"),
@@ -60,6 +61,9 @@ def split_variant(variant: str | None) -> tuple[str | None, Condition]:
             found.append(condition)
         elif part:
             of_detector.append(part)
+    if not any(one.family == POOLED for one in found):
+        # The row has no image of the csid sets.
+        found = [one for one in found if not one.family.endswith(" of csid")]
     kinds: list[Kind] = ["clean", *(one.kind for one in found)]
     kind = max(kinds, key=_PRECEDENCE.index)
     measured = next((one for one in reversed(found) if one.shown), Condition())

@@ -13,7 +13,7 @@ from mmood.published.registry import registry
 from mmood.recipes.registry import find_recipe
 from mmood.report.runs import Run
 from mmood.results.blocks import label
-from mmood.results.model import ResultRow
+from mmood.results.model import POOLED, ResultRow
 
 METRICS = ("auroc", "fpr95_id_pos", "fpr95_ood_pos")
 """What can be compared: an FPR95 of unknown convention cannot."""
@@ -117,7 +117,9 @@ def _other_id(run: Run, table: PublishedTable) -> Iterator[str]:
     if benchmark is None:
         return
     wanted: dict[str, int | None] = {benchmark.id: find_recipe(benchmark.id).count}
-    own = {entry.set: entry.n for entry in run.results.id}
+    sets: Mapping[str, Any] = run.results.provenance.get("sets", {})
+    shifted = {POOLED, *(name for name, entry in sets.items() if entry.get("group") == "csid")}
+    own = {entry.set: entry.n for entry in run.results.id if entry.set not in shifted}
     if own != wanted:
         yield f"ID is {_listed(own)}, not {_listed(wanted)}"
 

@@ -11,10 +11,31 @@ from mmood.results.audit import Audit
 
 SCHEMA = 1
 Protocol = Literal["static", "test_time"]
+POOLED = "id+csid"
+"""Of rows whose ID images are those of the ID set and of all covariate-shifted ID sets; the last part of a variant."""
 ROW_FIELDS: tuple[str, ...] = (
     *("score", "variant", "seed", "protocol", "set", "group", "n_id", "n_ood"),
     *("auroc", "aupr_id", "aupr_ood", "fpr95_id_pos", "fpr95_ood_pos"),
 )
+
+
+def joined_variant(*parts: str | None) -> str | None:
+    """Return what results call several things that differ from the plain run; None for none of them.
+
+    >>> joined_variant(None, "gaussian_noise 3", "id+csid")
+    'gaussian_noise 3, id+csid'
+    """
+    return ", ".join(filter(None, parts)) or None
+
+
+def unpooled(variant: str | None) -> tuple[str | None, bool]:
+    """Return the variant of a row without `id+csid`, and whether it had that.
+
+    >>> unpooled("gaussian_noise 3, id+csid"), unpooled("id+csid"), unpooled(None)
+    (('gaussian_noise 3', True), (None, True), (None, False))
+    """
+    *rest, last = (variant or "").split(", ")
+    return (", ".join(rest) or None, True) if last == POOLED else (variant, False)
 
 
 @dataclass(frozen=True, kw_only=True)

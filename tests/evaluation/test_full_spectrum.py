@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from mmood.cli.main import main
+from mmood.cli.report import write_report
 from mmood.data.settings import resolve
 from mmood.errors import MmoodError
+from mmood.leaderboard.checking import check_run
 from mmood.metrics.functional import ood_metrics
 
 RATES = ("auroc", "aupr_id", "aupr_ood", "fpr95_id_pos", "fpr95_ood_pos")
@@ -55,6 +57,12 @@ def test_rows_with_csid_are_those_of_images_pooled_by_hand(flags, tmp_path, monk
             assert row_of(found, score, "id+csid", of) == {name: expected[name] for name in RATES}
     assert {mean["variant"] for mean in found["means"]} == {None, "id+csid"}
     assert "37 or 94 ID" in (tmp_path / "full" / "results.md").read_text()
+
+    checked = check_run(tmp_path / "full", "full")
+    assert len(checked.rows) == len(found["rows"]), "the leaderboard computes the pooled rows again, too"
+    page = tmp_path / "report.html"
+    write_report([tmp_path / "plain", tmp_path / "full"], page, resamples=0)
+    assert "What breaks first" in page.read_text()
 
 
 def test_a_corruption_is_in_rows_provenance_and_stores(flags, tmp_path, monkeypatch, capsys):

@@ -56,6 +56,7 @@ def runs():
         ("wise-ft 0.5", "wise-ft 0.5", Condition()),
         ("id+csid", None, Condition("shift", "id+csid")),
         ("fog 3 of csid, id+csid", None, Condition("shift", "fog of csid, id+csid", 3.0, "3")),
+        ("fog 3 of csid", None, Condition()),
         ("manipulation", None, Condition("attack", "manipulation")),
         ("pgd l2 0.5 both", None, Condition("attack", "pgd l2 both", 0.5, "0.5")),
         ("apgd linf 8/255 id-as-ood", None, Condition("attack", "apgd linf id-as-ood", 8 / 255, "8/255")),
