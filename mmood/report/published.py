@@ -117,7 +117,7 @@ def _other_id(run: Run, table: PublishedTable) -> Iterator[str]:
     if benchmark is None:
         return
     wanted: dict[str, int | None] = {benchmark.id: find_recipe(benchmark.id).count}
-    sets: Mapping[str, Any] = run.results.provenance.get("sets", {})
+    sets: Any = run.results.provenance.get("sets", {})
     shifted = {POOLED, *(name for name, entry in sets.items() if entry.get("group") == "csid")}
     own = {entry.set: entry.n for entry in run.results.id if entry.set not in shifted}
     if own != wanted:
