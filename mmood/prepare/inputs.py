@@ -12,11 +12,13 @@ from mmood.classes.imagenet import synsets
 from mmood.classes.matching import folded, join
 from mmood.classes.names import LISTS, load_class_names
 from mmood.errors import MmoodError
+from mmood.prepare.masks import Masked
 from mmood.prepare.selection import Chosen
 from mmood.recipes.recipe import Recipe
 from mmood.shards.archives import AbstractArchive
 from mmood.shards.index import SetIndex
 from mmood.shards.inputs import InputSample, fingerprint
+from mmood.shards.masks import MaskLabelList, check_mask
 from mmood.shards.reading import RawSample, Skipped
 from mmood.shards.table import SampleRow
 
@@ -29,14 +31,22 @@ class ArchiveInput:
         recipe: says where labels and class names come from.
         archives: what holds the images.
         chosen: the images, in the order of the set.
+        masked: the same images with their masks; None for a set without masks.
 
     Raises:
         MmoodError: classes and labels do not fit each other.
     """
 
-    def __init__(self, recipe: Recipe, archives: Sequence[AbstractArchive], chosen: Sequence[Chosen]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        archives: Sequence[AbstractArchive],
+        chosen: Sequence[Chosen],
+        masked: Sequence[Masked] | None = None,
+    ) -> None:
         self._archives = archives
         self._chosen = chosen
+        self._masked = masked
         self.class_names: Sequence[str] = ()
         self.class_folders: Sequence[str] = ()
         names = () if recipe.class_names is None else load_class_names(recipe.class_names)
@@ -51,10 +61,12 @@ class ArchiveInput:
             labels = [image.label for image in chosen]
             self._check(recipe, labels)
         self._labels = labels
-        self.fingerprint = fingerprint(
+        lines = [
             f"{archives[image.archive].name}\t{image.path}\t{image.member.path}\t{image.member.size}\t{label}"
             for image, label in zip(chosen, labels, strict=True)
-        )
+        ]
+        lines += [f"{archives[one.archive].name}\t{one.mask.path}\t{one.mask.size}" for one in masked or ()]
+        self.fingerprint = fingerprint(lines)
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -62,7 +74,17 @@ class ArchiveInput:
     def __getitem__(self, position: int) -> InputSample:
         image, label = self._chosen[position], self._labels[position]
         name = self.class_names[label] if label is not None and self.class_names else image.folder
-        return InputSample(self._archives[image.archive].read(image.member), label, name, image.path)
+        content = self._archives[image.archive].read(image.member)
+        return InputSample(content, label, name, image.path, self._mask(position, content))
+
+    def _mask(self, position: int, content: bytes) -> bytes | None:
+        """Return the mask of an image with these bytes; None for a set without masks."""
+        if self._masked is None:
+            return None
+        image, archive, member = self._masked[position]
+        mask = self._archives[archive].read(member)
+        check_mask(mask, content, image.path, MaskLabelList())
+        return mask
 
     def _check(self, recipe: Recipe, labels: Sequence[int | None]) -> None:
         """Raise MmoodError if a label is missing or too high, or an image lies in the folder of another class."""

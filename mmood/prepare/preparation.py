@@ -14,6 +14,7 @@ from mmood.output.console import progress_bar
 from mmood.output.printing import complain, say
 from mmood.prepare.downloads import Downloads, Fetched
 from mmood.prepare.inputs import ArchiveInput, SetsInput
+from mmood.prepare.masks import with_masks
 from mmood.prepare.plan import NeedPlan, Plan, SetPlan, bytes_on_disk, ready
 from mmood.prepare.selection import choose
 from mmood.prepare.transfer import NoRoomError, check_room
@@ -198,7 +199,8 @@ class Preparation:
         write_atomically(self.plan.root / recipe.name / ORIGIN_FILE, (json.dumps(document, indent=1) + "\n").encode())
         for got in fetched:
             self.downloads.record(got)
-        classes = "no labels" if index.classes is None else f"{index.classes} classes"
+        unlabelled = "a mask for each" if recipe.masks else "no labels"
+        classes = unlabelled if index.classes is None else f"{index.classes} classes"
         say(f"{self.plan.root / recipe.name}: {index.count:,} images, {classes}, index {index.hash[:16]}")
 
     def _tidy(self, done: SetPlan) -> None:
@@ -221,14 +223,17 @@ class Preparation:
 def _chosen(recipe: Recipe, archives: Sequence[AbstractArchive], listed: Sequence[ListedImage] | None) -> ArchiveInput:
     """Return the images of a set in archives; MmoodError unless they are as many as it has."""
     inside = recipe.folder.rpartition("/")[2].lower()
-    folder = "" if inside and Path(archives[0].name).name.lower() == inside else recipe.folder
-    chosen = choose(archives, listed, folder, recipe.avoid)
+    within = bool(inside) and not recipe.masks and Path(archives[0].name).name.lower() == inside
+    chosen = choose(archives, listed, "" if within else recipe.folder, recipe.avoid)
+    masked = with_masks(recipe, archives, chosen) if recipe.masks else None
+    if masked is not None:
+        chosen = [one.image for one in masked]
     if recipe.count not in (None, len(chosen)):
         raise MmoodError(
             f"{', '.join(archive.name for archive in archives)} has {len(chosen):,} images for '{recipe.name}', which "
             f"has {recipe.count:,}."
         )
-    return ArchiveInput(recipe, archives, chosen)
+    return ArchiveInput(recipe, archives, chosen, masked)
 
 
 def sentence_of(missing: NeedPlan) -> str:

@@ -33,6 +33,7 @@ _KEYS = frozenset(
     {
         "name", "title", "count", "resolution", "licence", "citation", "home", "notes", "used_by", "variant", "images",
         "lists", "sets", "folder", "known_as", "avoid", "packed_bytes", "labels", "class_names", "keep", "shuffle",
+        "masks", "mask_ending",
     }
 )  # fmt: skip
 
@@ -105,6 +106,8 @@ class Recipe:
         folder: take only images below a folder of this (trailing) path.
         known_as: names in lower case that folders and archives of the set have in public layouts.
         avoid: names of folders whose images are never taken.
+        masks: trailing path of the folder that holds a mask for each image of `folder`; "" for a set without masks.
+        mask_ending: what masks have in the place of the image's extension, such as `_labels.png`.
         labels: where labels come from; `none` for OoD sets.
         class_names: name of a list of class names in the order of the labels.
         keep: name of a subset of the classes to keep, relabelled in ascending order; "" keeps all.
@@ -128,6 +131,8 @@ class Recipe:
     folder: str
     known_as: tuple[str, ...]
     avoid: tuple[str, ...]
+    masks: str
+    mask_ending: str
     labels: Labels
     class_names: str | None
     keep: str
@@ -180,6 +185,8 @@ def parse_recipe(text: str, what: str) -> Recipe:
         folder=_text(fields, "folder"),
         known_as=tuple(_names(fields, name)),
         avoid=fields.texts("avoid") if fields.has("avoid") else (),
+        masks=_text(fields, "masks"),
+        mask_ending=_text(fields, "mask_ending") or ".png",
         labels=cast(Labels, fields.one_of("labels", _LABELS)) if fields.has("labels") else "none",
         class_names=fields.text("class_names") if fields.has("class_names") else None,
         keep=_text(fields, "keep"),
@@ -204,6 +211,8 @@ def _check_whole(recipe: Recipe, what: str) -> None:
         raise MmoodError(f"{what} takes its labels from a list (`labels: list`), but has no `lists`.")
     if recipe.sets and (recipe.lists or recipe.folder or recipe.avoid):
         raise MmoodError(f"{what} takes its images from other sets, so it has no `lists`, `folder` or `avoid`.")
+    if recipe.masks and (not recipe.folder or recipe.lists or recipe.labels != "none"):
+        raise MmoodError(f"{what} has `masks`; then it needs the `folder` of the images, and no `lists` or `labels`.")
     if recipe.keep and not recipe.sets:
         raise MmoodError(f"{what} has `keep`, which is for recipes that take their images from other sets (`sets`).")
 

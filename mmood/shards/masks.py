@@ -16,8 +16,6 @@ from mmood.images.rgb import open_image
 from mmood.shards.passed_over import PassedOver
 from mmood.shards.walk import find_images
 
-_ADVICE = "The set is unfinished; repair or remove this input."
-
 
 @dataclass(frozen=True)
 class MaskLabelList:
@@ -91,14 +89,29 @@ class MaskFolder:
         path = self.folder / self._masks[image]
         try:
             mask = path.read_bytes()
-            labels = read_mask(mask)
-            check_mask_size(labels, *open_image(content).size)
-            self.labels.check(labels)
         except OSError as error:
             raise MmoodError(f"The mask {utf8_name(str(path))} cannot be read: {error.strerror}.") from error
-        except ImageError as error:
-            raise MmoodError(f"{utf8_name(image)} was not packed: {error}. {_ADVICE}") from error
+        check_mask(mask, content, image, self.labels)
         return mask
+
+
+def check_mask(mask: bytes, image: bytes, name: str, labels: MaskLabelList) -> None:
+    """Raise MmoodError if a mask is none, has another size than its image, or a label that it may not have.
+
+    Args:
+        mask: the bytes of the mask.
+        image: the bytes of the image.
+        name: of the image, for messages.
+        labels: which labels the mask may have.
+    """
+    try:
+        found = read_mask(mask)
+        check_mask_size(found, *open_image(image).size)
+        labels.check(found)
+    except ImageError as error:
+        raise MmoodError(
+            f"{utf8_name(name)} was not packed: {error}. The set is unfinished; repair or remove this input."
+        ) from error
 
 
 def _stem(path: str) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import random
@@ -9,8 +10,10 @@ import shutil
 import signal
 import time
 
+import numpy as np
 import pytest
 from archive_world import CLASSES, COUNT, IMAGES, ZIP, in_class_folders, listed, pinned, tarred, zipped
+from PIL import Image
 
 from mmood.classes.imagenet import openai_names
 from mmood.cli.main import main
@@ -392,3 +395,46 @@ def test_sigterm_says_what_is_kept(world, forked):
     world.server.pause = 0.0
     assert world.prepare("--recipe", recipe) == 0
     assert world.samples()[0].count == COUNT
+
+
+def mask(number, size=(24, 24)):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full(size, number, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+STREETS = {
+    "beside": ({"folder": "S/test", "masks": "S/testannot"}, "S/test/a/{}.png", "S/testannot/a/{}.png"),
+    "in folders of the images": (
+        {"folder": "frames", "masks": "frames", "mask_ending": ".labels/labels.png"},
+        "R/frames/{}.png",
+        "R/frames/{}.labels/labels.png",
+    ),
+    "with an ending": (
+        {"folder": "images", "masks": "masks", "mask_ending": "_labels.png"},
+        "T/images/{}.png",
+        "T/masks/{}_labels.png",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", STREETS)
+def test_masks_come_with_their_images_and_images_without_one_are_left_out(world, layout):
+    keys, image, of_image = STREETS[layout]
+    members = {image.format(n): IMAGES[n] for n in range(4)} | {of_image.format(n): mask(n) for n in range(3)}
+    archive = world.serve("own.zip", zipped(members | {"S/other/0.png": IMAGES[5], "R/frames/0.labels/x.png": mask(9)}))
+    assert world.prepare("--recipe", world.recipe(count=3, images=[{"url": archive}], **keys)) == 0
+    _, samples = world.samples()
+    assert [(sample.image, sample.mask) for sample in samples] == [(IMAGES[n], mask(n)) for n in range(3)]
+
+
+def test_masks_of_another_size_or_none_are_a_sentence(world, capsys):
+    for masks, sentence in (
+        ({"S/testannot/0.png": mask(0, (24, 25))}, "the mask has 25 x 24 pixels, but the image has 24 x 24"),
+        ({"S/testannot/7.png": mask(0)}, "has no image of 'own' with a mask; masks are below a folder 'S/testannot'"),
+    ):
+        archive = world.serve("own.zip", zipped({"S/test/0.png": IMAGES[0], **masks}))
+        recipe = world.recipe(images=[{"url": archive}], folder="S/test", masks="S/testannot")
+        assert world.prepare("--recipe", recipe) == 2
+        assert sentence in " ".join(capsys.readouterr().err.split())
+        shutil.rmtree(world.root)

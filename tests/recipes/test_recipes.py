@@ -1,14 +1,18 @@
 """Recipes: those that come with mmood, and what a recipe must not be."""
 
+from pathlib import Path
+
 import pytest
 
 from mmood.classes.names import load_class_names
 from mmood.data.benchmarks import BENCHMARKS
 from mmood.errors import MmoodError
+from mmood.files import parse_yaml
 from mmood.recipes.recipe import parse_recipe, read_recipe
 from mmood.recipes.registry import find_recipe, recipe_names
 
 RECIPES = [find_recipe(name) for name in recipe_names()]
+CONFIGS = Path(__file__).parents[2] / "configs"
 SMALLEST = "{name: pets, images: [{url: https://example.org/pets.zip}]}"
 
 
@@ -36,9 +40,18 @@ def test_the_counts_are_those_of_the_protocols():
     assert (counts["imagenet"], counts["imagenet_openood"], counts["imagenet_openood_val"]) == (50_000, 45_000, 5_000)
     assert (counts["textures"], counts["textures_5160"]) == (5_640, 5_160)
     assert (counts["ssb_hard"], counts["ninco"], counts["openimage_o"]) == (49_000, 5_879, 15_869)
+    assert [counts[f"camvid-{split}"] for split in ("train", "val", "test")] == [367, 101, 233]
+    assert [counts[f"streethazards-{split}"] for split in ("train", "val", "test")] == [5_125, 1_031, 1_500]
     full = BENCHMARKS["imagenet-full-spectrum"]
     assert sum(counts[name] for name in (full.id, *full.csid)) == 95_000
     assert counts["imagenet_x_id"] + counts["imagenet_x_ood"] == counts["imagenet"]
+
+
+def test_dense_configs_test_on_sets_with_recipes():
+    for name in ("camvid_segnet.yaml", "streethazards_obsnet.yaml", "bdd_obsnet.yaml"):
+        config = parse_yaml((CONFIGS / name).read_text(), name)["data"]
+        data = parse_yaml((CONFIGS / config).read_text(), config) if isinstance(config, str) else config
+        assert all(find_recipe(each).masks for each in (data["train"], data["val"], *data["test"]))
 
 
 def test_archives_of_one_address_are_the_same_in_all_recipes():
@@ -79,6 +92,10 @@ def test_the_shortest_recipe():
         ("{name: pets, images: [{url: https://a.b/c.zip}], labels: yes}", "has labels = True"),
         ("{name: pets, images: [{url: https://a.b/c.zip}], labels: list}", "has no `lists`"),
         ("{name: pets, images: [{url: https://a.b/c.zip}], keep: half}", "has `keep`"),
+        (
+            "{name: pets, images: [{url: https://a.b/c.zip}], masks: annotations}",
+            "has `masks`; then it needs the `folder`",
+        ),
         ("[1, 2]", "must be an object"),
     ],
 )
