@@ -66,6 +66,7 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Compare": {
         "report": Command("RUN [RUN ...]", "compare runs in one page", "mmood.cli.report"),
+        "reproduce": Command("[PAPER[:TABLE]]", "run published tables again, and compare", "mmood.cli.reproduce"),
         "leaderboard": Command(
             "RUN ... --out SITE", "rank runs by their raw scores; refuse changed ones", "mmood.cli.leaderboard"
         ),

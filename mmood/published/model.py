@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Convention = Literal["id_pos", "ood_pos", "unknown"]
@@ -50,13 +50,15 @@ class RunPlan:
         sets: that it needs besides those of the benchmark.
         seeds: over which the paper takes the mean; empty for the seed of the config.
         needs: flag that a user must give -> what for.
+        memory: what it needs of a GPU, in words; "" where only weights and a batch of images must fit.
     """
 
     name: str
     commands: tuple[str, ...]
     sets: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
-    needs: Mapping[str, str] = ()  # type: ignore[assignment]
+    needs: Mapping[str, str] = field(default_factory=dict)
+    memory: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ _TABLE = frozenset(
     {"title", "benchmark", "model", "fpr95", "columns", "grade", "read_in", "notes", "tolerance", "rows"}
 )
 _ROW = frozenset({"method", "fpr95", "protocol", "sets", "means", "accuracy"})
-_RUN = frozenset({"commands", "sets", "seeds", "needs"})
+_RUN = frozenset({"commands", "sets", "seeds", "needs", "memory"})
 _PROTOCOL = frozenset({"run", "scores", "module", "settings", "score_settings"})
 
 
@@ -132,6 +132,7 @@ def _run(name: str, fields: Fields) -> RunPlan:
         fields.texts("sets") if fields.has("sets") else (),
         tuple(int(seed) for seed in fields.numbers("seeds")) if fields.has("seeds") else (),
         {flag: str(why) for flag, why in fields.mapping("needs").items()} if fields.has("needs") else {},
+        fields.text("memory") if fields.has("memory") else "",
     )
 
 

@@ -1,0 +1,1 @@
+"""Published tables run again: what that needs, the commands, and the page that compares."""
