@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from mmood.metrics.gather import gathered, summed
 from mmood.metrics.pixels import Histogram, best_threshold, exact_metrics
 
 _BYTE = 256
+_ACCEPTED = 0.95
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,20 @@ class Conventions:
     ood: OoDMetrics | None
     errors: OoDMetrics | None
     auroc_error: float
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What the threshold of a score rejects that accepts 95 % of the pixels of ID classes.
+
+    Attributes:
+        threshold: lower scores are rejected.
+        shares: the share of the pixels of each class that are, and of OoD pixels under `OOD`; classes without any pixel
+            are left out.
+    """
+
+    threshold: float
+    shares: dict[int, float]
 
 
 class PixelStore:
@@ -104,6 +120,24 @@ class PixelStore:
         threshold = best_threshold(scores[counted], is_ood[counted])
         images = ((is_ood[i], scores[i] <= threshold, counted[i]) for i in range(len(scores)))
         return component_metrics(images, smallest)
+
+    def rejected(self, name: str) -> Rejected | None:
+        """Return which pixels of each class a threshold rejects; None if not exact, or without ID pixels."""
+        if not self.exact or not self._maps:
+            return None
+        scores, (targets, _) = self._map(self.names.index(name)), self._decoded()
+        of_id = scores[targets >= 0]
+        if not len(of_id):
+            return None
+        place = len(of_id) - math.ceil(_ACCEPTED * len(of_id))
+        threshold = float(np.partition(of_id, place)[place])
+        groups = targets[targets >= OOD] - OOD
+        counts, below = (
+            np.bincount(chosen, minlength=self.classes + 1)
+            for chosen in (groups, groups[scores[targets >= OOD] < threshold])
+        )
+        shares = {int(group) + OOD: float(below[group] / counts[group]) for group in np.flatnonzero(counts)}
+        return Rejected(threshold, shares)
 
     def intersection_over_union(self) -> dict[int, float]:
         """Return the IoU of each class over the pixels of ID classes; classes without any pixel are left out."""

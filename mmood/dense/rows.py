@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from mmood.dense.labels import OOD
 from mmood.dense.pixel_store import Conventions, PixelStore
 from mmood.evaluation.store import SetScores
 from mmood.metrics.functional import OoDMetrics, ood_metrics
@@ -48,18 +50,21 @@ def details(
     class_names: Sequence[str],
     smallest_component: int | None,
 ) -> dict[str, Any]:
-    """Return, as plain data, what a row has no column for: IoU of classes, calibration, components, errors of counting.
+    """Return, as plain data, what a row has no column for.
+
+    That is IoU and rejected pixels of classes, calibration, components and errors of counting.
 
     Args:
         sets: the pixels of each set, gathered.
         metrics: of each set, by score.
         class_names: of the ID classes.
-        smallest_component: in pixels; None to leave components out.
+        smallest_component: in pixels; None to leave components and rejected pixels out.
     """
     return {
+        "classes": list(class_names),
         "sets": {
             name: _details(pixels, metrics[name], class_names, smallest_component) for name, pixels in sets.items()
-        }
+        },
     }
 
 
@@ -73,6 +78,11 @@ def _details(
         if name in pixels.confidences:
             table = pixels.confidences[name]
             scores[name] |= {"ece": table.ece(), "ace": table.ace()}
+        rejected = None if smallest is None else pixels.rejected(name)
+        if rejected is not None and math.isfinite(rejected.threshold):
+            shares = {class_names[c]: share for c, share in rejected.shares.items() if c != OOD}
+            scores[name] |= {"threshold": rejected.threshold, "rejected": shares}
+            scores[name]["rejected_ood"] = rejected.shares.get(OOD)
         components = None if smallest is None else pixels.components(name, smallest)
         if components is not None:
             scores[name]["components"] = asdict(components)

@@ -101,7 +101,8 @@ def _places(runs: Sequence[Run]) -> list[Place]:
     places = [Place(name, (name,), f"{group}, {sizes[name]}") for name, group in groups.items()]
     members = {group: tuple(name for name in groups if groups[name] == group) for group in groups.values()}
     means = {group: sets for group, sets in members.items() if len(sets) > 1}
-    if len(members) > 1:
+    # The groups of a run of scores of pixels are conventions; it has no mean over them, which would mean nothing.
+    if len(members) > 1 and any(mean.group == "all" for run in runs for mean in run.results.means):
         means["all"] = tuple(groups)
     return places + [
         Place(f"mean of {name}", sets, f"{len(sets)} sets, weighted equally") for name, sets in means.items()

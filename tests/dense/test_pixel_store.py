@@ -78,6 +78,21 @@ def test_components_at_the_best_threshold():
     assert filled(False).components("a", 1) is None
 
 
+def test_rejected_pixels_of_classes():
+    targets, _, maps = flat()
+    is_id = targets >= 0
+    store = filled(True)
+    for place, name in enumerate(store.names):
+        found, scores = store.rejected(name), maps[place]
+        # The largest threshold that accepts 95 % of the ID pixels.
+        kept = [value for value in np.unique(scores) if (scores[is_id] >= value).mean() >= 0.95]
+        assert found.threshold == max(kept)
+        wanted = {c: (scores[targets == c] < max(kept)).mean() for c in (OOD, *range(CLASSES))}
+        assert found.shares == pytest.approx(wanted)
+        assert 1 - found.shares[OOD] == pytest.approx(store.metrics()[name].ood.fpr95_id_pos)
+    assert filled(False).rejected("a") is None
+
+
 def test_a_set_without_ood_has_one_convention():
     store = PixelStore(("a",), CLASSES, True, (False,))
     one = next(batches())

@@ -11,6 +11,7 @@ from mmood.report.page.hardest import Library, classes_section, images_section
 from mmood.report.page.html import Html, div, element, paragraph
 from mmood.report.page.numbers import numbers_section
 from mmood.report.page.pictures import Sorted, histograms_section, risk_section, roc_section
+from mmood.report.page.pixels import pixels_section
 from mmood.report.page.robustness import robustness_section
 from mmood.report.page.settings import provenance_section, settings_section
 from mmood.report.page.standalone import asset, standalone
@@ -27,6 +28,7 @@ _LINKS = {
     "numbers": "Numbers",
     "robustness": "Robustness",
     "streams": "Streams",
+    "pixels": "Pixels",
     "paired": "Paired",
     "roc": "ROC",
     "histograms": "Histograms",
@@ -44,10 +46,12 @@ def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> 
     """Return the report as one page."""
     scores, library = Sorted(runs), Library()
     streams, audited, robust = streams_section(runs), audit_section(runs), robustness_section(runs)
+    pixels = pixels_section(runs)
     sections = [
         numbers_section(summary, uncertainty.resamples, run_protocols({run.name: run.results for run in runs})),
         *([robust] if robust else []),
         *([streams] if streams else []),
+        *([pixels] if pixels else []),
         comparisons_section(compare(runs, uncertainty), uncertainty.resamples),
         roc_section(scores),
         histograms_section(scores),
@@ -59,7 +63,12 @@ def to_html(runs: Sequence[Run], summary: Summary, uncertainty: Uncertainty) -> 
         settings_section(runs),
         provenance_section(runs),
     ]
-    present = {"robustness": robust is not None, "streams": streams is not None, "audit": audited is not None}
+    present = {
+        "robustness": robust is not None,
+        "streams": streams is not None,
+        "pixels": pixels is not None,
+        "audit": audited is not None,
+    }
     body = [_header(runs, summary), _navigation(present), element("main", sections)]
     return standalone(f"OoD detection: {', '.join(run.name for run in runs)}", body, asset("page.js"))
 
