@@ -20,6 +20,7 @@ from mmood.output.printing import say
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
+    from mmood.modules.fine_tuning.measuring import Measurable
     from mmood.shards.index import SetIndex
 
 Status = Literal["ok", "note", "fail"]
@@ -157,6 +158,7 @@ def _disk() -> Finding:
 def _of_config(arguments: list[str]) -> Iterator[Finding]:
     from mmood.classes.matching import table
     from mmood.configuration.lightning import parsed
+    from mmood.modules.fine_tuning.measuring import Measurable
 
     try:
         cli = parsed(arguments)
@@ -187,6 +189,8 @@ def _of_config(arguments: list[str]) -> Iterator[Finding]:
         return
     yield Finding("model", "ok", f"{type(detector).__name__} was built, and its weights were loaded")
     yield _tried("trainer", partial(_trainer, trainer))
+    if isinstance(detector, Measurable):
+        yield Finding("memory of a training step", "note", _step_memory(detector, data.batch_size, trainer))
     yield _tried("run folder", partial(_run_folder, cli.config.run_dir or cli.config.trainer.default_root_dir))
     try:
         for name, requirement in detector.requirements(data.train_name):
@@ -200,6 +204,12 @@ def _trainer(trainer: Trainer) -> str:
 
     check_precision(trainer)
     return f"{trainer.num_devices} x {type(trainer.accelerator).__name__}, {trainer.precision}"
+
+
+def _step_memory(detector: Measurable, images: int, trainer: Trainer) -> str:
+    """Return what a step would need; autocast is that of the CPU, where the model is now."""
+    with trainer.precision_plugin.forward_context():
+        return detector.step_memory(images, trainer.num_devices * trainer.num_nodes, trainer.strategy.root_device)
 
 
 def _run_folder(given: str | None) -> str:

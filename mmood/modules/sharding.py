@@ -187,15 +187,14 @@ def shard(module: LightningModule, encoder: AbstractEncoder, strategy: ShardedSt
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh, device = strategy.device_mesh["data_parallel"], strategy.root_device
-    least = _LEAST * sum(parameter.numel() for parameter in encoder.parameters())
-    blocks = list(_blocks(encoder, least))
-    if not blocks:
+    parts = list(blocks(encoder))
+    if not parts:
         raise MmoodError(
             f"`model.execution.strategy` is fsdp, which shards the blocks of towers, but '{encoder.settings.name}' has "
             "none; set it to ddp."
         )
     sharded = []
-    for block in blocks:
+    for block in parts:
         # One after the other, so that a device never holds the whole model.
         _broadcast(block.to(device).parameters())
         sharded.append(fully_shard(block, mesh=mesh, reshard_after_forward=reshard))
@@ -211,8 +210,12 @@ def shard(module: LightningModule, encoder: AbstractEncoder, strategy: ShardedSt
     return Shards((*sharded, root), reshard)
 
 
+def blocks(tower: nn.Module) -> Iterator[nn.Module]:
+    """Yield the outermost members of lists of modules, and the word embeddings; none with few of the weights."""
+    yield from _blocks(tower, _LEAST * sum(parameter.numel() for parameter in tower.parameters()))
+
+
 def _blocks(module: nn.Module, least: float) -> Iterator[nn.Module]:
-    """Yield the outermost members of lists with at least so many weights, and the word embeddings."""
     in_list = isinstance(module, nn.ModuleList | nn.Sequential)
     for child in module.children():
         size = sum(parameter.numel() for parameter in child.parameters())

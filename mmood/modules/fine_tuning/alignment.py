@@ -28,6 +28,16 @@ from mmood.modules.fine_tuning.captions import Candidates, Captions, with_classe
 from mmood.modules.fine_tuning.execution import Execution, check_exact, prepare, sharded
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
 from mmood.modules.fine_tuning.interpolation import interpolate, interpolation_weights
+from mmood.modules.fine_tuning.measuring import (
+    Planned,
+    StepMemoryNote,
+    capacity,
+    image_pass,
+    measured,
+    model_weights,
+    size_of,
+)
+from mmood.modules.fine_tuning.memory import Pass, said
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select, training_mode
 from mmood.modules.gather import gathered, rank, world_size
 from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, stepped
@@ -193,7 +203,7 @@ class AlignmentFineTune(AbstractDetector):
 
     def monitors(self) -> list[Callback]:
         """Return the callbacks that log the training and how the embeddings lie."""
-        return [TrainingMonitor(), AlignmentMonitor()]
+        return [StepMemoryNote(), TrainingMonitor(), AlignmentMonitor()]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser of the trained parameters and its schedule, stepped after every batch."""
@@ -229,6 +239,22 @@ class AlignmentFineTune(AbstractDetector):
         text = gathered(self._embed_texts(ids)) if self.loss.texts == "pairs" else self._shared(ids)
         with torch.autocast(self.device.type, enabled=False):
             return alignment_loss(image, text, self.logit_scale, self.alignment, pairs, self.loss.detach_scale)
+
+    def step_memory(self, images: int, world: int, device: torch.device) -> str:
+        """Return in a sentence what a step with so many images needs on each of `world` devices like `device`."""
+        weights = model_weights(self, self.encoder, self.optimizer)
+        return said(weights, self.step_passes(images, world), self.execution, world, capacity(device))
+
+    def step_passes(self, images: int, world: int) -> list[Pass]:
+        """Return what the passes of a step through the towers keep on each device; every rank must call this."""
+        captions = Captions(self._vision_language, self.class_names, self.templates)
+        of_images = image_pass(self.encoder, self._embed_images, images)
+        texts = captions.expected(self.loss.texts, images * world)
+        sample = captions.tokens[torch.arange(3, device=self.device) % len(captions.tokens)]
+        size = size_of(self.encoder).without(of_images.size)
+        of_texts = Planned(self._vision_language.encode_token_ids, sample, -(-texts // world), size)
+        with self.shards.whole():
+            return measured(self.encoder, [of_images, of_texts], self.execution)
 
     def _candidates(self, batch: Batch) -> tuple[Int[Tensor, " texts"], Pairs]:
         """Return the texts to encode, and which image of the global batch has which.

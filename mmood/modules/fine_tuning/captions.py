@@ -49,6 +49,19 @@ class Captions:
             [label * self.templates + prompt for label, prompt in enumerate(drawn)], device=self.tokens.device
         )
 
+    def expected(self, candidates: Candidates, images: int) -> int:
+        """Return about how many texts a step with so many images of all devices encodes, for classes of equal size.
+
+        >>> round(1000 * (1 - (1 - 1 / 1000) ** 512))  # distinct ones of 512 images of 1,000 classes
+        401
+        """
+        if candidates == "pairs":
+            return images
+        if candidates == "classes":
+            return self.classes
+        texts = self.classes * self.templates
+        return round(texts * (1 - (1 - 1 / texts) ** images))
+
     def class_of(self, ids: Int[Tensor, " texts"]) -> Int[Tensor, " texts"]:
         """Return the class of each prompt."""
         return ids // self.templates

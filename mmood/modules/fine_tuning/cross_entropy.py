@@ -23,6 +23,8 @@ from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.modules.fine_tuning.execution import Execution, check_exact, prepare, sharded
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
+from mmood.modules.fine_tuning.measuring import StepMemoryNote, capacity, image_pass, measured, model_weights
+from mmood.modules.fine_tuning.memory import said
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select_image_tower, training_mode
 from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, stepped
 from mmood.modules.probes.probe import stored_probe
@@ -135,7 +137,7 @@ class CrossEntropyFineTune(AbstractDetector):
 
     def monitors(self) -> list[Callback]:
         """Return the callback that logs the training."""
-        return [TrainingMonitor()]
+        return [StepMemoryNote(), TrainingMonitor()]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser of the trained parameters and its schedule, stepped after every batch."""
@@ -148,13 +150,19 @@ class CrossEntropyFineTune(AbstractDetector):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean cross-entropy of the batch, computed in float32."""
-
-        def read(images: Tensor) -> Tensor:
-            return self._read(self.encoder.encode_image(images))
-
-        inputs = in_chunks(read, batch["image"], self.execution.chunk)
+        inputs = in_chunks(self._read_images, batch["image"], self.execution.chunk)
         with torch.autocast(self.device.type, enabled=False):
             return functional.cross_entropy(self.head(inputs), batch["label"])
+
+    def step_memory(self, images: int, world: int, device: torch.device) -> str:
+        """Return in a sentence what a step with so many images needs on each of `world` devices like `device`."""
+        of_images = image_pass(self.encoder, self._read_images, images)
+        with self.shards.whole():
+            passes = measured(self.encoder, [of_images], self.execution)
+        return said(model_weights(self, self.encoder, self.optimizer), passes, self.execution, world, capacity(device))
+
+    def _read_images(self, images: Tensor) -> Tensor:
+        return self._read(self.encoder.encode_image(images))
 
     def _read(self, encoded: EncodedImages) -> Tensor:
         output = encoded.features if self.head_settings.reads == "features" else encoded.embedding
