@@ -12,6 +12,7 @@ from timm.data import create_transform, resolve_model_data_config
 from timm.models import load_state_dict
 from torch import Tensor
 
+from mmood.encoders import cifar_resnets  # noqa: F401 - registers them with timm
 from mmood.encoders.base import RANDOM, TIMM, AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
 from mmood.encoders.timm_towers import Pooled, PooledTokens, pooled_trunk
 from mmood.encoders.transforms import Limited, eval_transform, train_transform

@@ -129,6 +129,30 @@ def eval_transform(settings: Preprocessing) -> ImageTransform:
     return Limited(cast(ImageTransform, transform), settings.size, settings.resize_mode == "longest")
 
 
+def contrastive_transform(settings: Preprocessing, scale: tuple[float, float]) -> ImageTransform:
+    """Return the augmentation of SimCLR and SupCon (arXiv 2002.05709, 2004.11362), with the model's mean and deviation.
+
+    A random resized crop of a share `scale` of the area (bilinear), mirrored half of the time; in four of five images
+    brightness, contrast and saturation change by up to 40 % and the hue by up to 0.1; one of five is made grey. Without
+    blur, as for CIFAR. It draws from torch's global generator, which the data loader seeds.
+    """
+    from torchvision import transforms
+
+    return cast(
+        ImageTransform,
+        transforms.Compose(
+            [
+                transforms.RandomResizedCrop(settings.size, scale),
+                transforms.RandomHorizontalFlip(),
+                transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+                transforms.RandomGrayscale(p=0.2),
+                transforms.ToTensor(),
+                transforms.Normalize(settings.mean, settings.std),
+            ]
+        ),
+    )
+
+
 def train_transform(settings: Preprocessing, scale: tuple[float, float], flip: bool = False) -> ImageTransform:
     """Return the training transform of CMA (Kim & Hwang, CVPR 2025), with the model's own mean and deviation.
 

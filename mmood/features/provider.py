@@ -210,11 +210,12 @@ class FeatureProvider:
     ) -> StoredFeatures:
         """Return the features of a set, after encoding it if no store has them.
 
-        They are kept in the cache, under `data.features: off` or while the encoder is trained only in memory.
+        They are kept in the cache; only in memory under `data.features: off`, and if a run trains what makes them.
         """
         encoder = self._encoder(augment_seed, descriptors)
         identity = encoder.identity(index)
-        if self.stores.setting != OFF and not self.encoding.trained:
+        of_this_run = self.encoding.trained or (descriptors is not None and descriptors.head is not None)
+        if self.stores.setting != OFF and not of_this_run:
             # No command makes stores with descriptors, so a folder of stores has none, and the cache keeps them.
             stores = self.stores if descriptors is None else FeatureStores(AUTO)
             folder = stores.folder(index, identity, "fp32")

@@ -196,9 +196,13 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         self.scores, self._wanted = nn.ModuleDict(), frozenset(outputs)
         return self
 
+    def training_transform(self) -> ImageTransform:
+        """Return the transform of the images to train on; by default the encoder's."""
+        return self.encoder.transform(train=True)
+
     def image_transform(self, train: bool) -> ImageTransform:
         """Return the transform that the data module applies to an RGB image."""
-        return self.encoder.transform(train)
+        return self.training_transform() if train else self.encoder.transform()
 
     def fit_scores(self) -> None:
         """Fit every score to the ID data.

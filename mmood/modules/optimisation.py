@@ -19,15 +19,15 @@ Of `PromptLearning` from the number of epochs, stepped after every epoch.
 """
 
 
-def warmup_cosine(step: int, steps: int, warmup: int) -> float:
-    """Return the share of the peak learning rate at a step: linear from 0, then a half cosine down to 0 at `steps`.
+def warmup_cosine(step: int, steps: int, warmup: int, floor: float = 0.0) -> float:
+    """Return the share of the peak learning rate at a step: linear from 0, then a half cosine to `floor` at `steps`.
 
     >>> [warmup_cosine(step, 10, 4) for step in (0, 2, 4, 7, 10)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     if step < warmup:
         return step / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 class WarmupCosine(LambdaLR):
@@ -37,10 +37,11 @@ class WarmupCosine(LambdaLR):
         optimizer: whose learning rates are the peaks.
         steps: of the whole run.
         warmup: of them, the first on which the rate rises. A run no longer than that never reaches the peak.
+        floor: share of the peak at the end of the run.
     """
 
-    def __init__(self, optimizer: Optimizer, steps: int, warmup: int = 500) -> None:
-        super().__init__(optimizer, lambda step: warmup_cosine(step, steps, warmup))
+    def __init__(self, optimizer: Optimizer, steps: int, warmup: int = 500, floor: float = 0.0) -> None:
+        super().__init__(optimizer, lambda step: warmup_cosine(step, steps, warmup, floor))
 
 
 class ShareWarmupCosine(LambdaLR):
@@ -126,6 +127,16 @@ def stepped(optimizer: Optimizer, schedule: ScheduleCallable, trainer: Trainer) 
         "optimizer": optimizer,
         "lr_scheduler": {"scheduler": schedule(optimizer, total_steps(trainer)), "interval": "step"},
     }
+
+
+def refuse_accumulation(trainer: Trainer, others: str) -> None:
+    """Raise MmoodError if gradients are accumulated over batches: `others` of other batches would not be compared."""
+    if trainer.accumulate_grad_batches != 1:
+        raise MmoodError(
+            f"`trainer.accumulate_grad_batches` is {trainer.accumulate_grad_batches}, but each image of a contrastive "
+            f"batch is compared with all {others} of that batch; raise `data.batch_size` and set "
+            "`model.execution.chunk` to the number of images that fit in memory."
+        )
 
 
 def total_steps(trainer: Trainer) -> int:

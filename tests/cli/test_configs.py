@@ -84,6 +84,8 @@ def test_runs_on_demo_shards(name, toy_root, toy_flags, toy_sigmoid_model, words
         flags += ["--trainer.precision", "32-true", *LESS.get(name, ["--model.method.init_args.context.tokens", "4"])]
         if name == "vitb16_pnps.yaml":
             flags += ["--model.method.init_args.class_texts", str(class_texts(toy_root, tmp_path))]
+    if name == "cifar10_mode.yaml":
+        flags += ["--model.encoder", f"{{name: '{flags[flags.index('--model.encoder.name') + 1]}', pretrained: null}}"]
     if name.startswith("siglip"):
         flags += ["--model.encoder.name", toy_sigmoid_model]
     for score, settings in model["init_args"]["scores"].items():

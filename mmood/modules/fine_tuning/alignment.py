@@ -40,7 +40,7 @@ from mmood.modules.fine_tuning.measuring import (
 from mmood.modules.fine_tuning.memory import Pass, said
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select, training_mode
 from mmood.modules.gather import gathered, rank, world_size
-from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, stepped
+from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, refuse_accumulation, stepped
 from mmood.modules.reference import ModelReference
 from mmood.modules.training_monitor import TrainingMonitor
 from mmood.scores.base import AbstractScore, Reference
@@ -212,12 +212,7 @@ class AlignmentFineTune(AbstractDetector):
 
     def on_fit_start(self) -> None:
         """Refuse what would shrink the contrastive batch, tokenise the prompts, say if this is FLYP."""
-        if self.trainer.accumulate_grad_batches != 1:
-            raise MmoodError(
-                f"`trainer.accumulate_grad_batches` is {self.trainer.accumulate_grad_batches}, but each image of a "
-                "contrastive batch is compared with all texts of that batch; raise `data.batch_size` and set "
-                "`model.execution.chunk` to the number of images that fit in memory."
-            )
+        refuse_accumulation(self.trainer, "texts")
         if self.alignment == 0:
             _log.info("model.alignment is 0: this is FLYP (arXiv 2212.00638), without the alignment regulariser.")
         training_mode(self.encoder, self.trained)

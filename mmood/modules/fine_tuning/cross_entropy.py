@@ -93,9 +93,10 @@ class CrossEntropyFineTune(AbstractDetector):
         self.optimizer = optimizer
         self.schedule = schedule
         self.execution = execution
-        select_image_tower(self.encoder, trained, head.reads)
         width = self.encoder.feature_dim if head.reads == "features" else self.encoder.embedding_dim
-        assert width is not None
+        if width is None:
+            raise MmoodError("`model.head.reads` is embedding, but an image-only encoder has none; set it to features.")
+        select_image_tower(self.encoder, trained, lambda images: self._read(self.encoder.encode_image(images)))
         self.head = nn.Linear(width, len(self.class_names))
 
     def logits(self, encoded: EncodedImages) -> Float[Tensor, "batch classes"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,21 +51,15 @@ def select(encoder: VisionLanguageEncoder, trained: TrainedTowers) -> None:
     freeze_unreached(encoder, (image @ encoder.encode_text(["text"]).T * encoder.logit_scale).sum())
 
 
-def select_image_tower(
-    encoder: AbstractEncoder, trained: TrainedTowers, output: Literal["features", "embedding"]
-) -> None:
-    """Let exactly the parameters that `output` depends on require a gradient, if the tower is trained."""
+def select_image_tower(encoder: AbstractEncoder, trained: TrainedTowers, output: Callable[[Tensor], Tensor]) -> None:
+    """Let exactly the parameters that `output(images)` depends on require a gradient, if the tower is trained."""
     if isinstance(encoder, VisionLanguageEncoder):
         select(encoder, trained)
     elif trained.groups is not None:
         raise MmoodError("`model.trained.groups` needs an open_clip model; leave it out to train all layers.")
     else:
         encoder.requires_grad_(trained.towers != "none")
-    encoded = encoder.encode_image(_black(encoder))
-    tensor = encoded.features if output == "features" else encoded.embedding
-    if tensor is None:
-        raise MmoodError("`model.head_input` is embedding, but an image-only encoder has none; set it to features.")
-    freeze_unreached(encoder, tensor.sum())
+    freeze_unreached(encoder, output(_black(encoder)).sum())
 
 
 def freeze_unreached(encoder: nn.Module, output: Tensor) -> None:
@@ -85,6 +80,12 @@ def training_mode(encoder: nn.Module, trained: TrainedTowers) -> None:
         frozen = bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
         if frozen or (isinstance(module, _BatchNorm) and not trained.batch_norm):
             module.eval()
+
+
+def own_batch_norm(encoder: nn.Module) -> bool:
+    """Return whether a BatchNorm layer in training mode reads the images of its device alone."""
+    layers = (module for module in encoder.modules() if isinstance(module, _BatchNorm))
+    return any(layer.training and not isinstance(layer, nn.SyncBatchNorm) for layer in layers)
 
 
 def parameter_groups(module: nn.Module, decay_vectors: bool) -> list[dict[str, Any]]:
