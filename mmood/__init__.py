@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmood.data.datamodule import OoDDataModule
     from mmood.data.settings import ValSettings
+    from mmood.defences import SmoothingSettings
     from mmood.detector.decisions import Decision
     from mmood.detector.detector import Detector
     from mmood.detector.streams import StreamDetector
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mmood.evaluation.callback import OoDCallback
     from mmood.evaluation.maps import LocalMaps
     from mmood.evaluation.streams.settings import StreamSettings
+    from mmood.images.corruption import Corruption
     from mmood.loading.settings import LoaderSettings
     from mmood.metrics.detection import OoDDetection
     from mmood.metrics.functional import OoDMetrics, ood_metrics
@@ -59,6 +61,7 @@ __all__ = [
     "AlignmentFineTune",
     "Bank",
     "CoOp",
+    "Corruption",
     "CrossEntropyFineTune",
     "Decision",
     "Detector",
@@ -82,6 +85,7 @@ __all__ = [
     "PromptLearning",
     "PseudoLabelProbe",
     "Reference",
+    "SmoothingSettings",
     "StreamDetector",
     "StreamSettings",
     "ValSettings",
@@ -94,6 +98,7 @@ __all__ = [
 _PLACES = {
     "mmood.data.datamodule": ("OoDDataModule",),
     "mmood.data.settings": ("ValSettings",),
+    "mmood.defences": ("SmoothingSettings",),
     "mmood.detector.decisions": ("Decision",),
     "mmood.detector.detector": ("Detector",),
     "mmood.detector.streams": ("StreamDetector",),
@@ -102,6 +107,7 @@ _PLACES = {
     "mmood.evaluation.callback": ("OoDCallback",),
     "mmood.evaluation.maps": ("LocalMaps",),
     "mmood.evaluation.streams.settings": ("StreamSettings",),
+    "mmood.images.corruption": ("Corruption",),
     "mmood.loading.settings": ("LoaderSettings",),
     "mmood.metrics.detection": ("OoDDetection",),
     "mmood.metrics.functional": ("OoDMetrics", "ood_metrics"),

@@ -33,9 +33,9 @@ SCORES = {
     "rmd": {"class_path": "RelativeMahalanobis"},
 }
 SMOOTHED = ("mcm", "knn")
-NOISES = (0.06, 0.25)
-RADII = (0.25, 0.5, 1.0, 1.4)
-"""In units of the noise: with 100 copies and alpha 0.001, no bound is finite beyond 1.5."""
+NOISES = (0.03, 0.12)
+RADII = (0.25, 0.5, 1.0)
+"""In units of the noise: with 60 copies and alpha 0.001, no bound is finite beyond 1.2."""
 SETS = ("near-ood", "far-textures")
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="name of the encoder")
     parser.add_argument("--work", type=Path, required=True, help="folder for shards, features and runs")
     parser.add_argument("--every", type=int, default=5, help="every how manieth ID and near image is used")
-    parser.add_argument("--copies", type=int, default=100, help="noisy copies of an image")
+    parser.add_argument("--copies", type=int, default=60, help="noisy copies of an image")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after this time")
     experiment = Experiment(parser.parse_args())
     if experiment.ran_all():
