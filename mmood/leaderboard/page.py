@@ -86,15 +86,15 @@ def _board(number: int, board: Board) -> Html:
 
 
 def _table(board: Board, place: str) -> Html:
-    heads = ["Run", "Score", "Given", "Model", *(_head(column) for column in FIELDS), "ID accuracy ↑"]
+    heads = ["Run", "Score", *(_head(column) for column in FIELDS), "ID accuracy ↑", "Given", "Model"]
     rows = [
         [
             Cell(element("a", line.run.run.name, {"href": f"#run-{line.run.run.results.run}"})),
             Cell(line.score),
-            Cell(line.kind, css="kind"),
-            Cell(_model(line)),
             *(_value(line.estimates[place], column) for column in FIELDS),
             Cell(NOTHING) if line.accuracy is None else Cell(percent(line.accuracy), line.accuracy),
+            Cell(line.kind, css="kind"),
+            Cell(_model(line)),
         ]
         for line in sorted(board.lines, key=lambda line: -line.estimates[place].rates.auroc)
     ]

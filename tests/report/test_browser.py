@@ -1,18 +1,10 @@
 """The page in a real browser, where there is one: it renders, sorts, fits and stays silent."""
 
-import re
-import shutil
-import subprocess
-
 import pytest
+from browser import CHROMIUM, browse, facts
 
 from mmood.cli.report import write_report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--hide-scrollbars"),
-)
 # Asks the page what a reader would see; it stands in a copy, since the page's policy lets no other script run.
 PROBE = """
 <script>
@@ -32,21 +24,7 @@ facts.push([...document.querySelectorAll("details[open] svg.chart, section > .ch
 parent.postMessage("facts " + facts.join(" "), "*");
 </script>
 """
-# A window is never narrower than 500; a frame is.
-FRAME = """<!DOCTYPE html><title>waiting</title>
-<script>onmessage = (event) => { document.title = event.data; };</script>
-<iframe src="probed.html" style="width: WIDTHpx; height: 1600px; border: 0"></iframe>
-"""
-
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome is installed")
-
-
-def browse(page, folder, *actions):
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "--window-size=1400,1600", *actions, page.as_uri()]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert finished.returncode == 0, finished.stderr
-    assert "CONSOLE" not in finished.stderr, finished.stderr
-    return finished.stdout
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +36,7 @@ def page(toy_runs, tmp_path_factory):
 
 @pytest.mark.parametrize("width", [1280, 400])
 def test_the_page_renders_sorts_and_fits(page, tmp_path, width):
-    probed = tmp_path / "probed.html"
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
-    probed.write_text(text.replace("</body>", f"{PROBE}</body>").replace("<details>", "<details open>"))
-    frame = tmp_path / "frame.html"
-    frame.write_text(FRAME.replace("WIDTH", str(width)))
-    dom = browse(frame, tmp_path / "profile", "--dump-dom", "--virtual-time-budget=5000")
-    found = re.search("<title>facts (.*?)</title>", dom)
-    assert found is not None, dom[:500]
-    assert found[1].split() == [str(width), "0", *["true"] * 5]
+    assert facts(page, tmp_path, PROBE, width) == [str(width), "0", *["true"] * 5]
 
 
 def test_the_untouched_page_obeys_its_own_policy_and_is_drawn(page, tmp_path):
