@@ -69,6 +69,7 @@ SECTIONS: dict[str, list[Setting]] = {
         Setting("--model.scores.NAME CLASS", "one more score; its settings: --model.scores.NAME.SETTING VALUE"),
         Setting("--model.weight_interpolation '[0, 1]'", "WiSE-FT of fine-tuned weights", _TESTS),
         Setting("--model.segmenter FILE", "the segmenter's checkpoint, of an Observer", frozenset({"fit"})),
+        Setting("--model.execution.strategy fsdp", "shard big towers; see checkpointing, chunk", frozenset({"fit"})),
         Setting("--model.optimizer.lr RATE", "learning rate of the optimiser in the config", frozenset({"fit"})),
     ],
     "Evaluation": [

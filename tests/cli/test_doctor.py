@@ -35,6 +35,17 @@ def test_a_config_that_would_run(toy_flags, capsys):
     assert "2 blue square blue square" in shown
 
 
+def test_a_fine_tuning_is_told_what_a_step_needs(toy_flags, tmp_path, capsys):
+    (tmp_path / "words.txt").write_text("quartz\nsolvent\nmortar\n")
+    negatives = ["--model.scores.neglabel.init_args.negatives", str(tmp_path / "words.txt")]
+    flags = [*toy_flags, *negatives, "--data.train", "toy-train", "--data.batch_size", "16"]
+    assert main(["doctor", "--config", "vitb16_align.yaml", *flags, "--trainer.devices", "2"]) == 0
+    # Of each line of the table the last column.
+    shown = " ".join(line.split("│")[3].strip() for line in capsys.readouterr().out.splitlines() if "│" in line)
+    assert "A step needs about 0.0" in shown
+    assert "GiB on each of 2 devices (weights" in shown
+
+
 def test_a_missing_set_is_a_shortfall(copied, capsys):
     root, flags = copied
     shutil.rmtree(root / "toy-near")
