@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 _SYNSET = re.compile(r"n[0-9]{8}")
 
@@ -17,6 +19,10 @@ def is_synset(name: str) -> bool:
 @functools.cache
 def synsets() -> tuple[str, ...]:
     """Return the 1,000 synsets in the order of the labels."""
+    package = importlib.util.find_spec("timm")
+    listed = Path((package and package.origin) or "").parent / "data" / "_info" / "imagenet_synsets.txt"
+    if listed.is_file():  # timm's own reader of this file imports torch
+        return tuple(listed.read_text().split())
     from timm.data import ImageNetInfo
 
     return tuple(ImageNetInfo().label_names())

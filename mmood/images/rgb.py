@@ -30,6 +30,9 @@ MAX_PIXELS = 2**27  # 134 million; beyond it a small file would unfold to gigaby
 # What Pillow's decoders raise on broken bytes.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, KeyError, TypeError, IndexError, OverflowError)
 
+# Pillow reads the JPEGs that are MPO as such by itself.
+_TRIED = tuple(form for form in READ if form != "MPO")
+
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,7 +55,7 @@ def open_image(content: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit speaks below
-            image = Image.open(io.BytesIO(content), formats=tuple(READ.keys() - {"MPO"}))
+            image = Image.open(io.BytesIO(content), formats=_TRIED)
     except Image.DecompressionBombError as error:
         raise ImageError(f"the image has more than {MAX_PIXELS} pixels") from error
     except _BROKEN as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -211,6 +211,9 @@ class EvalLoader:
         world: int = 1,
         persistent: bool = False,
     ) -> None:
+        if len(keys) <= world:
+            # There is nothing to share: starting a worker costs more than decoding an image.
+            settings = replace(settings, workers=0)
         work = slots(keys, rank, world, max(1, settings.workers))
         self._length = batches_in([len(slot) for slot in work], batch_size)
         self._buffers = Buffers(settings.workers, settings.prefetch)

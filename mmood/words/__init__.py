@@ -1,9 +1,11 @@
-"""Words: WordNet corpora, and the negative labels that are mined from them."""
+"""Words: WordNet corpora, and the negative labels that are mined from them.
+
+What is imported here needs no torch: `mmood prepare` and `mmood sets` read WordNet without it. Lists of negative labels
+are in `mmood.words.lists`, mining in `mmood.words.mining`.
+"""
 
 from mmood.words.corpus import Corpus, CorpusSettings, load_corpus
-from mmood.words.lists import NegativeList, load_negatives
 from mmood.words.miner import CSP, INTERNEG, NEGLABEL, NegativeMiner
-from mmood.words.mining import MiningReference, cache_folder, mine_negatives
 from mmood.words.templates import Templates
 
 __all__ = [
@@ -12,12 +14,7 @@ __all__ = [
     "NEGLABEL",
     "Corpus",
     "CorpusSettings",
-    "MiningReference",
-    "NegativeList",
     "NegativeMiner",
     "Templates",
-    "cache_folder",
     "load_corpus",
-    "load_negatives",
-    "mine_negatives",
 ]

@@ -11,8 +11,8 @@ from forked import mmood
 from taxonomy_world import write_taxonomy
 
 from mmood.cli.main import main
-from mmood.words import load_negatives
 from mmood.words.class_texts import load_class_texts
+from mmood.words.lists import load_negatives
 from mmood.words.names_file import NamesFile
 
 

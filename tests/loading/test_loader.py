@@ -45,11 +45,20 @@ def test_every_sample_once_over_ranks(shared_index, world, batch_size):
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_exact_under_each_start_method(tmp_path, method):
-    index = write_set(tmp_path, "id", [1, 1])
-    workers = LoaderSettings(workers=1, start_method=method)
-    batches = read_all(index, world=3, settings=workers)
-    assert sorted(keys_of(batches)) == [0, 1]
-    assert [len(batch["key"]) for batch in batches].count(0) == 1
+    index = write_set(tmp_path, "id", [1, 2])
+    workers = LoaderSettings(workers=2, start_method=method)
+    batches = read_all(index, world=2, settings=workers)
+    assert sorted(keys_of(batches)) == [0, 1, 2]
+
+
+def test_a_single_image_starts_no_worker(tmp_path):
+    index = write_set(tmp_path, "id", [1])
+    here = []
+    decoder = Decoder(lambda image: here.append(os.getpid()) or to_tensor(image), CLASSES)
+    batches = list(EvalLoader(index, index.keys(), decoder, 4, LoaderSettings(workers=2)))
+    assert keys_of(batches) == [0]
+    assert here == [os.getpid()] * len(here)
+    assert len(here) > 1  # the probe of the transform's shape is one
 
 
 def test_workers_take_turns_in_a_fixed_order(shared_index):

@@ -11,8 +11,9 @@ from mmood.scores import functional_negatives as functional
 from mmood.scores.base import Embedded, Reference
 from mmood.scores.negatives import CSP, EOE, NegLabel
 from mmood.scores.test_time import TANL, AdaNeg, InterNeg
-from mmood.words import CorpusSettings, NegativeMiner, load_negatives
+from mmood.words import CorpusSettings, NegativeMiner
 from mmood.words import miner as presets
+from mmood.words.lists import load_negatives
 from mmood.words.names_file import NamesFile, ProposedName
 from mmood.words.proposed import origin_for
 

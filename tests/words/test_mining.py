@@ -13,7 +13,8 @@ from words_world import FakeReference
 from mmood.encoders import EncoderSettings, build_encoder
 from mmood.errors import MmoodError
 from mmood.modules.reference import ModelReference
-from mmood.words import CSP, INTERNEG, NEGLABEL, CorpusSettings, cache_folder, mine_negatives
+from mmood.words import CSP, INTERNEG, NEGLABEL, CorpusSettings
+from mmood.words.mining import cache_folder, mine_negatives
 
 NOUNS = [f"thing {i}" for i in range(40)]
 ADJECTIVES = [f"kind {i}" for i in range(20)]

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from mmood.errors import MmoodError
-from mmood.words import Templates, load_negatives
+from mmood.words import Templates
 from mmood.words.class_texts import ClassTexts, TextsFile, load_class_texts
+from mmood.words.lists import load_negatives
 from mmood.words.names_file import NamesFile, ProposedName
 from mmood.words.proposed import origin_for
 

@@ -8,7 +8,7 @@ from mmood.classes.names import class_names_hash, load_class_names
 from mmood.cli.main import main
 from mmood.demo.world import CLASSES
 from mmood.errors import MmoodError
-from mmood.words import load_negatives
+from mmood.words.lists import load_negatives
 from mmood.words.shipped import SHIPPED, load_shipped
 
 ASSETS = Path(__file__).parents[2] / "mmood/words/assets"
