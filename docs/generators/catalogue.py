@@ -36,7 +36,7 @@ class Family:
 FAMILIES = (
     Family("zero-shot", "Zero-shot scores", ("mmood.scores.logits", "mmood.scores.sigmoid", "mmood.modules.zero_shot")),
     Family("negatives", "Negative labels", ("mmood.scores.negatives",)),
-    Family("local", "Local scores", ("mmood.scores.local",)),
+    Family("local", "Local scores", ("mmood.scores.local", "mmood.scores.scales")),
     Family("prompts", "Learned prompts", ("mmood.scores.learned", "mmood.modules.prompt_learning")),
     Family("probes", "Probes on frozen features", ("mmood.modules.probes", "mmood.scores.mixtures")),
     Family("fine-tuning", "Fine-tuning", ("mmood.modules",)),

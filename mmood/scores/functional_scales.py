@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 REGIONS = 6
 """Four quadrants, the whole and the centre."""
@@ -31,11 +31,12 @@ def region_means(rows: int, columns: int) -> Float[Tensor, "regions positions"]:
 def region_descriptors(
     positions: Float[Tensor, "batch positions dim"], means: Float[Tensor, "regions positions"]
 ) -> Float[Tensor, "batch regions dim"]:
-    """Return the means over regions divided by (their L2 norm + 1e-10), as MODE's code does; zeros stay zeros.
+    """Return the means over regions, of unit L2 norm; zeros stay zeros.
+
+    MODE's code adds 1e-10 to the norm; this divides by at least 1e-10, which float32 cannot tell apart unless a norm is
+    below 1e-3.
 
     >>> region_descriptors(torch.tensor([[[3.0, 0.0], [3.0, 8.0]]]), torch.tensor([[0.5, 0.5]]))
     tensor([[[0.6000, 0.8000]]])
     """
-    pooled = means @ positions
-    descriptors: Tensor = pooled / (torch.linalg.vector_norm(pooled, dim=-1, keepdim=True) + 1e-10)
-    return descriptors
+    return normalize(means @ positions, dim=-1, eps=1e-10)
