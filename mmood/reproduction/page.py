@@ -71,7 +71,7 @@ def _markdown(plan: Plan, found: Sequence[Outcome], wishes: Wishes) -> str:
         "|:--|:--|:--|--:|--:|--:|:--|",
     ]
     for one in found:
-        lines += [f"| {' | '.join(map(for_markdown, row))} |" for row in _rows(one)]
+        lines += [f"| {' | '.join(map(for_markdown, row))} |" for row in _rows(one, wishes)]
     if reasons := list(_reasons(found)):
         lines += ["", "## Why there is no verdict", ""]
         lines += [f"- {for_markdown(sentence)}" for sentence in reasons]
@@ -79,18 +79,22 @@ def _markdown(plan: Plan, found: Sequence[Outcome], wishes: Wishes) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(one: Outcome) -> Iterator[list[str]]:
+def _rows(one: Outcome, wishes: Wishes) -> Iterator[list[str]]:
     if not one.numbers:
         yield [one.row.method, *_all_published(one), "", "", one.verdict]
     for place, number in enumerate(one.numbers):
         ours = [percent(number.published), percent(number.ours), signed(number.difference)]
         yield [
             one.row.method if not place else "",
-            number.place,
+            _named(number.place, wishes),
             _HEADS[number.metric],
             *ours,
             one.verdict if not place else _own(one, number),
         ]
+
+
+def _named(place: str, wishes: Wishes) -> str:
+    return f"{place} (here {wishes.stand_in[place]})" if place in wishes.stand_in else place
 
 
 def _own(one: Outcome, number: Compared) -> str:
@@ -121,7 +125,7 @@ def _reasons(found: Sequence[Outcome]) -> Iterator[str]:
 
 def _html(plan: Plan, found: Sequence[Outcome], wishes: Wishes) -> str:
     heads = ["Method", "Place", "Metric", "Published", "Ours", "Difference", "Verdict"]
-    rows = [[Cell(cell, css=_css(one, cell)) for cell in row] for one in found for row in _rows(one)]
+    rows = [[Cell(cell, css=_css(one, cell)) for cell in row] for one in found for row in _rows(one, wishes)]
     meanings = "; ".join(f"{verdict}: {MEANING[verdict]}" for verdict in dict.fromkeys(one.verdict for one in found))
     no_verdict = [paragraph(sentence, "note") for sentence in _reasons(found)]
     commands = element("pre", "\n".join(step.line() for step in plan.steps))

@@ -90,6 +90,7 @@ def test_stand_ins_run_once_and_give_no_verdict(stand_ins, tmp_path, in_process,
         text = (tmp_path / "out" / f"mcm-main.{kind}").read_text()
         assert "STAND-IN data or model: the numbers show that the commands work, and nothing about the paper" in text
         assert "reproduced" not in text
+        assert "sun (here toy-near)" in text
 
     in_process.clear()
     assert main(arguments) == 0
