@@ -73,8 +73,10 @@ def run_steps(
 
 
 def _resumed(step: Step) -> list[str]:
-    """Return the flag that lets a training go on where it was stopped."""
-    if step.stage != "fit" or step.folder is None:
+    """Return the flags with which a step that was stopped goes on: a training at its last checkpoint, a test anew."""
+    if step.folder is None:
         return []
     checkpoint = step.folder / "checkpoints" / "last.ckpt"
-    return ["--ckpt_path", str(checkpoint)] if checkpoint.exists() else []
+    if step.stage == "fit" and checkpoint.exists():
+        return ["--ckpt_path", str(checkpoint)]
+    return ["--overwrite", "true"] if step.stage == "test" and (step.folder / "results.json").exists() else []

@@ -96,6 +96,9 @@ def test_stand_ins_run_once_and_give_no_verdict(stand_ins, tmp_path, in_process,
     assert main(arguments) == 0
     assert in_process == []
     assert "done before" in capsys.readouterr().out
+    (tmp_path / "out" / "reproduce.json").unlink()  # as if killed between the results and the record
+    assert main(arguments) == 0
+    assert [arguments[-2:] for arguments in in_process] == [["--overwrite", "true"]]
     assert main([*arguments, "--data.batch_size", "3"]) == 2
     assert "was begun with other flags" in capsys.readouterr().err
 
