@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mmood.cli.commands import run
 from mmood.configuration.tools import ToolParser
-from mmood.demo import pretrain, world
+from mmood.demo import pretrain, still_life, world
 from mmood.demo.pretrain import Recipe
 from mmood.errors import MmoodError
 from mmood.output.console import console
@@ -73,6 +73,9 @@ _LEAST = 2 * len(world.CLASSES)
 _WORDS = "--model.scores.neglabel.negatives {at}/data/words.txt"
 _TRAINED = "test --ckpt_path {at}/runs/%s/checkpoints/last.ckpt"
 
+PIXELS = "segnet"
+"""The run of scores of pixels, which has a table of its own."""
+
 STAGES = (
     Stage(
         "Zero-shot: nothing is trained, classes are given by name. 1-NN reads training images without labels",
@@ -93,6 +96,18 @@ STAGES = (
         f"fit --config demo_align.yaml --data.batch_size 40 {_WORDS}",
     ),
     Stage("... tested", "align", _TRAINED % "align-fit", located=False),
+    Stage(
+        "Scores of pixels: a SegNet that never saw a star",
+        "segnet-fit",
+        "fit --config demo_segnet.yaml --data.root {at}/data",
+        located=False,
+    ),
+    Stage(
+        "... tested: where are stars?",
+        PIXELS,
+        f"{_TRAINED % 'segnet-fit'} --evaluation.save_maps 6",
+        located=False,
+    ),
 )
 """What the demo runs, in order."""
 
@@ -119,6 +134,7 @@ def main(argv: list[str]) -> int:
         return code
     screen.print()
     screen.print(_table(options.out / "runs"))
+    screen.print(_pixel_table(read_results(options.out / "runs" / PIXELS)))
     print(f"\nDone in {time.monotonic() - start:.0f} s. All files are in {options.out}.\n{_NEXT}", end="")
     return 0
 
@@ -145,6 +161,25 @@ def _table(runs: Path) -> Table:
     return table
 
 
+def _pixel_table(results: Results) -> Table:
+    """Return the table of the scores of pixels: a line per score, OoD pixels and errors side by side."""
+    table = Table(title="Pixels of stars, which were held out", title_justify="left", box=SIMPLE_HEAD)
+    columns = ("run", "score", "OoD\nAUROC", "FPR95\nOoD-pos", "error\nAUROC", "FPR95\nOoD-pos", "pixel\naccuracy")
+    for column in columns:
+        words = column in ("run", "score")
+        table.add_column(column, justify="left" if words else "right", no_wrap=words)
+    for score in dict.fromkeys(row.score for row in results.rows):
+        rates = [
+            f"{100 * value:.1f}"
+            for group in ("pixels", "errors")
+            for row in results.rows
+            if (row.score, row.group) == (score, group)
+            for value in (row.metrics.auroc, row.metrics.fpr95_ood_pos)
+        ]
+        table.add_row(PIXELS, score, *rates, f"{100 * (results.id[0].accuracy or 0):.1f}")
+    return table
+
+
 def _rates(results: Results, score: str, group: str) -> tuple[str, str]:
     (row,) = (row for row in results.rows if (row.score, row.group) == (score, group))
     return f"{100 * row.metrics.auroc:.1f}", f"{100 * row.metrics.fpr95_id_pos:.1f}"
@@ -154,6 +189,7 @@ def build(folder: Path, size: int, recipe: Recipe) -> None:
     """Make the sets (`data`) and the CLIP (`clip`) of the demo below a folder, with progress; keep what is there."""
     with _bars() as progress:
         world.build(folder / "data", size, recipe.seed, progress)
+        still_life.build(folder / "data", size, recipe.seed, progress)
         pretrain.build(folder / "clip", recipe, progress)
 
 

@@ -39,18 +39,19 @@ def draw_scene(colour: str, shape: str, rng: np.random.Generator) -> Scene:
 
 def paint_scene(scene: Scene, rng: np.random.Generator) -> Picture:
     """Return the picture of a scene."""
-    picture = _paint_ground(scene.ground, rng)
+    picture = paint_ground(scene.ground, rng)
     for _ in range(rng.integers(0, 3)):
         picture = _paint_distractor(picture, rng)
     for x, y in _PLACES[scene.count]:
         spread = 0.14 if scene.count == 1 else 0.04
         centre = (x + rng.uniform(-spread, spread), y + rng.uniform(-spread, spread))
         radius = _RADII[scene.size] * rng.uniform(0.85, 1.15)
-        picture = _paint_thing(picture, scene, centre, radius, rng)
+        picture, _ = paint_thing(picture, scene, centre, radius, rng)
     return picture
 
 
-def _paint_ground(ground: str, rng: np.random.Generator) -> Picture:
+def paint_ground(ground: str, rng: np.random.Generator) -> Picture:
+    """Return an empty ground, one of `GROUNDS`."""
     x, y = grid()
     first, second, third = palette(rng, 3, saturation=0.4)
     angle = rng.uniform(0, 2 * np.pi)
@@ -76,15 +77,17 @@ def _paint_distractor(picture: Picture, rng: np.random.Generator) -> Picture:
     return blend(picture, draw_colour(str(rng.choice(COLOURS)), rng), 0.75 * mask)
 
 
-def _paint_thing(
+def paint_thing(
     picture: Picture, scene: Scene, centre: tuple[float, float], radius: float, rng: np.random.Generator
-) -> Picture:
+) -> tuple[Picture, Mask]:
+    """Return the picture with the thing of a scene and its shadow, and where the thing is."""
     outline = SHAPES[scene.shape]()
     turn = rng.normal(0, 0.05)
     shadow = polygon(outline, (centre[0] + 0.03, centre[1] + 0.04), radius * 1.06, turn)
     picture = blend(picture, np.zeros(3), 0.45 * shadow)
     colour = draw_colour(scene.colour, rng)
-    return blend(picture, _lit(colour, scene.fill, centre, radius, rng), polygon(outline, centre, radius, turn))
+    surface, mask = _lit(colour, scene.fill, centre, radius, rng), polygon(outline, centre, radius, turn)
+    return blend(picture, surface, mask), mask
 
 
 def _lit(colour: Colour, fill: str, centre: tuple[float, float], radius: float, rng: np.random.Generator) -> Picture:

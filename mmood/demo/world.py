@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
@@ -24,7 +25,7 @@ from mmood.demo.scenes import draw_scene, paint_scene
 from mmood.demo.shapes import COLOURS, SHAPES
 from mmood.errors import MmoodError
 from mmood.shards.index import MissingSetError
-from mmood.shards.inputs import InputSample
+from mmood.shards.inputs import InputSample, PackInput
 from mmood.shards.packing import PackSettings, pack
 from mmood.shards.shard_index import load_index
 
@@ -91,6 +92,14 @@ def render(set_name: str, concepts: tuple[str, ...], index: int, seed: int) -> C
     return CaptionedImage(develop(paint_scene(scene, rng), rng), concept, caption_scene(scene, rng))
 
 
+class WorldInput(PackInput, Protocol):
+    """A set of the world as input of `mmood.shards.packing.pack`."""
+
+    @property
+    def source(self) -> str:
+        """World, version and seed, by which a set that is there is known."""
+
+
 class SetInput:
     """A set of the world as input of `mmood.shards.packing.pack`."""
 
@@ -100,6 +109,7 @@ class SetInput:
         self.seed = seed
         self.class_names: Sequence[str] = CLASSES if name in LABELLED else ()
         self.class_folders: Sequence[str] = ()
+        self.source = f"mmood demo world {VERSION}, seed {seed}"
         self.fingerprint = f"demo world {VERSION}, seed {seed}, {name}, {size} images"
 
     def __len__(self) -> int:
@@ -134,13 +144,13 @@ def build(folder: Path, size: int, seed: int = 0, progress: Progress = silent) -
     _write_lines(folder / "classes.txt", CLASSES)
     _write_lines(folder / "words.txt", [name for name in CONCEPTS if name not in CLASSES])
     for name in SETS:
-        _build_set(folder / name, SetInput(name, size, seed), progress)
+        build_set(folder / name, SetInput(name, size, seed), progress)
     return folder
 
 
-def _build_set(folder: Path, samples: SetInput, progress: Progress) -> None:
-    source = f"mmood demo world {VERSION}, seed {samples.seed}"
-    if _is_built(folder, samples.size, source):
+def build_set(folder: Path, samples: WorldInput, progress: Progress) -> None:
+    """Write a set as shards into a folder; one that is complete is kept, and that of another world removed."""
+    if _is_built(folder, len(samples), samples.source):
         return
     done = 0
 
@@ -149,7 +159,7 @@ def _build_set(folder: Path, samples: SetInput, progress: Progress) -> None:
         done += images
         progress(f"rendering {folder.name}", done, len(samples))
 
-    pack(samples, folder, PackSettings(source=source), advance)
+    pack(samples, folder, PackSettings(source=samples.source), advance)
 
 
 def _is_built(folder: Path, size: int, source: str) -> bool:

@@ -24,6 +24,9 @@ def test_demo_prints_each_command_and_leaves_results(demo, capsys):
     assert commands == [*(["mmood", *stage.arguments(demo)] for stage in STAGES), report]
     assert (demo / "report.html").is_file()
     assert "The demo in one table" in shown
+    assert "Pixels of stars, which were held out" in shown
+    pixels = json.loads((demo / "runs" / "segnet" / "results.json").read_text())
+    assert {row["group"] for row in pixels["rows"]} == {"pixels", "errors", "images"}
     results = json.loads((demo / "runs" / "zeroshot" / "results.json").read_text())
     assert {row["set"]: row["group"] for row in results["rows"]} == {"demo-near": "near", "demo-far": "far"}
     assert "Next, try your own images" in shown
