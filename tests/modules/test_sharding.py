@@ -95,6 +95,8 @@ def assert_halved(folder: Path) -> None:
     trainer(0, devices=2, strategy=module.training_strategy()).fit(module, share(0, 2, 1))
     held = sum(tensor.to_local().numel() for tensor in module.parameters() if isinstance(tensor, DTensor))
     assert 0.4 < held / sum(tensor.numel() for tensor in whole.values()) < 0.6
+    with pytest.raises(MmoodError, match="build it anew from its checkpoint"):
+        trainer(-1, devices=2, strategy=module.training_strategy()).validate(module, share(0, 2, 1), verbose=False)
     with module.shards.whole():
         assert all(torch.equal(tensor, whole[name]) for name, tensor in module.trained_state().items())
 
