@@ -258,15 +258,19 @@ class AbstractDetector(Recorded, LightningModule, ABC):
         """Return a batch with its static scores, which are computed in float32 outside autocast."""
         embedded = self.embed(batch)
         with torch.autocast(self.device.type, enabled=False):
-            columns = [score(embedded).float() for _, score in self.static_scores()]
+            rows = [self._scores_of(part) for part in embedded.parts()]
         scored = Scored(
             key=batch["key"],
             label=batch["label"],
             predicted=embedded.logits.argmax(dim=-1),
-            scores=torch.stack(columns, dim=-1) if columns else embedded.logits.new_empty(len(embedded.logits), 0),
+            scores=torch.cat(rows),
         )
         # Without what the scores shared, which whoever keeps the batch would keep too.
         return Evaluated(scored, replace(embedded))
+
+    def _scores_of(self, embedded: Embedded) -> Float[Tensor, "batch scores"]:
+        columns = [score(embedded).float() for _, score in self.static_scores()]
+        return torch.stack(columns, dim=-1) if columns else embedded.logits.new_empty(len(embedded.logits), 0)
 
     def on_validation_start(self) -> None:
         """Fit the scores with the weights of this moment, which every device holds until the end of the validation."""

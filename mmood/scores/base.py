@@ -30,6 +30,9 @@ Stored = Literal["features", "embedding"]
 """The outputs that a feature store holds."""
 
 
+MOST_LOGITS = 2**24
+"""Logits that are scored at a time, where there are so many classes: a table of them in float64 takes 128 MB."""
+
 Pixels = Callable[[Int[Tensor, " rows"]], Float[Tensor, "rows 3 height width"]]
 
 
@@ -98,6 +101,24 @@ class Embedded:
             what, them = ("patches", "them") if reads == "patches" else ("the feature map", "it")
             raise MmoodError(f"This score reads {what}, but the images were encoded without {them}.")
         return found
+
+    def parts(self) -> list[Embedded]:
+        """Return the batch in consecutive parts of at most `MOST_LOGITS` logits each, or of one image.
+
+        A score makes float64 tables of all classes: of 256 images and a million classes it would take 2 GB for each.
+        """
+        images, classes = self.logits.shape
+        step = max(1, MOST_LOGITS // max(1, classes))
+        return [self] if images <= step else [self._rows(start, start + step) for start in range(0, images, step)]
+
+    def _rows(self, start: int, stop: int) -> Embedded:
+        def cut(output: Tensor | None) -> Tensor | None:
+            return None if output is None else output[start:stop]
+
+        pixels = self.pixels
+        features, logits, patches = self.features[start:stop], self.logits[start:stop], cut(self.patches)
+        shifted = None if pixels is None else (lambda rows: pixels(rows + start))
+        return Embedded(features, logits, cut(self.embedding), patches, cut(self.feature_map), shifted)
 
     def to(self, device: torch.device) -> Embedded:
         """Return the batch on a device."""

@@ -9,7 +9,8 @@ from tiny import batches, evaluating, save_tiny, tune
 
 from mmood.encoders import EncoderSettings
 from mmood.modules import ZeroShot
-from mmood.scores import KNN, MCM
+from mmood.scores import KNN, MCM, base
+from mmood.scores.base import Embedded
 
 
 def test_a_step_returns_scores_and_what_they_were_computed_from(tmp_path):
@@ -39,6 +40,32 @@ def test_without_scores_a_step_returns_what_other_scores_will_read(tmp_path):
     assert found.scored.scores.shape == (6, 0)
     assert found.embedded.patches.shape[::2] == (6, 24)
     assert torch.equal(module.reference_.prototypes, module.prototypes)
+
+
+def test_a_batch_with_many_classes_is_scored_in_parts(tmp_path, monkeypatch):
+    module = tune(save_tiny(tmp_path)).eval()
+    module.fit_scores()
+    (batch,) = batches(1, 6)
+    with torch.no_grad():
+        whole = module.test_step(batch, 0).scored.scores
+        sizes = []
+        score = module.scores["mcm"].forward
+        monkeypatch.setattr(module.scores["mcm"], "forward", lambda part: sizes.append(len(part.logits)) or score(part))
+        monkeypatch.setattr(base, "MOST_LOGITS", 4 * len(module.class_names))
+        torch.testing.assert_close(module.test_step(batch, 0).scored.scores, whole, rtol=1e-6, atol=0)
+    assert sizes == [4, 2]
+
+
+def test_parts_are_rows_of_the_batch_and_know_their_images(monkeypatch):
+    monkeypatch.setattr(base, "MOST_LOGITS", 7)
+    images = torch.randn(5, 3, 2, 2)
+    batch = Embedded(torch.randn(5, 2), torch.randn(5, 3), torch.randn(5, 4), pixels=lambda rows: images[rows])
+    parts = batch.parts()
+    assert [len(part.logits) for part in parts] == [2, 2, 1]
+    for name in ("features", "logits", "embedding"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
+    assert torch.equal(parts[1].images(torch.tensor([1])), images[3:4])
+    assert batch.parts()[0].patches is None
 
 
 class Watch(Callback):
