@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def unit(rows: int, seed: int) -> torch.Tensor:
 def evaluation(images: int, scores: int) -> Call:
     """An ID and an OoD set of these images each: their store, their gathering, and the metrics of every score."""
     names = [f"score_{number}" for number in range(scores)]
-    rows = torch.randn(1024, scores, generator=torch.Generator().manual_seed(0))
+    rows = torch.randn(2048, scores, generator=torch.Generator().manual_seed(0))
 
     def run() -> None:
         found = []
@@ -86,11 +87,11 @@ class Curve:
 
 
 CURVES = [
-    Curve("images", [2**power * 12_500 for power in range(6)], lambda images: evaluation(images, 4)),
-    Curve("scores", [2**power for power in range(6)], lambda scores: evaluation(25_000, scores)),
-    Curve("classes", [2**power * 15_625 for power in range(7)], by_classes),
-    Curve("negatives", [2**power * 12_500 for power in range(6)], by_negatives),
-    Curve("bank", [2**power * 12_500 for power in range(7)], by_bank),
+    Curve("images", [2**power * 50_000 for power in range(6)], lambda images: evaluation(images, 2)),
+    Curve("scores", [2**power for power in range(1, 7)], lambda scores: evaluation(100_000, scores)),
+    Curve("classes", [2**power * 15_625 for power in range(6)], by_classes),
+    Curve("negatives", [2**power * 25_000 for power in range(6)], by_negatives),
+    Curve("bank", [2**power * 25_000 for power in range(6)], by_bank),
 ]
 
 
@@ -104,18 +105,24 @@ class Measured:
 
 
 def measured(curve: Curve) -> Measured:
-    seconds, mib = [], []
+    points = []
     for size in curve.sizes:
-        call = curve.work(size)
-        call()  # the first call allocates what later ones use again
-        mib.append(max(added_mib(call), 0.1))
-        times = []
-        for _ in range(3):
-            start = time.process_time()
-            call()
-            times.append(time.process_time() - start)
-        seconds.append(min(times))
-    return Measured(curve, seconds, mib)
+        # A process for each: memory that an earlier size left free would hide what a later one takes.
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            points.append(pool.apply(costs, (curve.name, size)))
+    return Measured(curve, [seconds for seconds, _ in points], [mib for _, mib in points])
+
+
+def costs(name: str, size: int) -> tuple[float, float]:
+    """Return CPU seconds, the better of two, and MiB at the peak of the first call."""
+    torch.set_num_threads(1)
+    call = next(curve.work for curve in CURVES if curve.name == name)(size)
+    times, mib = [], []
+    for _ in range(2):
+        start = time.process_time()
+        mib.append(added_mib(call))
+        times.append(time.process_time() - start)
+    return min(times), max(mib[0], 0.1)
 
 
 def slope(sizes: list[int], values: list[float]) -> float:
