@@ -34,6 +34,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "test": Command("--config NAME", "score the test sets; report AUROC, AUPR and both FPR95"),
         "predict": Command("--config NAME --data.predict PATH", "score images without labels, one row each"),
         "validate": Command("--config NAME", "score the validation sets"),
+        "attack": Command(
+            "--config NAME --attack METHOD", "attack the scores and test what is left", "mmood.cli.attack"
+        ),
     },
     "Train": {
         "fit": Command("--config NAME", "train a probe or fine-tune both towers"),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, replace
-from typing import final
 
-from lightning.pytorch import LightningModule, Trainer
-from torch.utils.data import DataLoader
+from lightning.pytorch import Trainer
 
-from mmood.configuration.lightning import DetectorCLI, parsed
+from mmood.configuration.lightning import parsed
+from mmood.configuration.on_ranks import run_on_ranks
 from mmood.configuration.tools import ToolParser
 from mmood.data.datamodule import OoDDataModule
 from mmood.encoders import AbstractEncoder
@@ -19,7 +18,6 @@ from mmood.features.provider import MOST_IMAGES
 from mmood.features.store import DTYPES, Dtype
 from mmood.features.stores import OFF, FeatureStores
 from mmood.output.printing import say
-from mmood.runs.ending_callback import EndAtSignals
 from mmood.sets.places import set_name
 from mmood.shards.index import SetIndex
 
@@ -46,8 +44,8 @@ def main(argv: list[str]) -> int:
     if data.features == OFF:
         raise MmoodError("`data.features` is off, but `mmood embed` writes features; set it to auto or a folder.")
     job = Job(_chosen(data, options.sets), options.dtype, options.chunk, options.quiet)
-    trainer = _trainer(cli)
-    trainer.predict(_Encoding(cli.detector().encoder, data, job))
+    encoder = cli.detector().encoder
+    run_on_ranks(cli, [encoder], lambda trainer: _encode(encoder, data, job, trainer))
     return 0
 
 
@@ -68,44 +66,25 @@ class Job:
     quiet: bool
 
 
-@final
-class _Encoding(LightningModule):
-    """Encodes at the start of `Trainer.predict`: so every strategy of the trainer brings its processes and devices."""
-
-    def __init__(self, encoder: AbstractEncoder, data: OoDDataModule, job: Job) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.data = data
-        self.job = job
-
-    def on_predict_start(self) -> None:
-        """Encode every set."""
-        stores, loader = FeatureStores(self.data.features), self.data.loader
-        batch_size = min(self.data.batch_size, MOST_IMAGES)
-        self.encoder.resize_by(self.data.resize)
-        plain = SetEncoder(
-            self.encoder,
-            Ranks.of(self.trainer),
-            batch_size,
-            loader,
-            quiet=self.job.quiet,
-            exif=self.data.exif or "ignore",
-        )
-        for name, index in self.job.sets.items():
-            corruption = self.data.corruptions.of(set_name(name))
-            encoder = plain if corruption is None else replace(plain, corruption=corruption)
-            folder = stores.folder(index, encoder.identity(index), self.job.dtype)
-            store = encoder.encode(index, folder, self.job.dtype, self.job.chunk)
-            if self.trainer.is_global_zero:
-                say(f"{name}: {len(store.label)} images, {self.job.dtype}, {folder}")
-
-    def predict_dataloader(self) -> DataLoader[int]:
-        """Return one thing to predict: without any, the loop would not start."""
-        return DataLoader([0])  # type: ignore[arg-type]
-
-    def predict_step(self, batch: object, batch_idx: int) -> int:
-        """Return anything: the work is done."""
-        return 0
+def _encode(encoder: AbstractEncoder, data: OoDDataModule, job: Job, trainer: Trainer) -> None:
+    """Encode every set of a job."""
+    stores = FeatureStores(data.features)
+    encoder.resize_by(data.resize)
+    plain = SetEncoder(
+        encoder,
+        Ranks.of(trainer),
+        min(data.batch_size, MOST_IMAGES),
+        data.loader,
+        quiet=job.quiet,
+        exif=data.exif or "ignore",
+    )
+    for name, index in job.sets.items():
+        corruption = data.corruptions.of(set_name(name))
+        sets = plain if corruption is None else replace(plain, corruption=corruption)
+        folder = stores.folder(index, sets.identity(index), job.dtype)
+        store = sets.encode(index, folder, job.dtype, job.chunk)
+        if trainer.is_global_zero:
+            say(f"{name}: {len(store.label)} images, {job.dtype}, {folder}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,21 +108,3 @@ def _chosen(data: OoDDataModule, names: list[str] | None) -> dict[str, SetIndex]
         if name not in known:
             raise unknown("set in the config", name, known)
     return known if names is None else {name: known[name] for name in names}
-
-
-def _trainer(cli: DetectorCLI) -> Trainer:
-    """Return a trainer with the devices and the precision of the config, that writes nothing."""
-    config = cli.config.trainer
-    return Trainer(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.num_nodes,
-        strategy=config.strategy,
-        precision=config.precision,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[EndAtSignals()],
-    )

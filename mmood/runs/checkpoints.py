@@ -12,12 +12,15 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
 from mmood.errors import MmoodError
+
+if TYPE_CHECKING:  # settings are read without it
+    from lightning.pytorch import LightningModule
 
 KEY = "mmood"
 TRUST = "MMOOD_TRUST"
@@ -84,6 +87,17 @@ def read_checkpoint(path: Path, what: str) -> Mapping[str, Any]:
     if not isinstance(checkpoint, Mapping):
         raise MmoodError(f"{what} {path} cannot be read as a checkpoint: it holds one {type(checkpoint).__name__}.")
     return checkpoint
+
+
+def load_weights(module: LightningModule, path: Path, what: str) -> None:
+    """Give a module the weights of a checkpoint, as a Trainer would.
+
+    Raises:
+        MmoodError: it is no checkpoint, or one of another module; `what` begins the sentence.
+    """
+    content = dict(read_checkpoint(path, what))
+    module.on_load_checkpoint(content)
+    module.load_state_dict(content["state_dict"], strict=module.strict_loading)
 
 
 def readable(path: str | None) -> str | None:

@@ -14,15 +14,22 @@ PREVIOUS = "previous"
 
 _EVALUATED = ("results.json", "results.csv", "results.md", "results.tex", "dense.json", "scores", "maps", "benchmarks")
 # Stage -> what a run of it leaves besides its config; validate and test write the same files.
-_LEFT = {"fit": ("checkpoints",), "validate": _EVALUATED, "test": _EVALUATED, "predict": ("predictions.csv", "maps")}
+_LEFT = {
+    "fit": ("checkpoints",),
+    "validate": _EVALUATED,
+    "test": _EVALUATED,
+    "predict": ("predictions.csv", "maps"),
+    "attack": (*_EVALUATED, "attack.json", "attack.csv", "attack.md", "attack.svg", "attacked"),
+}
 # Stage -> what is there when a run of it has come to something.
 _RESULT = {
     "fit": ("checkpoints/*.ckpt",),
     "validate": ("results.json", "benchmarks/*/results.json"),
     "test": ("results.json", "benchmarks/*/results.json"),
     "predict": ("predictions.csv",),
+    "attack": ("attack.json", "results.json"),
 }
-_STAGES_THAT_SHARE = {"validate": ("validate", "test"), "test": ("validate", "test")}
+_STAGES_THAT_SHARE = {stage: ("validate", "test", "attack") for stage in ("validate", "test", "attack")}
 
 
 def refuse_earlier(folder: Path, stage: str, checkpoint: str | None) -> None:

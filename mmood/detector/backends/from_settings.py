@@ -9,7 +9,7 @@ from pathlib import Path
 from mmood.data.datamodule import OoDDataModule
 from mmood.features.encoding import Ranks
 from mmood.modules.base import AbstractDetector
-from mmood.runs.checkpoints import read_checkpoint, stored_config
+from mmood.runs.checkpoints import load_weights, stored_config
 
 
 def module_from_settings(
@@ -32,9 +32,7 @@ def module_from_settings(
         cli = built([*stored, *arguments, "--run_dir", folder])
         module, trainer = cli.model, cli.trainer
         if checkpoint is not None:
-            content = dict(read_checkpoint(Path(checkpoint), "The checkpoint"))
-            module.on_load_checkpoint(content)
-            module.load_state_dict(content["state_dict"], strict=module.strict_loading)
+            load_weights(module, Path(checkpoint), "The checkpoint")
         ranks = Ranks.alone(str(trainer.precision), trainer.precision_plugin.forward_context)
         module.join(cli.datamodule, ranks, Path(folder))
         return module.to(trainer.strategy.root_device).eval(), cli.datamodule
