@@ -17,6 +17,7 @@ from mmood.attacks.victim import attacked_scores, keeps_size
 from mmood.configuration.lightning import DetectorCLI, parsed
 from mmood.configuration.on_ranks import run_on_ranks
 from mmood.configuration.tools import ToolParser
+from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.output.console import console
 from mmood.output.printing import complain, say
@@ -112,6 +113,7 @@ def _run(
     held: ExitStack,
 ) -> AttackRun:
     data = cli.data_module()
+    _refuse_others(data, cli)
     data.check("test")
     if settings.method == "manipulation":
         if options.score:
@@ -137,6 +139,19 @@ def _run(
     text = cli.parser.dump(cli.config, skip_none=False)
     others = _others(options.transfer_to, cli)
     return AttackRun(module, data, settings, scores, folder, text, others, options.quiet)
+
+
+def _refuse_others(data: OoDDataModule, cli: DetectorCLI) -> None:
+    """Raise MmoodError if settings ask for what an attack does not do, and would leave out in silence."""
+    if data.plan.csid:
+        raise MmoodError("`data.csid` is set, but only ID and OoD sets are attacked; set --data.csid '[]'.")
+    if data.corruptions.corruption is not None:
+        raise MmoodError("`data.corruption` is set, but images are attacked as they are; set --data.corruption null.")
+    if cli.config.evaluation.smoothing.copies:
+        raise MmoodError(
+            "`evaluation.smoothing` is set, but scores are attacked without it; test the attacked sets with it by "
+            "`mmood test`."
+        )
 
 
 def _others(paths: Sequence[str], cli: DetectorCLI) -> list[Other]:
