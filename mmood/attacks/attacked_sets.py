@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import final
 
 import numpy as np
 import torch
@@ -27,37 +27,25 @@ SHARD = 2000
 """Images of a shard."""
 
 
-@dataclass
+@final
 class CraftedImages:
     """The blocks of a task as input of `pack`: each image as a PNG file.
 
-    Attributes:
+    Args:
         task: whose blocks are all there.
-        names: of the ID classes, for an ID set.
+        names: of the ID classes, for an ID set; OoD images have no labels.
     """
 
-    task: Task
-    names: tuple[str, ...]
-    _read: tuple[int, Block, Levels] | None = field(default=None, repr=False)
-
-    @property
-    def class_names(self) -> Sequence[str]:
-        """Names of the classes of an ID set; none for OoD images, which have no labels."""
-        return self.names if self.task.clean.entry.group == "id" else ()
-
-    @property
-    def class_folders(self) -> Sequence[str]:
-        """Folders of the classes, where the clean set has as many."""
-        folders = self.task.clean.entry.index.class_folders
-        return folders if len(folders) == len(self.class_names) else ()
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of all blocks."""
+    def __init__(self, task: Task, names: tuple[str, ...]) -> None:
+        self.task = task
+        self.class_names: Sequence[str] = names if task.clean.entry.group == "id" else ()
+        folders = task.clean.entry.index.class_folders
+        self.class_folders: Sequence[str] = folders if len(folders) == len(self.class_names) else ()
         found = hashlib.sha256()
-        for number in range(len(self.task.clean)):
-            found.update(self.task.path(number).read_bytes())
-        return found.hexdigest()
+        for number in range(len(task.clean)):
+            found.update(task.path(number).read_bytes())
+        self.fingerprint = found.hexdigest()
+        self._read: tuple[int, Block, Levels] | None = None
 
     def __len__(self) -> int:
         return self.task.clean.entry.count

@@ -10,6 +10,7 @@ from pathlib import Path
 from shutil import rmtree
 from typing import final
 
+import torch
 from lightning.pytorch import Trainer
 
 from mmood.attacks.attacked_sets import check_budget, packed_set, stored_set
@@ -96,7 +97,7 @@ class AttackRun:
         indices = self._made(Crafting(victim, self.settings, targets), tasks, ranks)
         if targets is not None:
             keys = [key for task in tasks for key in task.clean.entry.keys.tolist()]
-            removed = targets.key[targets.rows(keys).unique()]
+            removed = targets.key[torch.unique(targets.rows(keys))]
             self.module.scores.update(without_targets(dict(self.module.static_scores()), reference, removed))
         measured = [self._measured(None, victim, clean, tasks, indices, ranks)]
         for other in self.others:

@@ -42,7 +42,8 @@ def _gathered(
         scored = victim.scored(levels, torch.from_numpy(keys.copy()), label)
         store.update(scored.key, scored.label, scored.predicted, scored.scores)
         advance(len(keys))
-    return store.gathered(entry.keys)
+    found: SetScores = store.gathered(entry.keys)
+    return found
 
 
 def _labels(clean: CleanSet, number: int) -> Iterator[int]:

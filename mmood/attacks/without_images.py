@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mmood.scores.base import Bank, LinearHead, Reference
+from mmood.scores.descriptors import LocalDescriptors
 from mmood.scores.neighbours import KNN
 
 
@@ -34,9 +35,14 @@ class WithoutImages(Reference):
         """Unit-norm text prototypes of the ID classes."""
         return self.whole.prototypes
 
-    def bank(self, shots: int | None = None, transform: Literal["eval", "train"] = "eval") -> Bank:
+    def bank(
+        self,
+        shots: int | None = None,
+        transform: Literal["eval", "train"] = "eval",
+        descriptors: LocalDescriptors | None = None,
+    ) -> Bank:
         """Return the ID training images that are left."""
-        bank = self.whole.bank(shots, transform)
+        bank = self.whole.bank(shots, transform, descriptors)
         rows = (~torch.isin(bank.keys, self.removed)).nonzero().flatten()
         return Bank(
             bank.features[rows],
@@ -44,6 +50,7 @@ class WithoutImages(Reference):
             bank.keys[rows],
             None if bank.embedding is None else bank.embedding[rows],
             {**bank.identity, "removed": len(bank.keys) - len(rows)},
+            None if bank.descriptors is None else bank.descriptors[rows],
         )
 
     def heads(self) -> tuple[LinearHead, ...]:

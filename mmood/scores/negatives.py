@@ -69,7 +69,8 @@ class NegativePrototypes:
         self.negative_ = self.in_groups(negative)
         assert self.list_ is not None  # `encode` got one
         order = self.in_groups(torch.arange(len(negative)))
-        self.words_ = tuple(self.list_.words[number] for number in order.tolist())
+        words = self.list_.words
+        self.words_ = tuple(words[number] for number in order.tolist())
 
     def in_groups(self, rows: Shaped[Tensor, "negatives ..."], groups: int | None = None) -> Shaped[Tensor, "kept ..."]:
         """Return rows of negatives group by group, without the rest that fills no group (see `group_order`).
