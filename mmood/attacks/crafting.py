@@ -7,8 +7,9 @@ changes which images pass the tower together, and with them the last digits of a
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from mmood.images.rgb import Exif
 from mmood.loading.loader import Decoder
 from mmood.shards.hashes import digest
 from mmood.shards.index import Keys
-from mmood.shards.reading import Skipped
+from mmood.shards.reading import RawSample, Skipped
 
 MOST = 64
 """Images of a block, at most: a killed run loses the blocks under way."""
@@ -44,13 +45,11 @@ class Block:
     Attributes:
         key: (B,) in their set.
         label: (B,) classes, -1 for OoD.
-        names: of the samples.
         levels: (B, 3, H, W) of 8 bits, resized and cropped.
     """
 
     key: Int64[Tensor, " batch"]
     label: Int64[Tensor, " batch"]
-    names: tuple[str, ...]
     levels: Levels
 
 
@@ -81,17 +80,27 @@ class CleanSet:
         """Return the keys of a block."""
         return self.entry.keys[number * self.size : (number + 1) * self.size]
 
-    def block(self, number: int) -> Block:
-        """Return a block; MmoodError if one of its images cannot be read."""
-        images, labels, names = [], [], []
-        for sample in self.entry.index.read(self.keys(number), skip=False):
-            assert not isinstance(sample, Skipped), "nothing is skipped"
-            decoded = self.decoder(sample)
-            images.append(decoded.image)
-            labels.append(decoded.label)
-            names.append(sample.name)
-        key = torch.from_numpy(self.keys(number).copy())
-        return Block(key, torch.tensor(labels), tuple(names), levels_of(torch.stack(images)))
+    def blocks(self, numbers: Iterable[int]) -> Iterator[tuple[int, Block]]:
+        """Yield number and content of some blocks, ascending, in one pass over the set.
+
+        Raises:
+            MmoodError: an image cannot be read.
+        """
+        wanted = list(numbers)
+        if not wanted:
+            return
+        keys = np.concatenate([self.keys(number) for number in wanted])
+        samples = self.entry.index.read(keys, skip=False)
+        for number in wanted:
+            yield number, self._block(number, list(islice(samples, len(self.keys(number)))))
+
+    def _block(self, number: int, samples: Sequence[RawSample | Skipped]) -> Block:
+        decoded = [self.decoder(sample) for sample in samples if not isinstance(sample, Skipped)]
+        return Block(
+            torch.from_numpy(self.keys(number).copy()),
+            torch.tensor([one.label for one in decoded]),
+            levels_of(torch.stack([one.image for one in decoded])),
+        )
 
 
 @dataclass(frozen=True)
@@ -156,14 +165,10 @@ class Crafting:
     settings: AttackSettings
     targets: Targets | None = None
 
-    def craft(self, task: Task, number: int) -> None:
-        """Write a block of a task, unless it is there."""
-        if task.path(number).exists():
-            return
-        block = task.clean.block(number)
-        levels = self.attacked(block, task)
+    def craft(self, task: Task, number: int, block: Block) -> None:
+        """Write a block of a task."""
         buffer = io.BytesIO()
-        np.save(buffer, levels.to(torch.uint8).numpy(), allow_pickle=False)
+        np.save(buffer, self.attacked(block, task).to(torch.uint8).numpy(), allow_pickle=False)
         write_atomically(task.path(number), buffer.getvalue())
 
     def attacked(self, block: Block, task: Task) -> Levels:
@@ -214,16 +219,22 @@ def chosen_keys(keys: Keys, limit: int | None) -> Keys:
     return chosen
 
 
-def share(tasks: list[Task], rank: int, world: int) -> list[tuple[Task, int]]:
-    """Return the blocks that a rank makes; over all ranks each comes once."""
+def share(tasks: Sequence[Task], rank: int, world: int) -> dict[Task, list[int]]:
+    """Return the blocks that a rank makes of each task; over all ranks each comes once."""
     everything = [(task, number) for task in tasks for number in range(len(task.clean))]
-    return everything[rank::world]
+    own: dict[Task, list[int]] = {}
+    for task, number in everything[rank::world]:
+        own.setdefault(task, []).append(number)
+    return own
 
 
 def craft_all(
-    crafting: Crafting, own: list[tuple[Task, int]], advance: Callable[[int], object] = lambda amount: None
+    crafting: Crafting, own: Mapping[Task, Sequence[int]], advance: Callable[[int], object] = lambda amount: None
 ) -> None:
-    """Write the blocks of a rank."""
-    for task, number in own:
-        crafting.craft(task, number)
-        advance(len(task.clean.keys(number)))
+    """Write the blocks of a rank that are not there yet."""
+    for task, numbers in own.items():
+        missing = [number for number in numbers if not task.path(number).exists()]
+        advance(sum(len(task.clean.keys(number)) for number in numbers if number not in missing))
+        for number, block in task.clean.blocks(missing):
+            crafting.craft(task, number, block)
+            advance(len(block.key))

@@ -204,7 +204,9 @@ class AttackRun:
         ranks.barrier()
         missing = [task for task, folder in folders.items() if not (folder / "index.json").exists()]
         own = share(missing, ranks.rank, ranks.world)
-        with self._progress("attacking", sum(len(task.clean.keys(number)) for task, number in own), ranks) as bar:
+        with self._progress(
+            "attacking", sum(len(task.clean.keys(number)) for task in own for number in own[task]), ranks
+        ) as bar:
             craft_all(crafting, own, bar.advance)
         ranks.barrier()
         if ranks.rank == 0:

@@ -140,11 +140,11 @@ def test_what_a_run_leaves(run, capsys):
 def test_a_killed_run_goes_on_and_leaves_the_same_bytes(run, flags, tmp_path, monkeypatch, capsys):
     craft, made = Crafting.craft, []
 
-    def dying(self, task, number):
+    def dying(self, task, number, block):
         if len(made) == 7:
             raise MmoodError("The power is gone.")
         made.append((task.folder, number))
-        craft(self, task, number)
+        craft(self, task, number, block)
 
     arguments = ["attack", *flags, *ATTACK, "--run_dir", str(tmp_path / "run")]
     with monkeypatch.context() as patched:
