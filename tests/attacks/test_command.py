@@ -258,7 +258,7 @@ def test_an_image_beyond_its_budget_is_refused(run, flags, tmp_path, capsys):
             ["--score", "energy"],
             "--score is 'energy', which is no score of the config; these can be attacked: mcm, knn.",
         ),
-        (["--data.csid", "[toy-test]"], "only ID and OoD sets are attacked"),
+        (["--data.csid", "[toy-train]"], "only ID and OoD sets are attacked"),
         (["--data.corruption", "{name: fog, severity: 2}"], "images are attacked as they are"),
         (["--evaluation.smoothing.copies", "50"], "scores are attacked without it"),
         (["--transfer_to", "no.yaml"], "no.yaml"),
