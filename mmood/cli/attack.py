@@ -33,7 +33,7 @@ examples:
   mmood attack --config vitb16_attack.yaml --data.root DATA --limit 500
   mmood attack --config vitb16_zeroshot.yaml --attack apgd --score mcm --eps 1/255 4/255 --direction both
   mmood attack --ckpt_path RUN/checkpoints/last.ckpt --attack pgd --norm l2 --eps 0.5 1 --transfer_to other.yaml
-  mmood attack --config vitb16_plp.yaml --attack manipulation                      PLP's; it has no budget
+  mmood attack --config demo_zeroshot.yaml --attack manipulation                  PLP's; it has no budget
 
 All other flags are those of `mmood test`. The attacked images are sets in RUN/attacked, which every command can read;
 RUN is that of --run_dir. A killed run with a --run_dir resumes when it is started again (docs/robustness.md).
