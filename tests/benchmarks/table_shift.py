@@ -28,11 +28,11 @@ SEVERITIES = (1, 2, 3, 4, 5)
 SCORES = {
     "mcm": {"class_path": "MCM"},
     "energy": {"class_path": "Energy"},
-    "neglabel": {"class_path": "NegLabel"},
-    "knn": {"class_path": "KNN", "init_args": {"k": 10, "shots": 50}},
-    "rmd": {"class_path": "RelativeMahalanobis"},
+    "entropy": {"class_path": "Entropy"},
+    "gen": {"class_path": "GEN"},
+    "margin": {"class_path": "Margin"},
 }
-SMOOTHED = ("mcm", "knn")
+SMOOTHED = ("mcm", "energy")
 NOISES = (0.03, 0.12)
 RADII = (0.25, 0.5, 1.0)
 """In units of the noise: with 60 copies and alpha 0.001, no bound is finite beyond 1.2."""
@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="name of the encoder")
     parser.add_argument("--work", type=Path, required=True, help="folder for shards, features and runs")
     parser.add_argument("--every", type=int, default=5, help="every how manieth ID and near image is used")
+    parser.add_argument("--corruptions", nargs="+", default=CORRUPTIONS, help="which of ImageNet-C's")
+    parser.add_argument("--noises", nargs="+", type=float, default=NOISES, help="of smoothed scores")
     parser.add_argument("--copies", type=int, default=60, help="noisy copies of an image")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no run after this time")
     experiment = Experiment(parser.parse_args())
@@ -81,8 +83,8 @@ class Experiment:
 
     def tables(self) -> str:
         """Return the tables as Markdown."""
-        parts = [self._severities(corruption) for corruption in CORRUPTIONS]
-        return "\n\n".join([*parts, self._pooled(), *(self._certified(noise) for noise in NOISES)])
+        parts = [self._severities(corruption) for corruption in self.options.corruptions]
+        return "\n\n".join([*parts, self._pooled(), *(self._certified(noise) for noise in self.options.noises)])
 
     def _prepare(self) -> None:
         if (self.root / "done").exists():
@@ -90,8 +92,7 @@ class Experiment:
         for folder, every in (("id-test", self.options.every), ("near-ood", self.options.every)):
             copy_samples(self.real / folder, self.root / folder, lambda number, every=every: number % every == 0)
             copy_samples(self.real / folder, self.root / f"few-{folder}", lambda number: number % 50 == 0)
-        for folder in ("id-train", "far-textures"):
-            (self.root / folder).symlink_to(self.real / folder)
+        (self.root / "far-textures").symlink_to(self.real / "far-textures")
         names = ("id-test", "near-ood", "few-id-test", "few-near-ood")
         assert mmood(["pack", "--index", *(str(self.root / name) for name in names)]) == 0
         for name in ("id-test", "near-ood", "far-textures"):
@@ -100,13 +101,13 @@ class Experiment:
 
     def _runs(self) -> Iterator[tuple[str, list[str]]]:
         yield "clean", []
-        for corruption in CORRUPTIONS:
+        for corruption in self.options.corruptions:
             for severity in SEVERITIES:
                 settings = f"{{name: {corruption}, severity: {severity}, groups: [id]}}"
                 yield f"{corruption}-{severity}", ["--data.corruption", settings]
         corrupted = ["--data.corruption", "{name: fog, severity: 3, groups: [csid]}"]
         yield "pooled", ["--data.csid", f"[foggy={self.root / 'id-test'}]", *corrupted]
-        for noise in NOISES:
+        for noise in self.options.noises:
             radii = [round(noise * share, 4) for share in RADII]
             settings = f"{{copies: {self.options.copies}, noise: {noise}, radii: {radii}}}"
             few = ["--data.id", "few-id-test", "--data.ood", "{near: [few-near-ood]}"]
@@ -127,7 +128,6 @@ class Experiment:
                     "data": {
                         "root": str(self.root),
                         "id": "id-test",
-                        "train": "id-train",
                         "ood": {"near": ["near-ood"], "far": ["far-textures"]},
                         "class_names": str(self.real / "id-classes.txt"),
                         "batch_size": 100,
