@@ -31,7 +31,7 @@ class Execution:
             twice. None holds all.
         checkpointing: hold only the inputs of the towers' blocks and compute the rest twice.
         compile: compile the towers with `torch.compile`.
-        channels_last: memory format of images and convolutions; pays for ResNets and ConvNeXts on a GPU.
+        channels_last: memory format of images and convolutions; pays for ResNets and ConvNeXts.
         strategy: what several devices hold of a trained model: `ddp`, each all of it; `fsdp`, each a share of weights,
             gradients and optimiser states (FSDP2); `auto`, what `trainer.strategy` says, by default ddp.
     """
