@@ -29,7 +29,7 @@ def training_strategy(settings: Namespace, model: LightningModule) -> Strategy |
         if str(given).startswith(_SHARDING):
             raise MmoodError(
                 f"`trainer.strategy` is {given}, but mmood shards weights where `model.execution.strategy` is fsdp, a "
-                "setting of AlignmentFineTune and CrossEntropyFineTune; leave `trainer.strategy` out."
+                "setting of the modules that fine-tune towers; leave `trainer.strategy` out."
             )
         return given
     if given not in ("auto", wanted):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from forked import mmood
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from tiny import CLASSES, adamw, batches, save_tiny, trainer, tune
@@ -14,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from mmood.cli.main import main
+from mmood.configuration.strategies import training_strategy
 from mmood.errors import MmoodError
 from mmood.modules.fine_tuning.alignment import LossSettings
 from mmood.modules.fine_tuning.cross_entropy import CrossEntropyFineTune
@@ -210,3 +212,26 @@ def test_a_trainer_that_does_not_shard_is_refused(tmp_path):
     assert isinstance(module.training_strategy(), ModelParallelStrategy)
     with pytest.raises(MmoodError, match=r"`model.execution.strategy` is fsdp, but the Trainer has a SingleDevice"):
         trainer(1).fit(module, share(0, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given", "precision", "words"),
+    [
+        ("auto", "fsdp", "32-true", "leave `trainer.strategy` out"),
+        ("auto", "deepspeed_stage_2", "32-true", "`trainer.strategy` is deepspeed_stage_2"),
+        ("fsdp", "ddp", "32-true", "leave one out"),
+        ("ddp", "ddp_find_unused_parameters_true", "32-true", "leave one out"),
+        ("fsdp", "auto", "16-mixed", "set it to bf16-mixed"),
+    ],
+)
+def test_a_command_with_two_strategies_is_refused(wanted, given, precision, words, tmp_path):
+    module = tune(save_tiny(tmp_path / "clip"), execution=Execution(strategy=wanted))
+    with pytest.raises(MmoodError, match=words):
+        training_strategy(Namespace(strategy=given, precision=precision), module)
+
+
+def test_the_model_and_the_trainer_agree_on_a_strategy(tmp_path):
+    settings = save_tiny(tmp_path / "clip")
+    for wanted, given, found in (("auto", "ddp_spawn", "ddp_spawn"), ("ddp", "auto", "ddp"), ("ddp", "ddp", "ddp")):
+        module = tune(settings, execution=Execution(strategy=wanted))
+        assert training_strategy(Namespace(strategy=given, precision="16-mixed"), module) == found
