@@ -81,16 +81,9 @@ class Experiment:
 
     def segmenter(self) -> None:
         """Train the segmenter, or go on with it, and test it."""
-        fit = [
-            "fit",
-            "--config",
-            "camvid_segnet.yaml",
-            *self._training(),
-            "--trainer.max_epochs",
-            str(self.options.epochs),
-        ]
-        begun = Path(self._checkpoint("segmenter"))
-        self._run("segmenter", ["fit", "--ckpt_path", str(begun)] if begun.exists() else fit)
+        begun, epochs = Path(self._checkpoint("segmenter")), ["--trainer.max_epochs", str(self.options.epochs)]
+        new = ["--config", "camvid_segnet.yaml", *self._training()]
+        self._run("segmenter", ["fit", *(["--ckpt_path", str(begun)] if begun.exists() else new), *epochs])
         self._test("segmenter")
 
     def observers(self, seeds: Sequence[int]) -> None:
