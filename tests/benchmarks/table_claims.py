@@ -42,11 +42,12 @@ that.
   classes, ID is one image of each class of ImageNet-1k.
 * **Models.** `liteclip`: an EfficientNet-Lite2 trained on ImageNet-1k with a text tower distilled along WordNet; every fifth
   image of ID and near OoD, and 20 training images of each class. `miniclip`: a ResNet-18 at 64 pixels, pre-trained on the
-  classes; all images, 200 training images of each class. Rows on fine-tuning: 30 training images of each class, one epoch,
-  every second test image.
+  classes; all images, 200 training images of each class. Rows on fine-tuning are a reduced form: 30 training images of
+  each class, one epoch, every eighth test image of ID and near OoD.
 * **Intervals.** 95 %, of the difference, a bootstrap over the images with {resamples:,} resamples that draws the same images for
-  both sides. Where there is chance (training, order of a stream), the numbers are means over three seeds ± their standard
-  deviation. Rows on learned prompts have no scores of single images: their interval is Student's over the three seeds.
+  both sides. Where there is chance (training, order of a stream), the numbers are means over the seeds ± their standard
+  deviation; a number of such a row without ± is of one seed, and its interval does not cover another training. Rows on
+  learned prompts have no scores of single images: their interval is Student's over three seeds.
 * **Verdict.** *Holds*: the interval is above 0, and so is the difference of each seed. *Does not*: the interval is below 0.
   *Cannot be told*: it contains 0, or the seeds disagree. *Not run*: the runs of this claim have not been made.
 
@@ -126,13 +127,14 @@ def _replicates(
     """Return the AUROC of each seed, and the mean replicates; None if a run is missing."""
     root, _, rest = side.run.partition("/")
     folder = folders[root]
-    runs = [rest.format(model=model, seed=seed) for seed in (SEEDS if "{seed}" in rest else (0,))]
     if folder is None:
         return None
+    runs = [rest.format(model=model, seed=seed) for seed in (SEEDS if "{seed}" in rest else (0,))]
+    runs = [run for run in runs if (folder / run / "results.json").exists()]
     parts = []
     for score in filter(None, (side.score, side.less)):
         found = [pair for run in runs for pair in _scores(folder / run, score, of)]
-        if not found or len(found) < len(runs):
+        if not found:
             return None
         drawn = [bootstrap({"": own}, {of: {"": other}}, RESAMPLES)["", of] for own, other in found]
         parts.append(([auroc(own, other) for own, other in found], mean_replicates(drawn)))
@@ -144,8 +146,6 @@ def _replicates(
 
 def _scores(run: Path, score: str, of: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield ID and OoD scores, in the order of the keys: of a run, or of each stream of it."""
-    if not (run / "results.json").exists():
-        return
     streams = sorted((run / "scores" / "streams" / score).glob(f"{of}.*.npz"))
     for path in streams:
         stream = np.load(path)
@@ -194,14 +194,12 @@ def _page(results: list[tuple[Claim | Learned, list[Result]]], alignment: Path |
 
 
 def _verdicts(own: list[Result]) -> str:
-    models = {one.model: one.verdict for one in own}
-    if not models:
-        return "cannot be told"
-    return (
-        next(iter(models.values()))
-        if len(set(models.values())) == 1
-        else ", ".join(f"{model}: {verdict}" for model, verdict in models.items())
-    )
+    verdicts = {one.model: one.verdict for one in own}
+    if not verdicts:
+        return "not run"
+    if len(set(verdicts.values())) == 1:
+        return own[0].verdict
+    return ", ".join(f"{model}: {verdict}" for model, verdict in verdicts.items())
 
 
 def _table(own: list[Result]) -> list[str]:
