@@ -54,6 +54,12 @@ that.
 AUROC in per cent.
 """
 
+ELSEWHERE = """\
+* Local adversarial attacks help ObsNet: [scores of pixels](dense.md).
+* Several scales beat one vector (MODE against k-NN): [scales](scales.md).
+* More learned prompts, with 1 and 4 shots: [learned prompts](prompts.md). Streams in other orders: [streams](streams.md).
+* Names of outliers (EOE) against mined words: [names of outliers](names.md)."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -190,6 +196,7 @@ def _page(results: list[tuple[Claim | Learned, list[Result]]], alignment: Path |
     if chosen and chosen.exists():
         lines += ["", "## Chosen on held-out classes", "", *_chosen(json.loads(chosen.read_text()))]
         lines += ["", "## CMA narrows the modality gap", "", *_gaps(alignment / "runs")]
+    lines += ["", "## On other pages", "", *ELSEWHERE.splitlines()]
     return "\n".join(lines) + "\n"
 
 
