@@ -4,14 +4,23 @@ import importlib
 import re
 from collections.abc import Callable
 
-from generators import proposals
+from generators import proposals, tutorials
 from generators.catalogue import FAMILIES
 from generators.commands import commands_page, keys_page
 from generators.pages import methods_page, overview_of
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
 
 from mmood.configuration.config_files import available
 
 _PLACE = re.compile(r"^\{\{ (?P<what>\w+)(?: (?P<argument>[\w.-]+))? \}\}$", re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Run the tutorials and add their pages."""
+    for name, page in tutorials.pages():
+        files.append(File.generated(config, f"tutorials/{name}.md", content=page))
+    return files
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

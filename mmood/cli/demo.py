@@ -21,6 +21,7 @@ from mmood.demo import pretrain, still_life, world
 from mmood.demo.pretrain import Recipe
 from mmood.errors import MmoodError
 from mmood.output.console import console
+from mmood.output.printing import say
 from mmood.results.model import Results
 from mmood.results.serialisation import read_results
 
@@ -124,7 +125,10 @@ def main(argv: list[str]) -> int:
         )
     start = time.monotonic()
     screen = console()
-    build(options.out, options.size, Recipe(seed=options.seed, steps=options.steps))
+    build(options.out, options.size, Recipe(seed=options.seed, steps=options.steps, pictures=options.pictures))
+    if options.world_only:
+        say(f"The sets are in {options.out / 'data'}, the CLIP is in {options.out / 'clip'}.")
+        return 0
     for stage in STAGES:
         if code := _run(screen, stage.title, stage.arguments(options.out)):
             return code
@@ -222,4 +226,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--steps", type=int, default=Recipe.steps, help="training steps of the CLIP (default: %(default)s)"
     )
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=Recipe.pictures,
+        help="images with captions that the CLIP is trained on (default: %(default)s)",
+    )
+    parser.add_argument("--world_only", action="store_true", help="make the sets and the CLIP, and run nothing on them")
     return parser
