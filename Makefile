@@ -15,7 +15,7 @@ endif
 WORKERS ?= 2
 PYTEST  := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo docs leaderboard test test-all seconds lint fuzz audit bench gpu picture clean
+.PHONY: install demo docs dist leaderboard test test-all seconds lint fuzz audit bench gpu picture clean
 
 install: $(STAMP)
 
@@ -58,6 +58,16 @@ docs: $(STAMP)
 leaderboard: demo
 	$(BIN)/mmood leaderboard demo-world/runs/zeroshot demo-world/runs/plp demo-world/runs/linear \
 	  demo-world/runs/align --out site/leaderboard
+
+# sdist and wheel, checked, and the wheel tried in an environment of its own that has torch already.
+dist: $(STAMP)
+	rm -rf dist build/dist-check
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python -m venv build/dist-check
+	build/dist-check/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	build/dist-check/bin/mmood --version
+	build/dist-check/bin/mmood configs > build/dist-check/configs.txt
 
 # Known vulnerabilities of the versions that the tests pass on; asks PyPI.
 audit: $(STAMP)

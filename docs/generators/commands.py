@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-from unittest.mock import patch
-
 from generators.docstrings import typeset
-from mmood.cli.commands import GROUPS, run
+from mmood.cli.commands import GROUPS
+from mmood.cli.help_texts import help_of
 from mmood.configuration.lightning import parsed
 
 
@@ -19,14 +15,6 @@ def commands_page(_: str = "") -> str:
         parts.append(f"## {group}")
         parts += [f"### mmood {name} {{ #{name} }}\n\n```text\n{help_of(name)}\n```" for name in commands]
     return "\n\n".join(parts)
-
-
-def help_of(command: str) -> str:
-    """Return what `mmood COMMAND --help` prints, at a width of 100 columns."""
-    printed = io.StringIO()
-    with patch.dict(os.environ, COLUMNS="100"), contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-        run([command, "--help"])
-    return printed.getvalue().rstrip()
 
 
 _OF_OTHERS = ("trainer", "model", "config", "print_config", "help")

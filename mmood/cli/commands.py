@@ -80,6 +80,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             "[--config NAME]", "check the installation, and whether a config would run", "mmood.cli.doctor"
         ),
         "configs": Command("", "list the configs that come with mmood", "mmood.cli.configs"),
+        "completion": Command("SHELL", "print a script for shell completion", "mmood.cli.completion"),
     },
 }
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
