@@ -15,7 +15,7 @@ endif
 WORKERS ?= 2
 PYTEST  := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo docs dist leaderboard test test-all seconds lint fuzz audit bench gpu picture clean
+.PHONY: install demo docs dist leaderboard test test-all seconds lint fuzz audit bench gpu picture method-pictures clean
 
 install: $(STAMP)
 
@@ -83,6 +83,10 @@ gpu: $(STAMP)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+# The histograms of the methods pages: every score that needs no more than the demo world, tested on it.
+method-pictures: demo
+	$(BIN)/python docs/generators/demo_histograms.py demo-world
 
 # The picture in the README: the first screen of the demo's report. Needs Chromium.
 picture: demo
