@@ -89,7 +89,7 @@ def _warning(described: Description) -> Iterator[str]:
 def _facts(method: type, described: Description) -> str:
     links = [f"[arXiv {number}](https://arxiv.org/abs/{number})" for number in described.papers]
     rows = {"needs": ", ".join(_needs(method)), "source": ", ".join(links)}
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items() if text)])
+    return "\n\n".join(f"**{name.capitalize()}:** {text}" for name, text in rows.items() if text)
 
 
 def _needs(method: type) -> Iterator[str]:

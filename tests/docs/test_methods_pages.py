@@ -56,7 +56,7 @@ def test_a_section_says_what_the_class_says():
     section = page[page.index("## KNN") : page.index("## L1Norm")]
 
     assert "Cosine similarity with the nearest ID training images" in section
-    assert "| needs | features, training images |" in section
+    assert "**Needs:** features, training images" in section
     assert "| `search` | `'exact'` |" in section
     assert "[2303.05828](https://arxiv.org/abs/2303.05828)" in section
     assert "mmood test --config" in section
