@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Self, final
 
@@ -102,14 +102,19 @@ class Embedded:
             raise MmoodError(f"This score reads {what}, but the images were encoded without {them}.")
         return found
 
-    def parts(self) -> list[Embedded]:
-        """Return the batch in consecutive parts of at most `MOST_LOGITS` logits each, or of one image.
+    def parts(self) -> Iterator[Embedded]:
+        """Yield the batch in consecutive parts of at most `MOST_LOGITS` logits each, or of one image.
 
         A score makes float64 tables of all classes: of 256 images and a million classes it would take 2 GB for each.
+        Scores of a part share such tables, so let go of it before the next.
         """
         images, classes = self.logits.shape
         step = max(1, MOST_LOGITS // max(1, classes))
-        return [self] if images <= step else [self._rows(start, start + step) for start in range(0, images, step)]
+        if images <= step:
+            yield self
+            return
+        for start in range(0, images, step):
+            yield self._rows(start, start + step)
 
     def _rows(self, start: int, stop: int) -> Embedded:
         def cut(output: Tensor | None) -> Tensor | None:

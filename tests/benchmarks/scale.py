@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FEATURES, EMBEDDING = 768, 512
-NEGATIVES, SCORES = 10_000, 6
+NEGATIVES, SCORES = 10_000, 2
 BATCH = 256
 
 EMBEDDED = 1_491
@@ -20,10 +20,12 @@ SCORED = 2_540_000 * (1_000 + NEGATIVES)
 """Pairs of an image and a text in a second, of NegLabel, 512 columns, float32."""
 ROW = 16 + 4 * SCORES
 """Bytes of an image in the store of an evaluation."""
+PEAK = 108
+"""Bytes of an image with two scores in each process at the end of an evaluation, measured by growth.py."""
 STORED = 2 * (FEATURES + EMBEDDING) + 8 + 8
 """Bytes of an image in a feature store in half precision: features, embedding, key and label."""
-PART = 2**24 * 8 * 4
-"""Bytes of the tables of a part of a batch: MOST_LOGITS in float64, about four at a time."""
+PART = 2**24 * 8 * 7
+"""Bytes of the tables of a part of a batch: MOST_LOGITS in float64, seven at a time (growth.py)."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,14 @@ class Step:
 def steps(size: Size) -> list[Step]:
     texts = size.classes + NEGATIVES
     seconds = size.images * size.bank / COMPARED + size.images * texts / SCORED
-    tables = min(PART, BATCH * size.classes * 8 * 4) + BATCH * size.classes * 4
+    tables = min(PART, BATCH * size.classes * 8 * 7) + BATCH * size.classes * 4
     on_device = 2 * FEATURES * size.bank + 4 * EMBEDDING * texts + tables
     chunk = 8192 * STORED
     return [
         Step("embed the test sets", size.images / EMBEDDED, size.images * STORED, 0, chunk),
         Step("embed the bank", size.bank / EMBEDDED, size.bank * STORED, 0, chunk),
-        # Every rank has the rows of all, packed and unpacked.
-        Step("test", seconds, size.images * ROW, on_device, 2 * size.images * ROW),
+        # Every rank has the rows of all images.
+        Step("test", seconds, size.images * ROW, on_device, PEAK * size.images),
     ]
 
 

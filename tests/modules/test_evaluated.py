@@ -60,12 +60,32 @@ def test_parts_are_rows_of_the_batch_and_know_their_images(monkeypatch):
     monkeypatch.setattr(base, "MOST_LOGITS", 7)
     images = torch.randn(5, 3, 2, 2)
     batch = Embedded(torch.randn(5, 2), torch.randn(5, 3), torch.randn(5, 4), pixels=lambda rows: images[rows])
-    parts = batch.parts()
+    parts = list(batch.parts())
     assert [len(part.logits) for part in parts] == [2, 2, 1]
     for name in ("features", "logits", "embedding"):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
     assert torch.equal(parts[1].images(torch.tensor([1])), images[3:4])
-    assert batch.parts()[0].patches is None
+    assert parts[0].patches is None
+
+
+def test_no_part_outlives_the_next(tmp_path, monkeypatch):
+    module = tune(save_tiny(tmp_path)).eval()
+    module.fit_scores()
+    (batch,) = batches(1, 6)
+    parts, alive = [], []
+
+    def forward(part):
+        gc.collect()
+        alive.append(sum(one() is not None for one in parts))
+        parts.append(weakref.ref(part))
+        return part.softmax(1.0).log_odds
+
+    monkeypatch.setattr(module.scores["mcm"], "forward", forward)
+    monkeypatch.setattr(base, "MOST_LOGITS", len(module.class_names))
+    with torch.no_grad():
+        module.test_step(batch, 0)
+    assert len(parts) == 6
+    assert max(alive) <= 1  # the one before, until the next has its name
 
 
 class Watch(Callback):
