@@ -76,6 +76,9 @@ class GLMCM(AbstractLocalScore):
     the weighted mean (S_G + lambda S_L) / (1 + lambda), which orders images as the sum does; with lambda = 0 it is MCM.
     The map is that of L-MCM.
 
+    Warning:
+        Patches are not stored, so this score reads images even where features are at hand.
+
     Args:
         temperature: divides the cosine; 1 as in the paper.
         local_weight: lambda; 1 is the default of the released code, whose ImageNet runs set 0.5.

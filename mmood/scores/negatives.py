@@ -215,6 +215,9 @@ class NegLabel(AbstractMinedNegatives):
     S = mean_g sigmoid(LSE_c(cos / T) - LSE_{m in g}(cos / T)); the score is log S - log(1 - S), which orders images as
     S does but never ties at 0 or 1. `functional_negatives.neglabel` gives S.
 
+    Warning:
+        The list must not hold an ID class under another name. Never choose words by looking at the OoD test images.
+
     Args:
         groups: G, number of groups the negatives are split into; the paper's code uses 100, CMA 1.
         temperature: T, divides the cosine.
@@ -266,6 +269,9 @@ class EOE(AbstractScore):
     names of each class; `mmood propose` does. MM-OOD (arXiv 2601.14052) asks a model that sees images, and its score is
     not specified; this one is used. The score lies in (-beta, 1) and, at temperature 1, within about 1 / (C + L) of 0.
     (The paper's code has other scores too, and takes max_c p_c unless told otherwise.)
+
+    Warning:
+        Near and far names help against different OoD images. Never choose names by looking at the OoD test images.
 
     Args:
         outliers: the outlier names: a file, or a list that comes with mmood (see `load_negatives`).

@@ -57,6 +57,9 @@ class KNN(AbstractScore):
     the k-th neighbour (arXiv 2204.06507, whose distance of unit vectors orders images alike) or the mean of the k
     nearest. PLP averages exp(cos) over the k instead; for k = 1 the order is the same.
 
+    Warning:
+        With few training images a class that has none near an image looks like OoD; state `shots` beside the number.
+
     Args:
         k: how many neighbours.
         reads: `features` before projection or the joint `embedding`; both are L2-normalised here, not standardised.

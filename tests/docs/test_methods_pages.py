@@ -62,6 +62,12 @@ def test_a_section_says_what_the_class_says():
     assert "mmood test --config" in section
 
 
+def test_the_warning_of_a_docstring_stands_out():
+    page = methods_page("zero-shot")
+    section = page[page.index("## MCM") : page.index("## NoisyOr")]
+    assert '!!! warning "Easily done wrong"\n\n    CLIP\'s own scale' in section
+
+
 def test_published_rows_stand_with_their_score():
     page = methods_page("negatives")
     section = page[page.index("## NegLabel") :]

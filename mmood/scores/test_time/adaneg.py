@@ -112,6 +112,9 @@ class AdaNeg(AbstractStreamScore[Fitted, Memory]):
     those in groups: a rest of M mod G at the end of the list is left out everywhere. A batch of B images holds (B, C +
     M) cosines.
 
+    Warning:
+        Its numbers belong to a stream: order, ratio of ID to OoD, batch size. Compare them only within one protocol.
+
     Args:
         groups: G.
         temperature: T, divides the cosine.
