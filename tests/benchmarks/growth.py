@@ -150,16 +150,17 @@ def picture(curves: list[Measured], path: Path) -> None:
 
 def panel(draw: ImageDraw.ImageDraw, left: int, title: str, curves: list[Curve], values: list[list[float]]) -> None:
     font = ImageFont.load_default(18)
-    step, floor = 75, 560
+    step, rise, floor = 75, 62, 560
 
     def place(across: float, up: float) -> tuple[float, float]:
-        return left + step * math.log2(across), floor - step * math.log2(up)
+        return left + step * math.log2(across), floor - rise * math.log2(up)
 
-    for power in range(7):
-        draw.line([place(2**power, 1), place(2**power, 64)], GRID)
+    for power in range(9):
         draw.line([place(1, 2**power), place(64, 2**power)], GRID)
-        draw.text((place(2**power, 1)[0], floor + 10), str(2**power), INK, font, "ma")
         draw.text((left - 12, place(1, 2**power)[1]), str(2**power), INK, font, "rm")
+    for power in range(7):
+        draw.line([place(2**power, 1), place(2**power, 256)], GRID)
+        draw.text((place(2**power, 1)[0], floor + 10), str(2**power), INK, font, "ma")
     draw.text((left + 225, 30), f"{title}, times the first", INK, font, "ma")
     draw.text((left + 225, floor + 40), "size, times the first", INK, font, "ma")
     draw.line([place(1, 1), place(64, 64)], "#999999")
@@ -169,7 +170,7 @@ def panel(draw: ImageDraw.ImageDraw, left: int, title: str, curves: list[Curve],
             for size, value in zip(curve.sizes, found, strict=True)
         ]
         draw.line(points, colour, 3)
-        draw.text((left + 15, 120 + 26 * row), f"{curve.name}: {slope(curve.sizes, found):.2f}", colour, font)
+        draw.text((left + 15, 80 + 26 * row), f"{curve.name}: {slope(curve.sizes, found):.2f}", colour, font)
 
 
 def main() -> None:
