@@ -15,7 +15,7 @@ endif
 WORKERS ?= 2
 PYTEST  := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo docs dist leaderboard test test-all seconds lint fuzz audit bench gpu picture method-pictures clean
+.PHONY: install demo docs dist test test-all seconds lint fuzz audit bench gpu picture method-pictures clean
 
 install: $(STAMP)
 
@@ -53,11 +53,6 @@ fuzz: $(STAMP)
 # The documentation site, in site/; a warning or a dead link between pages is an error (`--quiet` would switch that off).
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
-
-# The demo's runs as a leaderboard, in site/leaderboard.
-leaderboard: demo
-	$(BIN)/mmood leaderboard demo-world/runs/zeroshot demo-world/runs/plp demo-world/runs/linear \
-	  demo-world/runs/align --out site/leaderboard
 
 # sdist and wheel, checked, and the wheel tried in an environment of its own that has torch already.
 dist: $(STAMP)

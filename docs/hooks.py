@@ -17,9 +17,9 @@ _PLACE = re.compile(r"^\{\{ (?P<what>\w+)(?: (?P<argument>[\w.-]+))? \}\}$", re.
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Run the tutorials and add their pages."""
-    for name, page in tutorials.pages():
-        files.append(File.generated(config, f"tutorials/{name}.md", content=page))
+    """Run the tutorials and add their pages, and the leaderboard that one of them writes."""
+    for path, page in tutorials.pages():
+        files.append(File.generated(config, path, content=page))
     return files
 
 

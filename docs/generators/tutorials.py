@@ -68,6 +68,9 @@ class Tutorial:
     seconds: float | None
 
 
+LEADERBOARD = "leaderboard/index.html"
+"""Page of the site that a tutorial writes."""
+
 NEEDS = {"image_only": "MMOOD_REAL_DATA"}
 """Tutorial -> the variable of the environment without which it is shown and not run."""
 
@@ -103,14 +106,16 @@ def run(name: str, folder: Path) -> Tutorial:
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """Yield name and Markdown of every tutorial, run one after the other in one folder.
+    """Yield path and text of every tutorial's page, run one after the other in one folder, and of the leaderboard.
 
     `MMOOD_DOCS_RUN=0` in the environment shows them without their output, in seconds.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in names():
             runs = os.environ.get("MMOOD_DOCS_RUN") != "0" and missing(name) is None
-            yield name, to_markdown(run(name, Path(folder)) if runs else read(name))
+            yield f"tutorials/{name}.md", to_markdown(run(name, Path(folder)) if runs else read(name))
+        board = Path(folder) / LEADERBOARD
+        yield LEADERBOARD, board.read_text() if board.exists() else "The tutorials were not run for this site."
 
 
 def _run(name: str, cell: Cell, space: dict[str, Any]) -> Cell:

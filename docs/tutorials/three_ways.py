@@ -59,3 +59,10 @@ for run in ("zeroshot", "plp", "linear", "align"):
 
 # %%
 # !mmood report runs/zeroshot runs/plp runs/linear runs/align --out report.html --resamples 200
+
+# %% [markdown]
+# A leaderboard does not trust what runs claim: `mmood leaderboard` computes every number again from the scores of single images in
+# the run folders, and refuses a folder whose results are others. [This one](../leaderboard/index.html) was made by the next line:
+
+# %%
+# !mmood leaderboard runs/zeroshot runs/plp runs/linear runs/align --out leaderboard --resamples 200
