@@ -24,7 +24,7 @@ _PASSES_ON = "flags of mmood test"  # what the help of a command says that takes
 def main(arguments: list[str]) -> int:
     """Run `mmood completion` with the arguments after the command's name; return the exit code."""
     options = _parser().parse_args(arguments)
-    for line in shtab.complete(described(), shell=options.shell).splitlines():
+    for line in shtab.complete(described(), options.shell).splitlines():
         say(line)
     return 0
 
