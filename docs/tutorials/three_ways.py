@@ -49,7 +49,7 @@ for run in ("zeroshot", "plp", "linear", "align"):
 # What to look at:
 #
 # * A head trained with cross-entropy is *confident everywhere*: its softmax (`msp`) can be worse than zero-shot on far OoD images,
-#   although its ID accuracy is higher. The features below the head are the same as before: `relative_mahalanobis` and `knn` read
+#   whatever its ID accuracy. The features below the head are the same as before: `relative_mahalanobis` and `knn` read
 #   these instead.
 # * The pseudo-label probe has never read a label. How accurate it is depends on its teacher, the zero-shot model.
 # * One epoch of fine-tuning with a small weight changes little here; with real towers and data it is where most of the ID accuracy
