@@ -28,6 +28,7 @@ class WithoutImages(Reference):
         self.removed = removed
         self.encoder = whole.encoder
         self.learned = whole.learned
+        self.local_head = whole.local_head
         self.class_names = whole.class_names
 
     @property
@@ -44,14 +45,7 @@ class WithoutImages(Reference):
         """Return the ID training images that are left."""
         bank = self.whole.bank(shots, transform, descriptors)
         rows = (~torch.isin(bank.keys, self.removed)).nonzero().flatten()
-        return Bank(
-            bank.features[rows],
-            bank.labels[rows],
-            bank.keys[rows],
-            None if bank.embedding is None else bank.embedding[rows],
-            {**bank.identity, "removed": len(bank.keys) - len(rows)},
-            None if bank.descriptors is None else bank.descriptors[rows],
-        )
+        return bank.take(rows, removed=len(bank.keys) - len(rows))
 
     def heads(self) -> tuple[LinearHead, ...]:
         """Return the trained heads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self, final
+from typing import Literal, Self
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +21,7 @@ from mmood.scores.descriptors import Local, LocalDescriptors, LocalHead
 from mmood.scores.softmax import Softmax
 from mmood.scores.stable import precise
 from mmood.scores.surroundings import Surroundings
+from mmood.scores.text_tower import TextTower
 from mmood.settings import Recorded
 from mmood.settings.requirements import Requirement
 from mmood.words.embedding import embed_words
@@ -157,18 +158,16 @@ class Bank:
     identity: Mapping[str, object]
     descriptors: Float[Tensor, "images descriptors dim"] | None = None
 
+    def take(self, rows: Int[Tensor, " kept"], **identity: object) -> Bank:
+        """Return some of the images, in this order, in memory; `identity` says which they are."""
 
-@dataclass(frozen=True)
-class Tokens:
-    """Texts as the text tower takes them in; a score may put embeddings of its own in the place of a token.
+        def taken(output: Tensor | None) -> Tensor | None:
+            return None if output is None else output[rows]
 
-    Attributes:
-        ids: (T, L) token ids; they say where a text ends.
-        embeddings: (T, L, W) token embeddings, before positions are added; no gradient leads back from them.
-    """
-
-    ids: Int[Tensor, "texts length"]
-    embeddings: Float[Tensor, "texts length width"]
+        features, labels, keys = self.features[rows], self.labels[rows], self.keys[rows]
+        return Bank(
+            features, labels, keys, taken(self.embedding), {**self.identity, **identity}, taken(self.descriptors)
+        )
 
 
 @dataclass(frozen=True)
@@ -213,53 +212,6 @@ class NegativeTexts:
     def to(self, device: torch.device) -> NegativeTexts:
         """Return the embeddings on a device."""
         return NegativeTexts(self.positive.to(device), self.negative.to(device), self.words, self.groups)
-
-
-@final
-@dataclass(frozen=True)
-class TextTower:
-    """The text tower of an encoder, its weights constant.
-
-    Attributes:
-        encoder: a vision-language model.
-    """
-
-    encoder: AbstractEncoder
-
-    def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
-        """Return float32 embeddings of whole texts (no template is applied), on the device of the encoder.
-
-        They are of unit norm unless `normalise` is off.
-
-        Raises:
-            MmoodError: the encoder has no text encoder.
-        """
-        encoder = with_texts(self.encoder)
-        with torch.autocast(encoder.device.type, enabled=False):
-            return encoder.encode_text(texts, normalise)
-
-    def tokens(self, texts: Sequence[str]) -> Tokens:
-        """Return whole texts as tokens of one length, as few as `encode_tokens` needs.
-
-        Autograd may use them, even where the caller is in inference mode.
-
-        Raises:
-            MmoodError: there is no text encoder, or it takes no token embeddings.
-        """
-        encoder = with_texts(self.encoder)
-        with torch.inference_mode(False), torch.no_grad():
-            return Tokens(*encoder.frozen_tokens(texts))
-
-    def encode_tokens(
-        self, embeddings: Float[Tensor, "texts length width"], ids: Int[Tensor, "texts length"]
-    ) -> Float[Tensor, "texts dim"]:
-        """Return float32 unit-norm embeddings of texts given by token embeddings, in full precision.
-
-        The gradient flows to the token embeddings; the weights are constants. `ids` are those of `tokens`.
-        """
-        encoder = with_texts(self.encoder)
-        with torch.autocast(encoder.device.type, enabled=False):
-            return encoder.encode_frozen_tokens(embeddings, ids)
 
 
 class Reference(ABC):

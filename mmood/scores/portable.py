@@ -19,8 +19,9 @@ from torch import Tensor
 
 from mmood.encoders.base import AbstractEncoder
 from mmood.errors import MmoodError, unknown
-from mmood.scores.base import AbstractScore, TextTower
+from mmood.scores.base import AbstractScore
 from mmood.scores.test_time.base import AbstractStreamScore, fitted_type
+from mmood.scores.text_tower import TextTower
 
 Plain = str | int | float | bool | None | list[str]
 _TOWER = "text tower"

@@ -76,14 +76,8 @@ class WithoutClasses(Reference):
         if key not in self._banks:
             bank = self.whole.bank(shots, transform, descriptors)
             rows = torch.isin(bank.labels, self.kept).nonzero().flatten()
-            self._banks[key] = Bank(
-                bank.features[rows],
-                torch.searchsorted(self.kept, bank.labels[rows]),
-                bank.keys[rows],
-                None if bank.embedding is None else bank.embedding[rows],
-                {**bank.identity, "classes": self.kept.tolist()},
-                None if bank.descriptors is None else bank.descriptors[rows],
-            )
+            kept = bank.take(rows, classes=self.kept.tolist())
+            self._banks[key] = replace(kept, labels=torch.searchsorted(self.kept, kept.labels))
         return self._banks[key]
 
     def heads(self) -> tuple[LinearHead, ...]:

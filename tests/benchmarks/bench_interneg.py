@@ -21,9 +21,10 @@ from torch.nn.functional import normalize
 from mmood.encoders.prompts import load_templates
 from mmood.encoders.texts import cut, encode_frozen
 from mmood.scores import InterNeg
-from mmood.scores.base import Embedded, Tokens
+from mmood.scores.base import Embedded
 from mmood.scores.test_time.interneg import Fitted
 from mmood.scores.test_time.inversion import Inversion, Prompts, invert, read_prompts
+from mmood.scores.text_tower import Tokens
 
 CLASSES, NEGATIVES, BATCH, GATED, DIM, ROUNDS = 1000, 2000, 256, 32, 512, 3
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}

@@ -15,12 +15,13 @@ from torch.nn.functional import normalize
 
 from mmood.detector.state_file import read_state, write_state
 from mmood.scores import ANTS, TANL, TINS, AdaNeg, CoEvo, InterNeg
-from mmood.scores.base import Embedded, Tokens
+from mmood.scores.base import Embedded
 from mmood.scores.test_time import adaneg, ants, coevo, interneg, tanl, tins
 from mmood.scores.test_time.ants_settings import Descriptions, LookAlikes
 from mmood.scores.test_time.base import AnyStreamScore
 from mmood.scores.test_time.inversion import Prompts
 from mmood.scores.test_time.word_inversion import Starts
+from mmood.scores.text_tower import Tokens
 
 METHODS = ("AdaNeg", "TANL", "CoEvo", "InterNeg", "TINS", "ANTS")
 INVERTING = ("InterNeg", "TINS")

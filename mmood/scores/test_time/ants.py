@@ -13,7 +13,7 @@ from torch import Tensor
 from mmood.chat import LanguageModel
 from mmood.errors import MmoodError
 from mmood.output.printing import complain
-from mmood.scores.base import Embedded, Output, Reference, TextTower
+from mmood.scores.base import Embedded, Output, Reference
 from mmood.scores.functional_negatives import neglabel_log_odds
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
@@ -38,6 +38,7 @@ from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
 from mmood.scores.test_time.functional_ants import adaptive_weight, mining_threshold, mixed_log_odds
 from mmood.scores.test_time.functional_tins import tins
 from mmood.scores.test_time.memory import Derived, check_counts, check_range, check_size
+from mmood.scores.text_tower import TextTower
 from mmood.settings import check_choice, check_number
 from mmood.settings.requirements import Requirement
 from mmood.words.embedding import embed_words

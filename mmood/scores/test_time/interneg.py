@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Embedded, Output, Reference, TextTower
+from mmood.scores.base import Embedded, Output, Reference
 from mmood.scores.functional_negatives import group_logsumexp, grouped_log_odds
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
@@ -20,6 +20,7 @@ from mmood.scores.test_time.class_images import CLASS_IMAGES, ClassImages, class
 from mmood.scores.test_time.inversion import INVERSION, Inversion, Prompts, invert, read_prompts
 from mmood.scores.test_time.inverted_words import InvertedWords, admitted, gate, no_words
 from mmood.scores.test_time.memory import Derived, check_counts, check_size, generator_of
+from mmood.scores.text_tower import TextTower
 from mmood.settings import check_choice, check_count, check_number
 from mmood.settings.requirements import Requirement
 from mmood.words.miner import INTERNEG as INTERNEG_MINING

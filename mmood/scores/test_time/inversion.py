@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from mmood.encoders.prompts import fill, load_templates
 from mmood.errors import MmoodError
-from mmood.scores.base import TextTower, Tokens
+from mmood.scores.text_tower import TextTower, Tokens
 from mmood.settings import check_choice, check_count, check_number
 
 WORDS = ("x", "q")

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from mmood.errors import MmoodError
-from mmood.scores.base import Embedded, Output, Reference, TextTower
+from mmood.scores.base import Embedded, Output, Reference
 from mmood.scores.negatives import NegativePrototypes
 from mmood.scores.surroundings import Surroundings
 from mmood.scores.test_time.base import AbstractStreamScore, Kept, Update
@@ -26,6 +26,7 @@ from mmood.scores.test_time.word_inversion import (
     invert_from_words,
     read_starts,
 )
+from mmood.scores.text_tower import TextTower
 from mmood.settings import check_count, check_number
 from mmood.settings.requirements import Requirement
 from mmood.words.miner import INTERNEG as INTERNEG_MINING

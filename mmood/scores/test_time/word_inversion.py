@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mmood.encoders.prompts import fill
 from mmood.errors import MmoodError
-from mmood.scores.base import Reference, TextTower
+from mmood.scores.base import Reference
 from mmood.scores.test_time.inversion import descend, in_chunks, read_prompts
+from mmood.scores.text_tower import TextTower
 from mmood.settings import check_count, check_number
 
 ROWS = 1024
