@@ -26,7 +26,6 @@ from mmood.shards.torchvision_input import from_torchvision
 _EXAMPLES = """\
 examples:
   mmood pack --out data/pets --folder pets/images          one subfolder per class, or images without labels
-  mmood pack --out data/pets --folder pets/images --classes names.txt     names in the order of the labels
   mmood pack --out data/ninco --list test_ninco.txt --images images_largescale
   mmood pack --out data/street --folder images --masks labels --classes labels.txt --ignore_labels 255
   mmood pack --out data/cifar10 --torchvision CIFAR10 --split test --images downloads --download

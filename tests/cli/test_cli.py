@@ -70,7 +70,8 @@ def test_help_of_a_stage_is_one_screen_and_names_flags_that_exist(stage, known, 
 @pytest.mark.parametrize(
     "command", [name for name, command in COMMANDS.items() if command.module != COMMANDS["test"].module]
 )
-def test_help_of_a_tool_is_one_screen(command, capsys):
+def test_help_of_a_tool_is_one_screen(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     with contextlib.suppress(SystemExit):
         main([command, "--help"])
     shown = capsys.readouterr().out
