@@ -21,6 +21,9 @@ _KEY = re.compile(r"""Parser key ["']([\w.-]+)["']""")
 _OF_JSONARGPARSE = ("Does not validate against any", "Problem with given class_path")
 _NO_FILE = "File does not exist: "
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
+# What jsonargparse says of a value in the place of a group of settings, which it takes for a file of them.
+_GROUP = re.compile(r'Unable to load config "(.*)"')
+_UNION = re.compile(r"Subtypes: \[<class '([\w.]+)'>, <class 'NoneType'>\]")
 
 
 def sentence(error: BaseException, known_keys: Iterable[str] = ()) -> str:
@@ -51,6 +54,10 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
         return _not_imported(path, owners[-1], cause)
     if isinstance(cause, AttributeError) and (owners := _owners(messages)):
         return f"{path} names the class '{owners[-1]}', but its module defines nothing of that name."
+    if group := _GROUP.search(last) or _optional_group(last, messages):
+        return _is_group(path, group[1], _settings_of_group(path, messages, known_keys))
+    if lacking := re.fullmatch(r"the following arguments are required: (.+)", last) if path else None:
+        return f"{path} is incomplete; it must also have {lacking[1]}."
     if missing := re.search(r"Expected a dot import path string: (\S+)", last):
         return f"{path} names the class '{missing[1]}', which does not exist{_nearest(missing[1], _class_names())}"
     if number := re.fullmatch(r"Expected a (?:<class ')?str(?:'>)?\. Got value: ([\d.eE_+-]+)", " ".join(last.split())):
@@ -58,6 +65,33 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
     text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(last.split()))
     text = re.sub(r"\b(?:fit|validate|test|predict)\.(?=data|model)", "", text)
     return f"{path}: {text}" if path and path not in text else text
+
+
+def _optional_group(last: str, messages: list[str]) -> re.Match[str] | None:
+    """Return the value that stands in the place of a group of settings or null; None if it stands elsewhere."""
+    union = [found for message in messages for found in _UNION.findall(message)]
+    named = re.search(r"Expected a dot import path string: (.*)", last)
+    return named if named and union and is_dataclass(_resolved(union[-1])) else None
+
+
+def _is_group(path: str, value: str, settings: list[str]) -> str:
+    has = f" It has: {', '.join(settings)}." if settings else ""
+    return (
+        f"{path} is '{value}', but it is a group of settings: write '{{NAME: VALUE, ...}}', or the name of a YAML file "
+        f"that has them.{has}"
+    )
+
+
+def _settings_of_group(path: str, messages: list[str], known_keys: Iterable[str]) -> list[str]:
+    """Return the names of the settings of a group: of the data or the evaluation, of a class, or of null."""
+    below = [key.removeprefix(f"{path}.") for key in known_keys if key.startswith(f"{path}.")]
+    if below:
+        return list(dict.fromkeys(key.partition(".")[0] for key in below))
+    owners, group = _owners(messages), path.rpartition(".")[2]
+    hint = get_type_hints(vars(_resolved(owners[-1]))["__init__"]).get(group) if owners else None
+    union = [found for message in messages for found in _UNION.findall(message)]
+    found = hint if is_dataclass(hint) else _resolved(union[-1]) if union else None
+    return [field.name for field in fields(found)] if is_dataclass(found) else []
 
 
 def building_error(error: BaseException) -> MmoodError | None:

@@ -23,6 +23,25 @@ WRONG = {
         ["--model.scores", "{knn: {class_path: KNN, init_args: {shots: -1}}}"],
         "KNN.shots is -1; it must be a whole number of at least 1, or null for all images.",
     ),
+    "a word for a group": (
+        ["--data.loader", "fast"],
+        "data.loader is 'fast', but it is a group of settings: write '{NAME: VALUE, ...}', or the name of a YAML file that has "
+        "them. It has: workers, start_method,",
+    ),
+    "a word for a group that may be null": (
+        ["--data.corruption", "fog"],
+        "data.corruption is 'fog', but it is a group of settings: write '{NAME: VALUE, ...}', or the name of a YAML file that "
+        "has them. It has: name, severity, groups, seed.",
+    ),
+    "a word for a group of a score": (
+        ["--model.scores", "{n: {class_path: NegLabel, init_args: {mining: fast}}}"],
+        "model.scores.mining is 'fast', but it is a group of settings: write '{NAME: VALUE, ...}', or the name of a YAML "
+        "file that has them. It has: corpus,",
+    ),
+    "a group without all of its settings": (
+        ["--data.corruption", "{name: fog}"],
+        "data.corruption is incomplete; it must also have severity.",
+    ),
     "no number": (["--model.scores.mcm.temperature", ".nan"], "MCM.temperature is nan; it must be a finite number"),
 }
 
