@@ -51,4 +51,5 @@ _PARTS: dict[str, Callable[[str], str]] = {
     "proposals": proposals.section,
     "commands": commands_page,
     "keys": keys_page,
+    "times": tutorials.times,
 }

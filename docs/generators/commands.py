@@ -7,13 +7,18 @@ from mmood.cli.commands import GROUPS
 from mmood.cli.help_texts import help_of
 from mmood.configuration.lightning import parsed
 
+_COLUMNS = 88
+"""What fits into the width of a page."""
+
 
 def commands_page(_: str = "") -> str:
     """Return the help of every command, by group."""
     parts = []
     for group, commands in GROUPS.items():
         parts.append(f"## {group}")
-        parts += [f"### mmood {name} {{ #{name} }}\n\n```text\n{help_of(name)}\n```" for name in commands]
+        parts += [
+            f"### mmood {name} {{ #{name} }}\n\n```text\n{help_of(name, columns=_COLUMNS)}\n```" for name in commands
+        ]
     return "\n\n".join(parts)
 
 

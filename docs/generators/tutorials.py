@@ -17,6 +17,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,17 +106,53 @@ def run(name: str, folder: Path) -> Tutorial:
     return Tutorial(name, cells, time.process_time() - start)
 
 
-def pages() -> Iterator[tuple[str, str]]:
-    """Yield path and text of every tutorial's page, run one after the other in one folder, and of the leaderboard.
+@dataclass(frozen=True)
+class Built:
+    """What a build of the site has of the tutorials.
 
-    `MMOOD_DOCS_RUN=0` in the environment shows them without their output, in seconds.
+    Attributes:
+        tutorials: all of them, in order.
+        leaderboard: the page that one of them wrote; None if it was not run.
     """
+
+    tutorials: tuple[Tutorial, ...]
+    leaderboard: str | None
+
+
+@cache
+def built() -> Built:
+    """Return the tutorials, run one after the other in one folder, once in a process.
+
+    `MMOOD_DOCS_RUN=0` in the environment leaves them without their output, in seconds.
+    """
+    runs = os.environ.get("MMOOD_DOCS_RUN") != "0"
     with tempfile.TemporaryDirectory() as folder:
-        for name in names():
-            runs = os.environ.get("MMOOD_DOCS_RUN") != "0" and missing(name) is None
-            yield f"tutorials/{name}.md", to_markdown(run(name, Path(folder)) if runs else read(name))
+        found = tuple(run(name, Path(folder)) if runs and missing(name) is None else read(name) for name in names())
         board = Path(folder) / LEADERBOARD
-        yield LEADERBOARD, board.read_text() if board.exists() else "The tutorials were not run for this site."
+        return Built(found, board.read_text() if board.exists() else None)
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """Yield path and text of every tutorial's page, and of the leaderboard."""
+    for tutorial in built().tutorials:
+        yield f"tutorials/{tutorial.name}.md", to_markdown(tutorial)
+    yield LEADERBOARD, built().leaderboard or "The tutorials were not run for this site."
+
+
+def times(_: str = "") -> str:
+    """Return a table of how long each tutorial took in this build."""
+    lines = [f"| [{_title(one)}]({one.name}.md) | {_took(one)} |" for one in built().tutorials]
+    return "\n".join(["| tutorial | seconds of CPU |", "|---|--:|", *lines])
+
+
+def _title(tutorial: Tutorial) -> str:
+    return tutorial.cells[0].source.splitlines()[0].removeprefix("# ")
+
+
+def _took(tutorial: Tutorial) -> str:
+    if tutorial.seconds is not None:
+        return f"{tutorial.seconds:.0f}"
+    return f"not run: {missing(tutorial.name)} is not set" if missing(tutorial.name) else "not run"
 
 
 def _run(name: str, cell: Cell, space: dict[str, Any]) -> Cell:

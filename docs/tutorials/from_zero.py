@@ -28,7 +28,8 @@ from PIL import Image
 from mmood.demo.world import SETS, render
 
 rows = [
-    [render(name, SETS[name], i, seed=0).image for i in range(6)] for name in ("demo-test", "demo-near", "demo-far")
+    [render(name, SETS[name], i, seed=0).image for i in range(6)]
+    for name in ("demo-test", "demo-near", "demo-far")
 ]
 side = rows[0][0].width
 sheet = Image.new("RGB", (6 * side, 3 * side))
@@ -49,19 +50,19 @@ from mmood import EncoderSettings, ZeroShot
 from mmood.scores import MCM
 
 classes = open("demo-world/data/classes.txt").read().splitlines()
-model = ZeroShot(EncoderSettings("local-dir:demo-world/clip"), classes, {"mcm": MCM()}, prompts="a photo of a {}")
+model = ZeroShot(
+    EncoderSettings("local-dir:demo-world/clip"),
+    classes,
+    {"mcm": MCM()},
+    prompts="a photo of a {}",
+)
 transform = model.encoder.transform()
 with torch.no_grad():
-    embedding = model.encoder.encode_image(torch.stack([transform(row[0]) for row in rows])).embedding
+    embedding = model.encoder.encode_image(
+        torch.stack([transform(row[0]) for row in rows])
+    ).embedding
 cosines = embedding @ model.reference().prototypes.T
-for name, row in zip(
-    (
-        "ID  ",
-        "near",
-        "far ",
-    ),
-    cosines,
-):
+for name, row in zip(("ID  ", "near", "far "), cosines):
     nearest = row.topk(3).indices.tolist()
     print(name, *(f"{classes[i]} {row[i]:.2f}" for i in nearest), sep="   ")
 
@@ -97,10 +98,15 @@ import numpy as np
 from mmood import ood_metrics
 
 id_scores, near, far = (
-    np.load(f"runs/zeroshot/scores/{name}.npz")["mcm"] for name in ("demo-test", "demo-near", "demo-far")
+    np.load(f"runs/zeroshot/scores/{name}.npz")["mcm"]
+    for name in ("demo-test", "demo-near", "demo-far")
 )
-wins = (id_scores[:, None] > far[None]).mean() + 0.5 * (id_scores[:, None] == far[None]).mean()
-print(f"far AUROC  counted pair by pair {100 * wins:.2f} %, by mmood {100 * ood_metrics(id_scores, far).auroc:.2f} %")
+wins = (id_scores[:, None] > far[None]).mean() + 0.5 * (
+    id_scores[:, None] == far[None]
+).mean()
+print(
+    f"far AUROC  counted pair by pair {100 * wins:.2f} %, by mmood {100 * ood_metrics(id_scores, far).auroc:.2f} %"
+)
 
 threshold = np.sort(id_scores)[len(id_scores) - int(np.ceil(0.95 * len(id_scores)))]
 print(

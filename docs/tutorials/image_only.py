@@ -32,11 +32,21 @@ import timm
 import torch
 
 file = next(Path(package.__file__).parent.glob("models/*.pth"))
-weights = {name: value for name, value in torch.load(file, weights_only=True).items() if "num_batches" not in name}
+weights = {
+    name: value
+    for name, value in torch.load(file, weights_only=True).items()
+    if "num_batches" not in name
+}
 state = timm.create_model("tf_efficientnet_lite0").state_dict()
 names = [name for name in state if "num_batches" not in name]
-assert [state[name].shape for name in names] == [value.shape for value in weights.values()]
-torch.save(dict(zip(names, weights.values())) | {n: v for n, v in state.items() if "num_batches" in n}, "lite0.pth")
+assert [state[name].shape for name in names] == [
+    value.shape for value in weights.values()
+]
+torch.save(
+    dict(zip(names, weights.values()))
+    | {n: v for n, v in state.items() if "num_batches" in n},
+    "lite0.pth",
+)
 print(len(names), "tensors")
 
 # %% [markdown]
@@ -58,7 +68,10 @@ def part(name, count):
     folder = Path("real", name)
     folder.mkdir(parents=True)
     shard = sorted((REAL / "data" / name).glob("*.tar"))[0]
-    with tarfile.open(shard) as whole, tarfile.open(folder / "part-000000.tar", "w") as some:
+    with (
+        tarfile.open(shard) as whole,
+        tarfile.open(folder / "part-000000.tar", "w") as some,
+    ):
         keys = dict.fromkeys(member.name.split(".")[0] for member in whole)
         wanted = set(islice(keys, count))
         for member in whole:
@@ -66,7 +79,12 @@ def part(name, count):
                 some.addfile(member, whole.extractfile(member))
 
 
-for name, count in {"id-train": 500, "id-test": 300, "near-ood": 300, "far-textures": 200}.items():
+for name, count in {
+    "id-train": 500,
+    "id-test": 300,
+    "near-ood": 300,
+    "far-textures": 200,
+}.items():
     part(name, count)
 # !mmood pack --index real/id-train
 # !mmood pack --index real/id-test

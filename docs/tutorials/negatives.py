@@ -30,7 +30,12 @@ print(len(words), "other names, such as", words[:3] + words[-3:])
 # NegLabel is the softmax mass of the class names among class names and negative labels. With temperature T:
 
 # %%
-model = ZeroShot(EncoderSettings("local-dir:demo-world/clip"), classes, {"mcm": MCM()}, prompts="a photo of a {}")
+model = ZeroShot(
+    EncoderSettings("local-dir:demo-world/clip"),
+    classes,
+    {"mcm": MCM()},
+    prompts="a photo of a {}",
+)
 reference, transform = model.reference(), model.encoder.transform()
 negatives = reference.encode_words(words, ["a photo of a {}"])
 
@@ -38,12 +43,16 @@ negatives = reference.encode_words(words, ["a photo of a {}"])
 def embedded(name, count=200):
     images = [render(name, SETS[name], index, seed=0).image for index in range(count)]
     with torch.no_grad():
-        return model.encoder.encode_image(torch.stack([transform(image) for image in images])).embedding
+        return model.encoder.encode_image(
+            torch.stack([transform(image) for image in images])
+        ).embedding
 
 
 def neglabel(images, negatives, temperature=0.05):
     positive, negative = images @ reference.prototypes.T, images @ negatives.T
-    return ((positive / temperature).logsumexp(1) - (negative / temperature).logsumexp(1)).double()
+    return (
+        (positive / temperature).logsumexp(1) - (negative / temperature).logsumexp(1)
+    ).double()
 
 
 images = {name: embedded(name) for name in ("demo-test", "demo-near", "demo-far")}
@@ -60,7 +69,10 @@ from mmood import ood_metrics
 
 def auroc(negatives):
     scores = {name: neglabel(rows, negatives).numpy() for name, rows in images.items()}
-    return [100 * ood_metrics(scores["demo-test"], scores[name]).auroc for name in ("demo-near", "demo-far")]
+    return [
+        100 * ood_metrics(scores["demo-test"], scores[name]).auroc
+        for name in ("demo-near", "demo-far")
+    ]
 
 
 generator = torch.Generator().manual_seed(0)
@@ -69,7 +81,9 @@ for count in (1, 10, 30, len(words)):
     near, far = auroc(negatives[chosen])
     print(f"{count:3} random words: near {near:5.1f}, far {far:5.1f}")
 
-nonsense = reference.encode_words(["tax form", "democracy", "yesterday", "opinion"], ["a photo of a {}"])
+nonsense = reference.encode_words(
+    ["tax form", "democracy", "yesterday", "opinion"], ["a photo of a {}"]
+)
 near, far = auroc(nonsense)
 print(f"words that name nothing visible: near {near:5.1f}, far {far:5.1f}")
 

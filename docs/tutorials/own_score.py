@@ -66,8 +66,14 @@ sys.path.insert(0, ".")
 from two_best import two_best
 
 logits = torch.tensor([[3.0, 2.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
-by_hand = [(2.718281828**3 + 2.718281828**2) / (2.718281828**3 + 2.718281828**2 + 2), 0.5]
-print([round(value, 6) for value in two_best(logits, 1.0).sigmoid().tolist()], [round(value, 6) for value in by_hand])
+by_hand = [
+    (2.718281828**3 + 2.718281828**2) / (2.718281828**3 + 2.718281828**2 + 2),
+    0.5,
+]
+print(
+    [round(value, 6) for value in two_best(logits, 1.0).sigmoid().tolist()],
+    [round(value, 6) for value in by_hand],
+)
 
 # %% [markdown]
 # ## In a test

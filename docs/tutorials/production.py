@@ -37,12 +37,16 @@ detector = Detector.load("detector")
 
 
 def new_images(name, count=200):
-    return [render(name, SETS[name], 10_000 + index, seed=0).image for index in range(count)]
+    return [
+        render(name, SETS[name], 10_000 + index, seed=0).image for index in range(count)
+    ]
 
 
 for name in ("demo-test", "demo-near", "demo-far"):
     decisions = detector(new_images(name))
-    print(f"{name:10} accepted {sum(one.accepted for one in decisions) / len(decisions):6.1%}")
+    print(
+        f"{name:10} accepted {sum(one.accepted for one in decisions) / len(decisions):6.1%}"
+    )
 
 # %%
 detector(new_images("demo-far", 1)[0])

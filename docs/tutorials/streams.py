@@ -57,9 +57,15 @@ for order in ("shuffled", "id-first", "ood-first"):
     for score in ("neglabel", "adaneg"):
         cells = []
         for group in ("near", "far"):
-            values = [100 * row["auroc"] for row in rows if (row["score"], row["group"]) == (score, group)]
+            values = [
+                100 * row["auroc"]
+                for row in rows
+                if (row["score"], row["group"]) == (score, group)
+            ]
             cells.append(
-                f"{mean(values):5.1f} ± {stdev(values):3.1f}" if len(values) > 1 else f"{values[0]:5.1f}      "
+                f"{mean(values):5.1f} ± {stdev(values):3.1f}"
+                if len(values) > 1
+                else f"{values[0]:5.1f}      "
             )
         print(f"{order:10} {score:9} {cells[0]:>13} {cells[1]:>13}")
 
@@ -74,9 +80,14 @@ for order in ("shuffled", "id-first", "ood-first"):
 # afterwards, since the labels are known then:
 
 # %%
-for run in json.load(open("runs/shuffled/results.json"))["provenance"]["streams"]["runs"]:
+for run in json.load(open("runs/shuffled/results.json"))["provenance"]["streams"][
+    "runs"
+]:
     id, ood = run["purity"]["id"], run["purity"]["ood"]
-    print(f"{run['set']:9} seed {run['seed']}: kept as ID {id['kept']:3}, truly ID {id['pure']:4.0%};", end=" ")
+    print(
+        f"{run['set']:9} seed {run['seed']}: kept as ID {id['kept']:3}, truly ID {id['pure']:4.0%};",
+        end=" ",
+    )
     print(f"kept as OoD {ood['kept']:3}, truly OoD {ood['pure']:4.0%}")
 
 # %% [markdown]

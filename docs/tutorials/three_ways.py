@@ -43,7 +43,9 @@ for run in ("zeroshot", "plp", "linear", "align"):
     means = {(mean["score"], mean["group"]): mean["auroc"] for mean in results["rows"]}
     for score in dict.fromkeys(row["score"] for row in results["rows"]):
         near, far = means[score, "near"], means[score, "far"]
-        print(f"{run:9} {score:22} {100 * near:6.1f} {100 * far:6.1f} {100 * results['id'][0]['accuracy']:12.1f}")
+        print(
+            f"{run:9} {score:22} {100 * near:6.1f} {100 * far:6.1f} {100 * results['id'][0]['accuracy']:12.1f}"
+        )
 
 # %% [markdown]
 # What to look at:

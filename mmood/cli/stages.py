@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmood.cli.commands import COMMANDS
 from mmood.cli.imports import quick_imports
@@ -32,70 +32,69 @@ _TESTS = frozenset({"test", "validate"})
 
 SECTIONS: dict[str, list[Setting]] = {
     "What to run": [
-        Setting("--config NAME", "a path, a file in ./configs, or one of `mmood configs`; flags win over it"),
-        Setting("--ckpt_path FILE", "a checkpoint; it contains its settings and needs no config", EVALUATES),
+        Setting("--config NAME", "a file, or one of `mmood configs`; flags win"),
+        Setting("--ckpt_path FILE", "a checkpoint; it needs no config", EVALUATES),
         Setting("--ckpt_path FILE", "resume training from this checkpoint", frozenset({"fit"})),
     ],
     "Data": [
         Setting("--data.root FOLDER", "the folder that contains the sets"),
-        Setting("--data.benchmark NAME", "one of `mmood sets`, or several: '[imagenet-mos, ...]'", _TESTS),
-        Setting("--data.id SET", "the ID test set: a name below root, or a path (docs/data.md)", frozenset({"test"})),
+        Setting("--data.benchmark NAME", "one of `mmood sets`, or a list of them", _TESTS),
+        Setting("--data.id SET", "ID test set: name below root, or path", frozenset({"test"})),
         Setting("--data.ood '{far: [SET]}'", "the OoD test sets, by group", frozenset({"test"})),
-        Setting("--data.csid '[SET]'", "shifted ID test sets, which count as ID in rows id+csid", frozenset({"test"})),
-        Setting("--data.corruption '{...}'", "such as {name: fog, severity: 3} (docs/robustness.md)", _TESTS),
+        Setting("--data.csid '[SET]'", "shifted ID test sets, for rows id+csid", frozenset({"test"})),
+        Setting("--data.corruption '{...}'", "such as '{name: fog, severity: 3}'", _TESTS),
         Setting("--data.predict PATH", "a folder of images, one image, or a set", frozenset({"predict"})),
         Setting("--data.train SET", "the training set", frozenset({"fit"})),
         Setting(
             "--data.val.id SET",
-            "the ID validation set, or a fraction of train such as 0.01",
+            "ID validation set, or a share of train (0.01)",
             frozenset({"fit", "validate"}),
         ),
-        Setting("--data.class_names FILE", "a file with one class name per line, or the name of a list"),
+        Setting("--data.class_names FILE", "one class name per line, or a known list"),
         Setting(
             "--data.ood_labels '[9, 10]'",
-            "labels of masks that are OoD, for scores of pixels (docs/dense.md)",
+            "labels of masks that are OoD (docs/dense.md)",
             _TESTS | {"fit"},
         ),
         Setting("--data.batch_size N", "images per batch on each device"),
-        Setting("--data.features MODE", "auto, off, or a folder written by `mmood embed`"),
+        Setting("--data.features MODE", "auto, off, or a folder of `mmood embed`"),
         Setting("--data.loader.workers N", "number of processes that decode images"),
         Setting("--data.loader.on_error skip", "skip broken images and list them"),
     ],
     "Model": [
-        Setting("--model CLASS", "ZeroShot, PromptLearning, LinearProbe, AlignmentFineTune, Segmenter, ..."),
-        Setting("--model.encoder.name NAME", "such as ViT-L-14/openai, local-dir:FOLDER, hf-hub:OWNER/MODEL"),
-        Setting("--model.prompts TEMPLATES", "'a photo of a {}', openai-80, or learned:FOLDER"),
-        Setting("--model.training.shots N", "images of each class, of probes and prompts", frozenset({"fit"})),
-        Setting("--model.scores.NAME CLASS", "one more score; its settings: --model.scores.NAME.SETTING VALUE"),
-        Setting("--model.weight_interpolation '[0, 1]'", "WiSE-FT of fine-tuned weights", _TESTS),
-        Setting("--model.segmenter FILE", "the segmenter's checkpoint, of an Observer", frozenset({"fit"})),
-        Setting("--model.execution.strategy fsdp", "shard big towers; see checkpointing, chunk", frozenset({"fit"})),
-        Setting("--model.optimizer.lr RATE", "learning rate of the optimiser in the config", frozenset({"fit"})),
+        Setting("--model CLASS", "ZeroShot, LinearProbe, AlignmentFineTune, ..."),
+        Setting("--model.encoder.name NAME", "ViT-L-14/openai, local-dir:X, hf-hub:X/Y, ..."),
+        Setting("--model.prompts TEMPLATES", "'a photo of a {}', openai-80, learned:FOLDER"),
+        Setting("--model.training.shots N", "images of each class", frozenset({"fit"})),
+        Setting("--model.scores.NAME CLASS", "one more score; then .NAME.SETTING VALUE"),
+        Setting("--model.weight_interpolation W", "WiSE-FT of fine-tuned weights: '[0, 0.5, 1]'", _TESTS),
+        Setting("--model.segmenter FILE", "the segmenter's checkpoint, for an Observer", frozenset({"fit"})),
+        Setting("--model.execution.strategy NAME", "fsdp shards the weights of big towers", frozenset({"fit"})),
+        Setting("--model.optimizer.lr RATE", "learning rate of the config's optimiser", frozenset({"fit"})),
     ],
     "Evaluation": [
         Setting("--evaluation.save_scores false", "do not write the scores of single images", _TESTS),
-        Setting("--maps.files npz", "write the maps of local scores; png: also as pictures"),
-        Setting("--evaluation.smoothing.copies N", "smoothed and certified scores (docs/robustness.md)", _TESTS),
-        Setting("--evaluation.save_maps N", "write the maps of the N worst images, of scores of pixels", _TESTS),
-        Setting("--evaluation.stream.order ORDER", "order of test-time streams: shuffled, id-first, ood-first", _TESTS),
-        Setting("--evaluation.stream.seeds '[0, 1, 2]'", "seeds of test-time streams; one run for each", _TESTS),
+        Setting("--maps.files npz", "write maps of local scores; png: as pictures"),
+        Setting("--evaluation.smoothing.copies N", "smoothed, certified scores; noisy copies", _TESTS),
+        Setting("--evaluation.save_maps N", "write N maps of scores of pixels, worst first", _TESTS),
+        Setting("--evaluation.stream.order ORDER", "of streams: shuffled, id-first, ood-first", _TESTS),
+        Setting("--evaluation.stream.seeds LIST", "one stream for each seed, such as '[0, 1, 2]'", _TESTS),
     ],
     "Run": [
-        Setting("--name NAME", "name of the run, which writes to runs/NAME/VERSION"),
-        Setting("--run_dir FOLDER", "folder of the run, instead of runs/NAME/VERSION"),
+        Setting("--name NAME", "the run writes to runs/NAME/VERSION"),
+        Setting("--run_dir FOLDER", "the run writes to FOLDER"),
         Setting("--seed_everything N", "seed of all random draws"),
         Setting("--trainer.max_epochs N", "number of epochs", frozenset({"fit"})),
-        Setting("--trainer.devices N", "number of devices; with several, add --trainer.strategy ddp"),
-        Setting("--trainer.precision TYPE", "32-true, bf16-mixed or 16-mixed; scores stay float32"),
+        Setting("--trainer.devices N", "with several, add --trainer.strategy ddp"),
+        Setting("--trainer.precision TYPE", "32-true, bf16-mixed or 16-mixed"),
     ],
 }
 
-_MORE = """\
-More
-  mmood {stage} --help all             all settings, including those of Lightning's trainer
-  mmood {stage} --model.help CLASS     the settings of a model
-  mmood {stage} ... --print_config     the resolved settings as a config
-"""
+_MORE = (
+    Setting("mmood {stage} --help all", "every setting, Lightning's trainer included"),
+    Setting("mmood {stage} --model.help CLASS", "the settings of a model"),
+    Setting("mmood {stage} ... --print_config", "the resolved settings as a config"),
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -123,7 +122,8 @@ def settings(stage: str) -> dict[str, list[Setting]]:
 
 def _help(stage: str) -> str:
     command = COMMANDS[stage]
-    lines = [f"mmood {stage} {command.arguments} ...", "", f"  {command.purpose}", ""]
-    for title, rows in settings(stage).items():
-        lines += [title, *(f"  {row.flags:37} {row.meaning}" for row in rows), ""]
-    return "\n".join(lines) + _MORE.format(stage=stage)
+    more = [replace(row, flags=row.flags.format(stage=stage)) for row in _MORE]
+    lines = [f"mmood {stage} {command.arguments} ...", "", f"  {command.purpose}"]
+    for title, rows in {**settings(stage), "More": more}.items():
+        lines += ["", title, *(f"  {row.flags:31} {row.meaning}" for row in rows)]
+    return "\n".join(lines) + "\n"

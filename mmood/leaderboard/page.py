@@ -151,7 +151,7 @@ def _submission(command: str) -> Html:
         "Submission",
         [
             paragraph(
-                "A submission is a run folder with results.json, config.test.yaml and scores/, as `mmood test` writes "
+                "A submission is a run folder with results.json, config.test.yaml and scores/, as mmood test writes "
                 "it. Nothing else is asked for, and no number is taken from it. This page was made by"
             ),
             element("pre", command),

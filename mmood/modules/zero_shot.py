@@ -18,7 +18,7 @@ from mmood.settings import check_choice
 
 
 class ZeroShot(AbstractDetector):
-    """Scores images by their cosines with text prototypes of the ID classes (arXiv 2211.13445 and its kin).
+    """Scores images by their cosines with text prototypes of the ID classes (MCM, arXiv 2211.13445).
 
     Args:
         encoder: a vision-language model.

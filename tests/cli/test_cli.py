@@ -59,7 +59,7 @@ def test_help_of_a_stage_is_one_screen_and_names_flags_that_exist(stage, known, 
     assert main([stage, "--config", "x", "--help"]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert len(shown) < SCREEN
-    assert max(map(len, shown)) <= 120
+    assert max(map(len, shown)) <= 80
     flags = [row.flags.split()[0].lstrip("-") for rows in settings(stage).values() for row in rows]
     assert [flag for flag in flags if not flag.startswith("model") and flag not in known] == []
     models = [*AbstractDetector.__subclasses__(), Observer]

@@ -1,11 +1,12 @@
 """The tutorials: every one is a notebook of the site, and running one shows what its cells print."""
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from generators import tutorials
-from generators.tutorials import Tutorial, TutorialError, names, read, run, to_markdown
+from generators.tutorials import Built, Tutorial, TutorialError, names, read, run, times, to_markdown
 
 NAVIGATION = (Path(__file__).parents[2] / "mkdocs.yml").read_text()
 
@@ -63,6 +64,11 @@ def test_an_image_is_shown(notebook):
 def test_a_cell_that_fails_ends_the_build_and_is_named(notebook, cell, message):
     with pytest.raises(TutorialError, match=message):
         notebook(cell)
+
+
+def test_a_build_says_how_long_each_tutorial_took(notebook, monkeypatch):
+    monkeypatch.setattr(tutorials, "built", lambda: Built((replace(notebook("1"), seconds=12.4), read("own")), None))
+    assert times().splitlines()[2:] == ["| [Own](own.md) | 12 |", "| [Own](own.md) | not run |"]
 
 
 def test_a_tutorial_that_cannot_run_here_says_why(monkeypatch):
