@@ -4,7 +4,7 @@ import importlib
 import re
 from collections.abc import Callable
 
-from generators import proposals, tutorials
+from generators import proposals, robustness, tutorials
 from generators.catalogue import FAMILIES
 from generators.commands import commands_page, keys_page
 from generators.pages import methods_page, overview_of
@@ -51,5 +51,6 @@ _PARTS: dict[str, Callable[[str], str]] = {
     "proposals": proposals.section,
     "commands": commands_page,
     "keys": keys_page,
+    "robustness": robustness.page,
     "times": tutorials.times,
 }

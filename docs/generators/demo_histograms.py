@@ -1,4 +1,4 @@
-"""Writes `demo_histograms.json`, the pictures of the methods pages, from tests on the demo world.
+"""Writes `demo_histograms.json`, the pictures of the methods pages, from runs on the demo world.
 
 `make method-pictures` runs `mmood demo` first; by itself: `python docs/generators/demo_histograms.py demo-world`.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +17,180 @@ import yaml
 
 from mmood import ood_metrics
 from mmood.cli.main import main
+from mmood.dense.labels import OOD
 from mmood.report.curves import histograms
 
 OUT = Path(__file__).parent / "demo_histograms.json"
-_WORDS: dict[str, Any] = {
-    "groups": 1,
-    "temperature": 0.05,
-    "mining": {"templates": {"id": ["a photo of a {}"], "noun": ["a photo of a {}"]}},
-}
+Scores = tuple[np.ndarray, np.ndarray]
+"""Of ID and of OoD images or pixels."""
+
+_WORDS = "{at}/data/words.txt"
+_MINING = {"templates": {"id": ["a photo of a {}"], "noun": ["a photo of a {}"]}}
+_OF_TEXTS: dict[str, Any] = {"temperature": 0.05, "negatives": _WORDS, "mining": _MINING}
+_GROUPED = {**_OF_TEXTS, "groups": 1}
 _ZERO_SHOT: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("MCM", "MaxLogit", "Entropy", "SoftmaxVariance", "GEN", "Margin", "L1Norm", "KLMatching")},
     **{name: {} for name in ("GLMCM", "LMCM", "MMP", "KNN", "NNGuide", "Mahalanobis", "RelativeMahalanobis", "SHE")},
     "Energy": {"temperature": 0.05},
-    "NegLabel": _WORDS,
-    "CSP": _WORDS,
+    "NegLabel": _GROUPED,
+    "CSP": _GROUPED,
     "EOE": {"outliers": "demo-wordnet"},
 }
-_OF_HEAD: dict[str, dict[str, Any]] = {name: {} for name in ("ReAct", "ASH", "SCALE", "ViM", "Residual")}
+_STREAMS = {"AdaNeg": _GROUPED, "InterNeg": _GROUPED, "TINS": _GROUPED, "TANL": _OF_TEXTS}
+_OF_HEAD = ("ReAct", "ASH", "SCALE", "ViM", "Residual")
 """Scores of a trained head on the features, tested with the demo's linear probe."""
+_OF_PIXELS = ("PixelMSP", "PixelMaxLogit", "PixelStandardisedMaxLogit", "PixelEnergy", "PixelEntropy")
+
+_DEMO_SETS = (
+    *("--data.benchmark", "null", "--data.id", "demo-test", "--data.ood", "{near: [demo-near], far: [demo-far]}"),
+    *("--data.train", "demo-train", "--data.val", "{id: demo-val, ood: {far: [demo-val-ood]}}"),
+    *("--data.batch_size", "256", "--data.loader.workers", "0"),
+)
+_LINEAR = ("--ckpt_path", "{at}/runs/linear-fit/checkpoints/last.ckpt")
+_SEGNET = ("--ckpt_path", "{at}/runs/segnet-fit/checkpoints/last.ckpt")
+_ZERO = ("--config", "demo_zeroshot.yaml")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A command of mmood on the demo world, and the pictures that come of its scores.
+
+    Attributes:
+        name: of its run folder.
+        command: what stands after `mmood`, `{at}` for the demo's folder; empty for a run that `mmood demo` has made.
+        scores: that are tested, class and settings; none for those of the config.
+        pictures: name of a picture -> the array of scores in the run's files; none for one of each score.
+        near, far: what the OoD images are called.
+        located: add the flags that say where data and model lie; a checkpoint knows them.
+    """
+
+    name: str
+    command: tuple[str, ...] = ()
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    near: str = "near OoD"
+    far: str = "far OoD"
+    located: bool = True
+
+    def arguments(self, world: Path) -> list[str]:
+        """Return the whole command."""
+        words = list(self.command)
+        if self.located:
+            words += ["--data.root", "{at}/data", "--data.class_names", "{at}/data/classes.txt"]
+            words += ["--model.encoder.name", "local-dir:{at}/clip"]
+        if self.scores:
+            given = {name: {"class_path": name, "init_args": dict(settings)} for name, settings in self.scores.items()}
+            words += ["--model.scores", yaml.safe_dump(given, default_flow_style=True, width=10**9).strip()]
+        words += ["--run_dir", f"{{at}}/runs/{self.name}", "--overwrite", "true"]
+        return [word.replace("{at}", str(world)) for word in words]
+
+
+def _attack(picture: str, method: str, score: str, *flags: str) -> Trial:
+    """Return an attack on one score: the picture has what the attacked images get."""
+    change = method if method == "manipulation" else f"{method} linf 4/255 ood-as-id"
+    command = ("attack", *_ZERO, "--attack", method, *flags, "--quiet")
+    called = ("attacked near OoD", "attacked far OoD")
+    return Trial(f"pictures-{method}", command, {score: {}}, {picture: f"{score} [{change}]"}, *called)
+
+
+_SMOOTHING = "{copies: 30, noise: 0.1, radii: [0.05]}"
+TRIALS = (
+    Trial("pictures-zero-shot", ("test", *_ZERO), _ZERO_SHOT),
+    Trial("pictures-head", ("test", *_LINEAR), {name: {} for name in _OF_HEAD}, located=False),
+    Trial("pictures-streams", ("test", *_ZERO, *_DEMO_SETS), _STREAMS),
+    Trial("linear", pictures={"LinearProbe": "msp"}),
+    Trial("plp", pictures={"PseudoLabelProbe": "msp"}),
+    Trial("align", pictures={"AlignmentFineTune": "mcm"}),
+    Trial(
+        "pictures-coop-fit",
+        (
+            "fit",
+            "--config",
+            "vitb16_coop.yaml",
+            *_DEMO_SETS,
+            "--model.method.context.tokens",
+            "2",
+            "--trainer.max_epochs",
+            "5",
+            "--model.scores",
+            "{mcm: MCM}",
+        ),
+    ),
+    Trial(
+        "pictures-coop",
+        ("test", "--ckpt_path", "{at}/runs/pictures-coop-fit/checkpoints/last.ckpt"),
+        {"MCM": {}},
+        {"CoOp": "MCM"},
+        located=False,
+    ),
+    _attack("APGD", "apgd", "MCM", "--eps", "4/255", "--steps", "20", "--limit", "300"),
+    _attack("PGD", "pgd", "MCM", "--eps", "4/255", "--steps", "20", "--limit", "300"),
+    _attack("FGSM", "fgsm", "MCM", "--eps", "4/255", "--limit", "300"),
+    _attack("Manipulation", "manipulation", "KNN", "--data.train", "demo-train", "--smoothness", "0", "--limit", "100"),
+    Trial(
+        "pictures-smoothing",
+        ("test", *_ZERO, "--evaluation.smoothing", _SMOOTHING),
+        {"MCM": {}},
+        {"Smoothing": "MCM [smoothed 0.1]", "Certificate": "MCM [smoothed 0.1, certified l2 0.05 ood-as-id]"},
+    ),
+    Trial(
+        "pictures-fog",
+        ("test", *_ZERO, "--data.corruption", "{name: fog, severity: 2, groups: [id]}"),
+        {"MCM": {}},
+        {"Corruption": "MCM [fog 2 of id]"},
+    ),
+    Trial(
+        "pictures-pixels",
+        ("test", *_SEGNET, "--evaluation.save_maps", "200"),
+        {name: {} for name in _OF_PIXELS},
+        located=False,
+    ),
+)
 
 
 def write(world: Path) -> None:
-    """Test every score above on a demo world, and keep the histograms."""
-    scores = {name: {"class_path": name, "init_args": dict(settings)} for name, settings in _ZERO_SHOT.items()}
-    for name in ("NegLabel", "CSP"):
-        scores[name]["init_args"]["negatives"] = f"{world}/data/words.txt"
-    of_head = {name: {"class_path": name, "init_args": settings} for name, settings in _OF_HEAD.items()}
-    found = _tested(world, "zero-shot", ["--config", "demo_zeroshot.yaml", *_places(world)], scores)
-    checkpoint = f"{world}/runs/linear-fit/checkpoints/last.ckpt"
-    found |= _tested(world, "head", ["--ckpt_path", checkpoint], of_head)
+    """Run every trial on a demo world, and keep the histograms."""
+    found: dict[str, Any] = {}
+    for trial in TRIALS:
+        if trial.command and (code := main(trial.arguments(world))):
+            raise SystemExit(code)
+        found |= _pictures(trial, world / "runs" / trial.name)
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found))
     OUT.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
-def _places(world: Path) -> list[str]:
-    data = ["--data.root", f"{world}/data", "--data.class_names", f"{world}/data/classes.txt"]
-    return [*data, "--model.encoder.name", f"local-dir:{world}/clip"]
-
-
-def _tested(world: Path, name: str, flags: list[str], scores: dict[str, Any]) -> dict[str, Any]:
-    run = world / "runs" / f"pictures-{name}"
-    given = ["--model.scores", yaml.safe_dump(scores, default_flow_style=True, width=10**9).strip()]
-    if code := main(["test", *flags, *given, "--run_dir", str(run), "--overwrite", "true"]):
-        raise SystemExit(code)
-    arrays = {group: dict(np.load(run / "scores" / f"demo-{group}.npz")) for group in ("test", "near", "far")}
+def _pictures(trial: Trial, run: Path) -> dict[str, Any]:
+    columns = trial.pictures or {name: name for name in trial.scores}
     return {
-        score: {group: _shares(arrays["test"][score], arrays[group][score]) for group in ("near", "far")}
-        for score in scores
+        picture: {called: _shares(*scores) for called, scores in _scores(trial, run, column)}
+        for picture, column in columns.items()
     }
+
+
+def _scores(trial: Trial, run: Path, column: str) -> Iterator[tuple[str, Scores]]:
+    """Yield what OoD images are called, and the scores of ID and of OoD images or pixels, for each group of them."""
+    if maps := sorted((run / "maps").glob("*/*.npz")):
+        yield "the pixels of stars", _of_pixels(maps, column)
+        return
+    for group, called in (("near", trial.near), ("far", trial.far)):
+        stream = run / "scores" / "streams" / column / f"demo-{group}.0.npz"
+        yield called, _of_stream(stream) if stream.exists() else _of_images(run / "scores", group, column)
+
+
+def _of_images(folder: Path, group: str, column: str) -> Scores:
+    inside, outside = (dict(np.load(folder / f"demo-{name}.npz")) for name in ("test", group))
+    return inside[column], outside[column]
+
+
+def _of_stream(file: Path) -> Scores:
+    arrays = dict(np.load(file))
+    return arrays["score"][arrays["label"] >= 0], arrays["score"][arrays["label"] < 0]
+
+
+def _of_pixels(maps: list[Path], column: str) -> Scores:
+    arrays = [dict(np.load(file)) for file in maps]
+    scores, targets = (np.concatenate([each[name].ravel() for each in arrays]) for name in (column, "targets"))
+    return scores[targets >= 0], scores[targets == OOD]
 
 
 def _shares(inside: np.ndarray, outside: np.ndarray) -> dict[str, Any]:

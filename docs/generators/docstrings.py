@@ -8,9 +8,15 @@ from dataclasses import dataclass, fields, is_dataclass
 from html import escape
 from typing import Any
 
-from griffe import Docstring, DocstringSectionAdmonition, DocstringSectionParameters, DocstringSectionText
+from griffe import (
+    Docstring,
+    DocstringSectionAdmonition,
+    DocstringSectionAttributes,
+    DocstringSectionParameters,
+    DocstringSectionText,
+)
 
-_ARXIV = re.compile(r"(?<![\d./])(?P<id>\d{4}\.\d{5})(?!\d)")
+_ARXIV = re.compile(r"(?<![\d./])(?P<id>\d{4}\.\d{4,5})(?!\d)")
 _CODE = re.compile(r"(`[^`]*`)")
 # Formulas of docstrings: `S_ada` (of one letter), `softmax_c`, `max_r,c`, `m_{y_i}`; `x^2`, `S^-1`, `(p)^(1 / T)`
 _SUBSCRIPT = re.compile(
@@ -54,8 +60,8 @@ class Description:
     papers: tuple[str, ...]
 
 
-def describe(documented: type) -> Description:
-    """Return what the docstring of a class says."""
+def describe(documented: Any) -> Description:
+    """Return what the docstring of a class says, or that of a function or module, whose settings are left out."""
     plain = inspect.getdoc(documented) or ""
     texts, warning, meanings = [], None, dict[str, str]()
     for section in Docstring(plain).parse("google", warnings=False):
@@ -64,12 +70,13 @@ def describe(documented: type) -> Description:
                 texts.append(section.value)
             case DocstringSectionAdmonition() if section.title == "Warning":
                 warning = typeset(section.value.contents)
-            case DocstringSectionParameters():
+            case DocstringSectionParameters() | DocstringSectionAttributes():
                 meanings = {one.name: typeset(one.description) for one in section.value}
             case _:
                 pass
     papers = tuple(dict.fromkeys(_ARXIV.findall(plain)))
-    return Description(typeset("\n\n".join(texts)), warning, tuple(_settings(documented, meanings)), papers)
+    settings = tuple(_settings(documented, meanings)) if inspect.isclass(documented) else ()
+    return Description(typeset("\n\n".join(texts)), warning, settings, papers)
 
 
 def typeset(text: str) -> str:

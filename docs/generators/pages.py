@@ -61,10 +61,10 @@ def _section(method: type) -> str:
     parts = [
         f"## {method.__name__} {{ #{anchor(method)} }}",
         described.text,
-        *_warning(described),
+        *warning_of(described),
         _facts(method, described),
         *_command(method),
-        *_settings(described.settings),
+        settings_table(described.settings),
         picture(method.__name__),
         published(method, model=_is_model(method)),
     ]
@@ -81,15 +81,21 @@ def _kind(method: type) -> str:
     return "prompt learner" if issubclass(method, AbstractPromptMethod) else "model"
 
 
-def _warning(described: Description) -> Iterator[str]:
+def warning_of(described: Description) -> Iterator[str]:
+    """Yield what is easily done wrong, as a box; nothing where the docstring has no such section."""
     if described.warning is not None:
         yield f'!!! warning "Easily done wrong"\n\n{textwrap.indent(described.warning, "    ")}'
 
 
 def _facts(method: type, described: Description) -> str:
-    links = [f"[arXiv {number}](https://arxiv.org/abs/{number})" for number in described.papers]
-    rows = {"needs": ", ".join(_needs(method)), "source": ", ".join(links)}
-    return "\n\n".join(f"**{name.capitalize()}:** {text}" for name, text in rows.items() if text)
+    needs = ", ".join(_needs(method))
+    return "\n\n".join(text for text in (f"**Needs:** {needs}" if needs else "", sources(described.papers)) if text)
+
+
+def sources(papers: Iterable[str]) -> str:
+    """Return a line of links to papers; empty where there are none."""
+    links = ", ".join(f"[arXiv {number}](https://arxiv.org/abs/{number})" for number in papers)
+    return f"**Source:** {links}" if links else ""
 
 
 def _needs(method: type) -> Iterator[str]:
@@ -129,11 +135,11 @@ def _command(method: type) -> Iterator[str]:
         yield f"    mmood test --config vitb16_zeroshot.yaml --data.root data --model.scores.mine {method.__name__}"
 
 
-def _settings(settings: tuple[Setting, ...]) -> Iterator[str]:
+def settings_table(settings: Iterable[Setting]) -> str:
+    """Return a table of settings, but those that every model has; empty where there are none."""
     shown = [one for one in settings if one.name not in ("encoder", "class_names", "scores")]
-    if shown:
-        rows = [f"| `{one.name}` | {_default(one)} | {_cell(one.meaning)} |" for one in shown]
-        yield "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
+    rows = [f"| `{one.name}` | {_default(one)} | {_cell(one.meaning)} |" for one in shown]
+    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows]) if rows else ""
 
 
 def _default(setting: Setting) -> str:
@@ -155,7 +161,7 @@ def _shared_settings(shared: Iterable[type]) -> Iterator[str]:
 def describe_fields(settings: type) -> tuple[str, str]:
     """Return what a dataclass of settings is, and a table of its fields."""
     described = describe(settings)
-    return described.text, "\n".join(_settings(described.settings))
+    return described.text, settings_table(described.settings)
 
 
 def _names(method: type) -> list[str]:

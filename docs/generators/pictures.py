@@ -1,4 +1,4 @@
-"""Pictures of what a score does on the demo world: histograms of ID against near and far OoD images."""
+"""Pictures of what a score does on the demo world: histograms of ID against OoD images or pixels."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def picture(name: str) -> str:
     groups = _stored().get(name)
     if groups is None:
         return ""
-    figures = "".join(_figure(group, **values) for group, values in groups.items())
+    figures = "".join(_figure(called, **values) for called, values in groups.items())
     return f'<div class="histograms">{figures}</div>'
 
 
 def _figure(
-    group: str, auroc: float, id: list[float], ood: list[float], low: float, high: float, threshold: float
+    called: str, auroc: float, id: list[float], ood: list[float], low: float, high: float, threshold: float
 ) -> str:
-    caption = f"ID (filled) against {group} OoD (outline): AUROC {100 * auroc:.1f} %"
+    caption = f"ID (filled) against {called} (outline): AUROC {100 * auroc:.1f} %"
     chart = histogram_chart(caption, caption, Histograms(np.array(id), np.array(ood), low, high, threshold))
     return f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"

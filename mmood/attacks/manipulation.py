@@ -33,7 +33,11 @@ def manipulated(
     """Return the images, each changed until its features point where those of its target do.
 
     Adam minimises -cos(f(x + d), f(target)) + smoothness * roughness(d) over the change d, which is clamped after each
-    step so that x + d stays in [0, 1].
+    step so that x + d stays in [0, 1]. The target is an ID training image, drawn with replacement.
+
+    Warning:
+        Nothing bounds the change, so this says nothing of robustness at a stated size. A 1-NN whose bank holds the
+        target images is judged by an image that it has stored; read its row without them, `knn (targets removed)`.
 
     Args:
         features: f, the image tower without its projection.

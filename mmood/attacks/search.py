@@ -60,7 +60,12 @@ def clean(objective: Objective, images: Images) -> Found:
 
 
 def fgsm(objective: Objective, images: Images, budget: Budget) -> Found:
-    """Return the point of one full step from the images along the steepest direction (arXiv 1412.6572)."""
+    """Return the point of one full step from the images along the steepest direction (arXiv 1412.6572).
+
+    Warning:
+        One step often stops short of what PGD and APGD find within the same radius, so a score that withstands it has
+        withstood little. It is a baseline.
+    """
     return pgd(objective, images, images, budget, steps=1, step=budget.radius)
 
 
@@ -68,6 +73,12 @@ def pgd(
     objective: Objective, images: Images, start: Images, budget: Budget, steps: int, step: float | None = None
 ) -> Found:
     """Return the best point of projected gradient ascent with a constant step (arXiv 1706.06083).
+
+    x_{k+1} = P(x_k + eta steepest), P the projection into the ball and into [0, 1], eta = 2.5 eps / steps.
+
+    Warning:
+        It bounds what is left of a detector from above: more steps, random starts or APGD may find more. Try them
+        before a score is called robust.
 
     Args:
         objective: to maximise.
@@ -94,6 +105,10 @@ def apgd(objective: Objective, images: Images, start: Images, budget: Budget, st
     z = P(x_k + eta steepest), x_{k+1} = P(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1})) with eta = 2 eps at first. At a
     checkpoint eta is halved and the search goes back to the best point if the objective rose in at most 75 % of the
     steps since the last one, or if neither eta nor the best value has changed since then.
+
+    Warning:
+        A score whose gradient vanishes only looks robust: attack its `objective`, which does not saturate, and compare
+        with a transfer from another detector (`--transfer_to`). Numbers of few steps or of one start are upper bounds.
 
     Args:
         objective: to maximise.

@@ -17,6 +17,11 @@ Direction = Literal["ood-as-id", "id-as-ood", "both"]
 class SmoothingSettings:
     """Median smoothing of every static score, with certified bounds (arXiv 2007.03989).
 
+    Warning:
+        A certificate is of the smoothed score, not of the score that it smooths, and in the L2 norm: a radius of 0.5
+        says nothing of an attack within 8/255 in each value, which has an L2 norm of 12 at 224 x 224 pixels. Each bound
+        holds with probability 1 - alpha for its image, not for all images at once.
+
     Attributes:
         copies: noisy copies of each image; 0 for no smoothing. Each image is encoded as often.
         noise: standard deviation of the Gaussian noise, of pixel values in [0, 1] at the tower's size, before the

@@ -38,6 +38,10 @@ Pixels = UInt8[np.ndarray, "height width 3"]
 class Corruption:
     """A corruption of the images under evaluation; training and reference images stay as they are.
 
+    Warning:
+        Numbers on ImageNet-C's own files differ: those were cropped to 224 pixels for every model and are JPEG files.
+        With `groups: [id]` only ID images are corrupted, as in a full spectrum; without it OoD images are, too.
+
     Attributes:
         name: one of ImageNet-C's, such as `gaussian_noise`, `motion_blur`, `fog` or `jpeg_compression`.
         severity: 1 to 5; 0 leaves the images as they are.

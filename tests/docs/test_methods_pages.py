@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+from generators import robustness
 from generators.catalogue import FAMILIES, family_of, methods, methods_of
 from generators.commands import help_of, keys_page
 from generators.docstrings import describe, typeset
@@ -12,6 +13,7 @@ from generators.proposals import section
 
 import mmood
 import mmood.scores
+from mmood.attacks.settings import METHODS as METHODS_OF_ATTACK
 from mmood.cli.commands import COMMANDS
 from mmood.proposals.methods import METHODS
 from mmood.scores import KNN, AbstractScore, NegLabel
@@ -108,6 +110,24 @@ def test_formulas_are_typeset(text, shown):
 def test_every_way_to_propose_names_is_described():
     text = section()
     assert all(f"--method {name} " in text for name in METHODS)
+
+
+def test_every_attack_has_a_section_and_the_defaults_of_the_command():
+    page = robustness.page()
+    assert all(f"--attack {method}\n" in page for method in METHODS_OF_ATTACK)
+    assert page.count('!!! warning "Easily done wrong"') >= 6
+
+    defaults = {setting.name: setting.default for setting in robustness.attack_settings()}
+    said = " ".join(help_of("attack").split())
+    for flag in ("--attack", "--norm", "--direction", "--restarts", "--seed"):
+        after = said[said.index(f" {flag} ") :]
+        assert after[after.index("(default: ") :].startswith(f"(default: {defaults[flag]})"), flag
+
+
+def test_an_attack_without_a_section_is_an_error(monkeypatch):
+    monkeypatch.setattr(robustness, "METHODS", ("apgd", "new"))
+    with pytest.raises(LookupError, match="new"):
+        robustness.page()
 
 
 def test_the_reference_of_commands_is_what_help_prints(capsys):
