@@ -36,6 +36,10 @@ ASH_PERCENTILES = {"s": 90.0, "b": 65.0, "p": 60.0}
 class ReAct(AbstractScore):
     """Energy T logsumexp(logits / T) of features clipped from above (arXiv 2111.12797).
 
+    Warning:
+        Made for features after a ReLU, which are never negative. Those of a ViT have both signs: the formula
+        can be computed, but its reason does not hold, and published numbers of ASH on ViT-B/16 are near chance.
+
     Args:
         percentile: the threshold is this percentile of all features of all ID training images, exact; 90 in the paper.
         temperature: divides the logits.
@@ -75,6 +79,10 @@ class ASH(AbstractScore):
 
     All variants keep only the largest features of an image: `p` as they are, `b` all set to one size with the sum of
     all features, `s` times exp(sum before / sum after).
+
+    Warning:
+        Made for features after a ReLU, which are never negative. Those of a ViT have both signs: the formula
+        can be computed, but its reason does not hold, and published numbers of ASH on ViT-B/16 are near chance.
 
     Args:
         variant: `s`, `b` or `p`.
@@ -123,6 +131,10 @@ class SCALE(AbstractScore):
     """Energy T logsumexp(logits / T) of scaled features (arXiv 2310.00227).
 
     All features of an image are multiplied by exp(sum of all / sum of the largest); none is pruned.
+
+    Warning:
+        Made for features after a ReLU, which are never negative. Those of a ViT have both signs: the formula
+        can be computed, but its reason does not hold, and published numbers of ASH on ViT-B/16 are near chance.
 
     Args:
         percentile: share of the features that are not among the largest, in per cent; 85 in the paper.

@@ -59,6 +59,10 @@ class Mahalanobis(AbstractScore):
 
     Computed in float64. A class without images has no mean; a class of one image has a mean and no part in S.
 
+    Warning:
+        PLP's code computes it on the *logits* of its head (`reads: logits`), not on features; MCM's code has one
+        covariance of all features, without subtracting class means. The same name is several scores.
+
     Args:
         reads: `features` before projection, the joint `embedding`, or the `logits` (as PLP has it).
         covariance: `pooled` or `mean_of_classes`.
@@ -110,6 +114,9 @@ class RelativeMahalanobis(AbstractScore):
     unusual, whatever its class, cancels. Unchanged by invertible linear maps of the features, up to the ridge. See
     `Mahalanobis` for M_c and the arguments; the background covariance is divided by N with `pooled` and by N - 1 with
     `mean_of_classes`, so that one class alone scores 0.
+
+    Warning:
+        PLP's code computes it on the *logits* of its head (`reads: logits`), not on features.
 
     Args:
         reads: `features` before projection, the joint `embedding`, or the `logits` (as PLP has it).

@@ -29,6 +29,10 @@ class MMP(AbstractScore):
     normalised mean of the normalised embeddings of the class's images. It is the half of SUPREME (arXiv 2502.00662)
     that trains nothing. The temperature, and that p_c is a mean, are ours (unspecified in what is known of the paper).
 
+    Warning:
+        Cosines between images are far larger than between images and texts, so at CLIP's temperature of 0.01
+        the second term saturates. The paper's temperature is not known; report which one a number has.
+
     Args:
         temperature: divides the cosine.
         images: the images of the ID classes.

@@ -243,6 +243,10 @@ class CSP(AbstractMinedNegatives):
     The pool has phrases of adjective and superclass ("blue landscape") in place of adjectives and averages several
     prompts per word; the mathematics is that of `NegLabel`.
 
+    Warning:
+        Each adjective gets one superclass at random, so another seed is another list; report several. In the
+        released code the list also depends on the order in which the file system names the corpus files.
+
     Args:
         groups: G, number of groups the negatives are split into.
         temperature: T, divides the cosine.

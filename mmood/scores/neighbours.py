@@ -121,8 +121,11 @@ class NNGuide(AbstractScore):
     """Nearest-neighbour guidance: the energy of an image times that of the training images it looks like.
 
     E(x) * mean over the k largest of E(x_i) cos(x, x_i), with the energy E = T logsumexp(logits / T) and x_i in the
-    bank (arXiv 2309.14888). The product orders images as meant while energies are positive: for cosines at T = 1 they
-    always are with 3 classes or more; logits of a trained head may break it.
+    bank (arXiv 2309.14888).
+
+    Warning:
+        The product orders images as meant while energies are positive: for cosines at T = 1 they always are
+        with 3 classes or more; logits of a trained head may break it.
 
     Args:
         k: how many neighbours; 10 as in the paper for ImageNet.

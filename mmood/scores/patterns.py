@@ -116,8 +116,11 @@ class KLMatching(AbstractScore):
     """Negative Kullback-Leibler divergence from the nearest class template, -min_k KL(p || d_k) (arXiv 1911.11132).
 
     p = softmax(logits / T); d_k is the mean of p over the ID images that are *predicted* as class k: no labels are
-    used, and a class that is never predicted has no template. The paper takes ID validation images, this the training
-    bank: with a head trained on that bank to the end its templates are too sharp.
+    used, and a class that is never predicted has no template.
+
+    Warning:
+        The paper takes ID validation images, this the training bank: with a head trained on that bank to the
+        end its templates are too sharp.
 
     Args:
         temperature: divides the cosine (or the logit of a head).

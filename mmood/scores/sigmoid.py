@@ -87,6 +87,10 @@ class SigmoidMax(AbstractSigmoid):
     """Largest probability of a class, max_c sigmoid(s cos(v, t_c) + b), as its log-odds (sigmoid towers: SigLIP).
 
     It orders images as the largest cosine does; scale and bias are the model's own.
+
+    Warning:
+        It orders images as `MaxLogit` does, so AUROC and FPR95 are the same: it is another scale, not another
+        detector.
     """
 
     def forward(self, embedded: Embedded) -> Scores:

@@ -81,6 +81,10 @@ class AlignmentFineTune(AbstractDetector):
 
     The contrastive batch is that of all devices together: 2 x 256 trains the same weights as 1 x 512.
 
+    Warning:
+        The released code's default for λ is 0, which is FLYP; the paper's command has 0.001. At λ = 1 nothing repels,
+        and all embeddings collapse.
+
     Args:
         encoder: a vision-language model.
         class_names: ID classes: the name of a list, a text file with one name a line, or the names.

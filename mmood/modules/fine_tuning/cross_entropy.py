@@ -57,6 +57,10 @@ _EXECUTION = Execution()
 class CrossEntropyFineTune(AbstractDetector):
     """Trains image tower and linear head with cross-entropy (FFT); from a probed head it is LP-FT (arXiv 2202.10054).
 
+    Warning:
+        A head that starts at random distorts the pre-trained features in its first steps (arXiv 2202.10054);
+        start from a probe's.
+
     Args:
         encoder: an encoder of any kind.
         class_names: ID classes: the name of a list, a text file with one name a line, or the names.

@@ -122,6 +122,10 @@ class MultiScale(AbstractDetector):
     the ID training images, f·μ_c - |μ_c|²/2. With `trained.towers: none` only ALPA's heads are trained, and `CSD` reads
     the values that they make of each position (that form is ours).
 
+    Warning:
+        The released code does not run as it is, so this is a re-implementation after paper and code; compare
+        with its k-NN row first.
+
     Args:
         encoder: an encoder of any kind whose tower has a map; `timm:cifar_resnet18` is that of the paper for CIFAR-10.
         class_names: ID classes: the name of a list, a text file with one name a line, or the names.

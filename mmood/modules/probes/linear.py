@@ -41,6 +41,11 @@ class LinearProbe(AbstractDetector):
 
     The features come from the feature store, encoded first where it lacks them; the encoder is never trained.
 
+    Warning:
+        PLP's code scales the learning rate with the batch and then overwrites it, so its peak is 1e-3 at any
+        batch size; so it is here. Features are standardised by the statistics of the training set, not
+        normalised.
+
     Args:
         encoder: an encoder of any kind, image-only ones too.
         class_names: ID classes: the name of a list, a text file with one name a line, or the names.

@@ -46,6 +46,10 @@ class PseudoLabelProbe(AbstractDetector):
     The pseudo-label of a training image is the class whose text prototype is nearest to its embedding; its true label
     is never read, neither for the grid. The encoder is never trained.
 
+    Warning:
+        It learns the mistakes of the zero-shot model, so look at the zero-shot accuracy first. Every pseudo-label is
+        kept, as in the paper's code; there is no threshold of confidence.
+
     Args:
         encoder: a vision-language model.
         class_names: ID classes: the name of a list, a text file with one name a line, or the names.

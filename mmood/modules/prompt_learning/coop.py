@@ -19,6 +19,10 @@ _CONTEXT = ContextSettings()
 class CoOp(AbstractPromptMethod):
     """CoOp (arXiv 2109.01134): `[K_1] ... [K_M] {name}.` under the cross-entropy of the images' classes.
 
+    Warning:
+        Negative labels keep fixed prompts unless `negative_prompts: learned`. Which of the two a published row
+        with NegLabel has is not known, so name yours.
+
     Args:
         context: the learned vectors.
     """

@@ -28,6 +28,10 @@ class LocalPrompt(AbstractPromptMethod):
     examples, the worst is a negative one. A batch gives a step of the optimiser for each rank of positives. Images as a
     whole are compared with the fixed prompts; `LocalPromptScore` adds the regions.
 
+    Warning:
+        `top_k` here and that of `LocalPromptScore` are two settings: the paper trains with 50 regions on four shots,
+        and scores with 10.
+
     Args:
         context: the local vectors; the paper has a context for each class.
         negatives: N, negative prompts.

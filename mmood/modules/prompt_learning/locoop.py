@@ -27,6 +27,10 @@ class LoCoOp(AbstractPromptMethod):
     L = CE + weight * L_ood, L_ood the mean of -H over the selected regions of all images of the batch. Regions are the
     tower's patch embeddings by the value path. The paper's scores are MCM and GL-MCM with a local weight of 1.
 
+    Warning:
+        The released code's default weight is 1, the paper's 0.25; its K of 200 is for 1,000 classes. Its
+        authors ask to say whether a number is of MCM or of GL-MCM.
+
     Args:
         context: the learned vectors.
         top_k: K of the C classes; None for a fifth of them, as the paper's 200 of 1,000.

@@ -25,8 +25,11 @@ class NegPrompt(AbstractPromptMethod):
 
     L = -mean_i log of the mass of the positive prompts + distance_weight * mean (1 - cos(n, t)) + apart_weight * mean
     max(0, cos(n, n')): an image rejects all negatives, a negative stays near its class ("similar yet different"), and
-    the negatives of a class stay apart. In the released code the second term pushes negatives away from their class and
-    the third is a constant; `reference_behaviour` has that form. The paper's score is `NegPromptScore`.
+    the negatives of a class stay apart. The paper's score is `NegPromptScore`.
+
+    Warning:
+        In the released code the second term pushes negatives away from their class, and the third is a
+        constant; `reference_behaviour` has that form.
 
     Args:
         context: of a negative prompt, `{context} {name}` without a full stop.

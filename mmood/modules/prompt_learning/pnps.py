@@ -37,6 +37,9 @@ class PNPS(AbstractPromptMethod):
     the prompts of each kind from the mean of the given texts of their class; NND, negative prompts apart. There are no
     learned mappings, no graph and no visual branch. Score: `NegPromptScore`, or NegLabel's form in `IDLikeScore`.
 
+    Warning:
+        A number of this class is no number of the paper's method: only the names of its loss terms are known.
+
     Args:
         class_texts: the file of positive and negative texts of each class that `mmood propose --method pnps` writes.
         context: vectors of a prompt; the paper's prompts belong to their class.

@@ -27,6 +27,11 @@ class SCT(AbstractPromptMethod):
     L = mean_i (1 + 1e-7 - p_i) CE_i + weight * mean over selected regions of -(1e-7 + p_i) H, p_i the probability of
     the class of image i. As in the released code the weights carry a gradient, too.
 
+    Warning:
+        The released command passes one argument more than its script reads, so the number meant as the weight
+        lands elsewhere; and its sweep over weights is evaluated on the OoD test sets. Choose the weight on
+        validation sets.
+
     Args:
         context: the learned vectors.
         top_k: K of the C classes, see LoCoOp; None for a fifth of them.

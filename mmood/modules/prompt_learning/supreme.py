@@ -28,6 +28,10 @@ class SUPREME(AbstractPromptMethod):
     that return. The score is `GMP`, of text prototypes and image prototypes (the normalised mean of each class's shots
     under the eval transform).
 
+    Warning:
+        A number of this class is no reproduction: its formulas are second-hand, and temperature and
+        conditioning at test time are not known.
+
     Args:
         context: the vectors; the paper's begin with "a photo of a".
         alpha: weight of L_inter + L_intra.

@@ -113,6 +113,10 @@ class ANTS(AbstractStreamScore[Fitted, Memory]):
     densely as the far ones; `weight_of`; the wording. The released script only describes (`use: far`), and it chooses
     among the descriptions by their activation, which this does not.
 
+    Warning:
+        Test images leave your machine if the endpoint is another's (`allow_send_images`). The released script
+        describes images only (`use: far`), which is not the method of the paper's table.
+
     Args:
         groups: G; the queue has as many texts as there are mined words.
         temperature: T, divides the cosine.

@@ -131,6 +131,10 @@ class CoEvo(AbstractStreamScore[Fitted, Memory]):
 
     `fit` encodes the whole corpus each time, also where the list is at hand: any of its words may become a negative.
 
+    Warning:
+        Most of its settings are ours, so a difference from the paper's numbers says nothing of the paper. Those numbers
+        are probably FPR95 with OoD as the positive class.
+
     Args:
         groups: G; negative labels are regrouped when words are added, by a permutation that their number determines.
         temperature: T, divides the cosine.

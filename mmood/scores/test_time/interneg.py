@@ -76,6 +76,11 @@ class InterNeg(AbstractStreamScore[Fitted, Memory]):
     The defaults are the paper's where it is known; ours are `images.transform`, `inversion.read_out` (the code's last
     template is a draw, of which we take the mean) and `rescore`. The released code runs in float16; this does not.
 
+    Warning:
+        It is not zero-shot: 16 training images of each class are its default. The whole batch is scored again
+        after learning, so an image is scored by what the others of its batch are: state batch size and order.
+        Its four sets are not quite those of MOS (45,000 ID images, 5,160 textures).
+
     Args:
         groups: G; the paper uses 5 on far and 1 on near sets. M + K negative labels are regrouped when the bank grows.
         temperature: T, divides the cosine.

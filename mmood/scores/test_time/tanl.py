@@ -158,6 +158,11 @@ class TANL(AbstractStreamScore[Fitted, Memory]):
     with ID names and with noise. Defaults are the paper's where we know them; `Activation` and `OtsuGate` say where
     not.
 
+    Warning:
+        Its numbers belong to a stream: the paper's mean FPR95 of 9.8 % on shuffled streams is 16.5 % with ID
+        images first. The released script has other settings than the paper; `reference_behaviour` is the
+        script.
+
     Args:
         temperature: T, divides the cosine.
         negatives: file with the list to use (see `load_negatives`); None to mine one.

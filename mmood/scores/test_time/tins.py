@@ -84,6 +84,10 @@ class TINS(AbstractStreamScore[Fitted, Memory]):
     Settings are those of the released code. Its float16 is not followed, nor its global generator, which it seeds
     again in every score: a private one draws the banks.
 
+    Warning:
+        It is not zero-shot: it needs labelled images of each class, and a stream. Its paper's table compares
+        its own FPR95 (ID positive) with rows of other papers in the other convention.
+
     Args:
         groups: G. M + K negative labels are regrouped when the bank changes.
         temperature: T, divides the cosine.
