@@ -49,7 +49,9 @@ from mmood.runs.signals import is_first_rank
 from mmood.settings import check_count
 from mmood.settings.seeds import with_seeds
 
-_NOT_DENSE = "This command is for detectors of images; a model that scores pixels has fit, validate and test."
+_NOT_DENSE = (
+    "This command is for detectors of images; a model that scores pixels has fit, validate, test and calibrate."
+)
 
 
 class SeedingParser(LightningArgumentParser):
@@ -340,6 +342,17 @@ def parsed(arguments: list[str]) -> DetectorCLI:
 def built(arguments: list[str]) -> DetectorCLI:
     """Return the CLI with model, data and trainer built and nothing run, for tools that need them."""
     return _parsed(arguments, build=True)
+
+
+def scores_pixels(arguments: list[str]) -> bool:
+    """Return whether settings and checkpoint on a command line are those of a model that scores pixels."""
+    return family_of([*stored_config(arguments), *with_found_configs(arguments)]) is not IMAGES
+
+
+def built_dense(arguments: list[str]) -> DetectorCLI:
+    """Return what `built` does, for a model that scores pixels."""
+    found = [*stored_config(arguments), *with_found_configs(arguments)]
+    return _cli(found, run=False, family=family_of(found))
 
 
 def _parsed(arguments: list[str], build: bool) -> DetectorCLI:

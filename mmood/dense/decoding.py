@@ -35,11 +35,9 @@ class PairDecoder:
 
     def __call__(self, sample: RawSample) -> Decoded:
         """Return image and targets; SampleError if there is no mask, or one of another size or with other labels."""
-        image = decode_image(sample, self.exif)
-        labels = decode_mask(sample)
+        image, targets = decode_image(sample, self.exif), decode_targets(sample, self.labels)
         try:
-            check_mask_size(labels, image.width, image.height)
-            targets = self.labels.targets(labels)
+            check_mask_size(targets, image.width, image.height)
         except MmoodError as error:
             raise SampleError(sample, str(error)) from error
         return Decoded(self.transform(image, targets), OOD_LABEL, sample.key)
@@ -47,6 +45,15 @@ class PairDecoder:
     def empty_image(self) -> Tensor:
         """Return a batch of no image."""
         return torch.empty((0, 4, *self.transform.size))
+
+
+def decode_targets(sample: RawSample, labels: MaskLabels) -> Int64[np.ndarray, "height width"]:
+    """Return the target of every pixel; SampleError if there is no mask, or one with a label that has no name."""
+    mask = decode_mask(sample)
+    try:
+        return labels.targets(mask)
+    except MmoodError as error:
+        raise SampleError(sample, str(error)) from error
 
 
 def decode_mask(sample: RawSample) -> Int64[np.ndarray, "height width"]:

@@ -93,6 +93,7 @@ class Observer(AbstractDenseDetector):
             raise MmoodError(f"`model.network.architecture` is {network.architecture}; an observer watches segnet.")
         segnet = build_network(network, len(self.class_names))
         assert isinstance(segnet, SegNet)
+        self.network_settings = network
         self.network = segnet.requires_grad_(False).eval()
         self.observer = ObserverNet(dropout, network.width)
         self.segmenter = segmenter

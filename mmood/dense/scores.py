@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self, final
 
@@ -71,6 +71,18 @@ class AbstractDenseScore(Recorded, nn.Module, ABC):
 
     def fit(self, reference: DenseReference) -> Self:
         """Learn what the score needs; called at the start of every evaluation. Returns self."""
+        return self
+
+    @final
+    def learned(self) -> dict[str, Tensor]:
+        """Return what `fit` has learned: the tensors under names that end in `_`."""
+        return {name: value for name, value in vars(self).items() if name.endswith("_") and isinstance(value, Tensor)}
+
+    @final
+    def restored(self, learned: Mapping[str, Tensor]) -> Self:
+        """Take what `learned` returned for a fitted score of these settings. Returns self."""
+        for name, value in learned.items():
+            setattr(self, name, value)
         return self
 
     @abstractmethod

@@ -98,6 +98,7 @@ class Segmenter(AbstractDenseDetector):
         schedule: ScheduleCallable = lambda optimizer, steps: WarmupCosine(optimizer, steps, warmup=100),
     ) -> None:
         super().__init__(class_names, checked_scores(scores, observed=False))
+        self.network_settings = network
         self.network = build_network(network, len(self.class_names))
         self.seed = seed
         self.optimizer = optimizer

@@ -71,6 +71,10 @@ class Detector(AbstractDecider):
             from mmood.detector.backends.onnx_scorer import load_onnx_scorer
 
             return cls(manifest, load_onnx_scorer(folder, manifest), read_embeddings(folder))
+        if manifest.dense is not None:
+            from mmood.detector.backends.dense_folder import load_dense_scorer
+
+            return cls(manifest, load_dense_scorer(folder, manifest, device), read_embeddings(folder))
         from mmood.detector.backends.torch_folder import load_torch_scorer
 
         return cls(manifest, load_torch_scorer(folder, manifest, device), read_embeddings(folder))
@@ -136,10 +140,14 @@ class Detector(AbstractDecider):
         The colours span the patches of the calibration images; what the tower does not see is darkened.
 
         Raises:
-            MmoodError: the score has no map (GL-MCM and L-MCM have), or the picture cannot be read (`ImageError`).
+            MmoodError: the score has no map (GL-MCM, L-MCM and scores of pixels have), or the picture cannot be read
+                (`ImageError`).
         """
         if not self.has_map:
-            raise MmoodError(f"The score '{self.manifest.score.name}' of this detector has no map; GLMCM and LMCM do.")
+            raise MmoodError(
+                f"The score '{self.manifest.score.name}' of this detector has no map; GLMCM, LMCM and scores of pixels "
+                "have one."
+            )
         return patch_map(self.scorer, self.manifest, picture)
 
     def save(self, folder: str | Path, copy_weights: bool = True) -> None:
@@ -147,7 +155,8 @@ class Detector(AbstractDecider):
 
         Args:
             folder: where to.
-            copy_weights: put the weights of the tower inside; without, they are loaded by name and checked.
+            copy_weights: put the weights of the tower inside; without, they are loaded by name and checked. A network
+                that scores pixels is always inside.
 
         Raises:
             MmoodError: the folder holds other files, the score cannot be written as tensors, or a tower that was
@@ -156,8 +165,15 @@ class Detector(AbstractDecider):
         from mmood.detector.backends.torch_folder import save_detector
         from mmood.detector.backends.torch_scorer import TorchScorer
 
-        if not isinstance(self.scorer, TorchScorer):
-            raise MmoodError("A detector of `mmood export` is not written again; copy its folder.")
         assert self.calibration
         assert self.embeddings is not None, "they come with the calibration"
+        if self.manifest.dense is not None:
+            from mmood.detector.backends.dense_folder import save_dense_detector
+            from mmood.detector.backends.dense_scorer import DenseScorer
+
+            assert isinstance(self.scorer, DenseScorer), "the manifest says so"
+            save_dense_detector(self.manifest, self.scorer, self.embeddings, Path(folder))
+            return
+        if not isinstance(self.scorer, TorchScorer):
+            raise MmoodError("A detector of `mmood export` is not written again; copy its folder.")
         save_detector(self.manifest, self.scorer, self.embeddings, Path(folder), copy_weights)

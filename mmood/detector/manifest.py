@@ -21,9 +21,13 @@ from mmood.images.rgb import Exif
 SCHEMA = 1
 MANIFEST_FILE = "detector.json"
 MAX_SIDE = 4096
+MAX_WIDTH = 8
+"""Of a network, relative to the published one: a file of others must not ask for all the memory."""
 
 Backend = Literal["torch", "onnx"]
 Plain = Mapping[str, object]
+Pooling = Literal["max", "top_share", "quantile"]
+"""How the score of an image comes from those of its pixels: see `mmood.dense.functional.pooled`, which needs torch."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,23 @@ class EncoderRecord:
     fingerprint: str
     weights: str
     patches: Literal["value", "tokens"]
+
+
+@dataclass(frozen=True)
+class DenseRecord:
+    """A network that scores pixels, in the place of a tower.
+
+    Attributes:
+        module: `Segmenter` or `Observer`.
+        architecture, width: as in the settings of the network.
+        pooling, pooled_share: how the score of an image comes from those of its pixels.
+    """
+
+    module: str
+    architecture: str
+    width: float
+    pooling: Pooling
+    pooled_share: float
 
 
 @dataclass(frozen=True)
@@ -101,13 +122,14 @@ class Manifest:
         preprocessing: what the transform does.
         exif: whether images are turned as their cameras noted.
         probability: of a class.
-        encoder: the tower.
-        head_reads: `features` or `embedding`.
+        encoder: the tower; of a network that scores pixels, its architecture and weights.
+        head_reads: `features` or `embedding`; without a meaning for a network that scores pixels.
         calibration: scores and recall; None before `calibrate`.
         provenance: for a reader; nothing is computed from it.
         files: the other files of the folder, by relative path.
         stream: of a test-time score, what a saved memory must belong to; None for a score of single images.
         patch_range: scores of patches between which the colours of a map change; None for a score without a map.
+        dense: of a network that scores pixels; None for a tower.
     """
 
     backend: Backend
@@ -125,6 +147,7 @@ class Manifest:
     files: Mapping[str, FileRecord]
     stream: Plain | None = None
     patch_range: tuple[float, float] | None = None
+    dense: DenseRecord | None = None
 
     def with_files(self, folder: Path) -> Manifest:
         """Return the manifest with the records of all files that lie in the folder now."""
@@ -155,6 +178,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "files": {path: vars(record) for path, record in manifest.files.items()},
         **({} if manifest.stream is None else {"stream": manifest.stream}),
         **({} if manifest.patch_range is None else {"patch_range": manifest.patch_range}),
+        **({} if manifest.dense is None else {"dense": vars(manifest.dense)}),
         "calibration_scores": [shortest(score) for score in calibration.scores.tolist()],
     }
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
@@ -189,6 +213,7 @@ def read_manifest(folder: Path) -> Manifest:
         files=_files(top.child("files")),
         stream=top.mapping("stream") if top.has("stream") else None,
         patch_range=_patch_range(top) if top.has("patch_range") else None,
+        dense=_dense(top.child("dense")) if top.has("dense") else None,
     )
 
 
@@ -255,6 +280,21 @@ def _encoder(fields: Fields) -> EncoderRecord:
         fields.one_of("weights", ("copy", "name")),
         # Before there was a choice, patches were tokens.
         "value" if "patches" in fields.raw and fields.one_of("patches", ("value", "tokens")) == "value" else "tokens",
+    )
+
+
+def _dense(fields: Fields) -> DenseRecord:
+    width = fields.value(
+        "width",
+        lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 < v <= MAX_WIDTH,
+        f"above 0 and at most {MAX_WIDTH}",
+    )
+    return DenseRecord(
+        fields.text("module"),
+        fields.text("architecture"),
+        float(width),
+        cast(Pooling, fields.one_of("pooling", ("max", "top_share", "quantile"))),
+        fields.share("pooled_share"),
     )
 
 

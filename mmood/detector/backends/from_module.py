@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -103,13 +103,19 @@ def chosen_score(module: AbstractDetector, name: str | None) -> str:
             few classes.
     """
     known = dict(module.named_scores())
+    name = score_named(name, known)
+    check_classes(known[name], len(module.class_names))
+    return name
+
+
+def score_named(name: str | None, known: Mapping[str, object]) -> str:
+    """Return a name of a known score, the only one for None; MmoodError if there is none of it, or several for None."""
     if name is None and len(known) == 1:
         name = next(iter(known))
     if name is None:
         raise MmoodError(f"The config has the scores {', '.join(known) or 'none'}; choose one with --score.")
     if name not in known:
         raise unknown("score in this config", name, known)
-    check_classes(known[name], len(module.class_names))
     return name
 
 

@@ -60,7 +60,7 @@ def save_detector(
         save_encoder(graph.encoder, folder / ENCODER_FOLDER)
     tensors = {f"{_SCORE}{name}": tensor for name, tensor in packed(graph.score).tensors.items()}
     tensors |= {f"{_HEAD}weight": graph.head.weight, f"{_HEAD}bias": graph.head.bias}
-    write_atomically(folder / SCORE_FILE, save({name: _own(tensor) for name, tensor in tensors.items()}))
+    write_atomically(folder / SCORE_FILE, save({name: own_copy(tensor) for name, tensor in tensors.items()}))
     write_embeddings(folder, embeddings)
     write_more(folder)
     encoder = replace(manifest.encoder, weights="copy" if copy_weights else "name")
@@ -75,7 +75,7 @@ def load_torch_scorer(folder: Path, manifest: Manifest, device: str | None) -> T
     """
     encoder = _encoder(folder, manifest.encoder)
     encoder.resize_by(manifest.preprocessing.resize)
-    tensors = _tensors(folder / SCORE_FILE)
+    tensors = tensors_of(folder / SCORE_FILE)
     reads = manifest.head_reads
     head = LinearHead(reads, _of(tensors, f"{_HEAD}weight", folder), _of(tensors, f"{_HEAD}bias", folder))
     width = encoder.feature_dim if reads == "features" else encoder.embedding_dim
@@ -130,7 +130,8 @@ def _try(scorer: TorchScorer, encoder: AbstractEncoder) -> None:
     scorer.score(torch.zeros(1, 3, height, width).numpy())
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file; MmoodError if it cannot be read."""
     try:
         tensors: dict[str, Tensor] = load_file(path)
         return tensors
@@ -144,5 +145,6 @@ def _of(tensors: dict[str, Tensor], name: str, folder: Path) -> Tensor:
     return tensors[name]
 
 
-def _own(tensor: Tensor) -> Tensor:
+def own_copy(tensor: Tensor) -> Tensor:
+    """Return a tensor as safetensors can write it: on the CPU, in one piece, sharing memory with no other."""
     return tensor.detach().cpu().contiguous().clone()

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mmood.detector.backends.from_module import chosen_score, from_module, trained_tower
-from mmood.detector.backends.from_settings import module_from_settings
+from mmood.detector.backends.from_module import chosen_score, from_module, score_named, trained_tower
+from mmood.detector.backends.from_settings import dense_from_settings, module_from_settings
 from mmood.detector.backends.torch_folder import check_named, check_new
 from mmood.detector.building.calibration_set import CalibrationSet, calibration_set
 from mmood.detector.calibration import Calibration, coverage_band, least_images
@@ -54,7 +54,22 @@ def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: s
     Raises:
         MmoodError: settings are wrong, the score cannot be shipped, or the ID images give no threshold.
     """
+    from mmood.configuration.lightning import scores_pixels
+
     check_new(request.out)
+    given = [*arguments, *([] if checkpoint is None else ["--ckpt_path", checkpoint])]
+    detector, images, batch_size = (_of_pixels if scores_pixels(given) else _of_images)(arguments, request, checkpoint)
+    detector = detector.calibrated_on(images.images(), request.id_recall, min(batch_size, 64))
+    detector.save(request.out, request.copy_weights)
+    learns = _LEARNS if isinstance(detector, StreamDetector) else None
+    return _said(detector.calibration, detector.manifest.score.name, images, request.out, learns)
+
+
+Uncalibrated = tuple[Detector | StreamDetector, CalibrationSet, int]
+"""A detector without a threshold, the images that give it one, and how many of them pass the tower together."""
+
+
+def _of_images(arguments: Sequence[str], request: Request, checkpoint: str | None) -> Uncalibrated:
     module, data = module_from_settings(arguments, checkpoint)
     name = chosen_score(module, request.score)
     if not request.copy_weights:
@@ -62,18 +77,31 @@ def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: s
     images = calibration_set(data, request.fraction)
     _check_number(len(images.keys), request.id_recall)
     module.fit_scores()
-    provenance: dict[str, object] = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "calibration": images.provenance(),
-        "checkpoint": checkpoint,
-        "banks": [] if module.provider is None else list(module.provider.banks.values()),
-    }
+    banks: list[object] = [] if module.provider is None else list(module.provider.banks.values())
+    provenance = {**_provenance(images, checkpoint), "banks": banks}
     shipped = from_module(module, name, data.exif or "apply", provenance)
-    learns = shipped[0].stream is not None
-    detector = StreamDetector(*shipped) if learns else Detector(*shipped)
-    detector = detector.calibrated_on(images.images(), request.id_recall, min(data.batch_size, 64))
-    detector.save(request.out, request.copy_weights)
-    return _said(detector.calibration, name, images, request.out, _LEARNS if learns else None)
+    detector = Detector(*shipped) if shipped[0].stream is None else StreamDetector(*shipped)
+    return detector, images, data.batch_size
+
+
+def _of_pixels(arguments: Sequence[str], request: Request, checkpoint: str | None) -> Uncalibrated:
+    from mmood.detector.backends.dense_folder import from_dense_module
+    from mmood.detector.building.dense_set import images_without_ood
+
+    module, data, evaluation = dense_from_settings(arguments, checkpoint)
+    name = score_named(request.score, dict(module.named_scores()))
+    check_named(not request.copy_weights)
+    images = images_without_ood(data, request.fraction)
+    _check_number(len(images.keys), request.id_recall)
+    module.fit_scores()
+    pooling = (evaluation.pooling, evaluation.pooled_share)
+    provenance = _provenance(images, checkpoint)
+    return Detector(*from_dense_module(module, name, data.image_size, *pooling, provenance)), images, data.batch_size
+
+
+def _provenance(images: CalibrationSet, checkpoint: str | None) -> dict[str, object]:
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"created": created, "calibration": images.provenance(), "checkpoint": checkpoint}
 
 
 def _check_number(images: int, id_recall: float) -> None:

@@ -59,8 +59,7 @@ def calibration_set(data: OoDDataModule, fraction: float) -> CalibrationSet:
     Raises:
         MmoodError: neither is set, or it is the set that is trained on.
     """
-    if not 0 < fraction <= 1:
-        raise MmoodError(f"--fraction is {fraction}; it is a share of the ID images, above 0 and at most 1.")
+    check_fraction(fraction)
     if data.val.id is not None:
         (entry,) = (found for found in data.evaluation_sets("validate").values() if found.group == "id")
         source = "data.val.id"
@@ -74,3 +73,9 @@ def calibration_set(data: OoDDataModule, fraction: float) -> CalibrationSet:
         )
     keys = entry.keys if fraction == 1 else held_out(entry.keys, fraction)
     return CalibrationSet(entry.index, keys, source, fraction)
+
+
+def check_fraction(fraction: float) -> None:
+    """Raise MmoodError unless this is a share of images to calibrate on."""
+    if not 0 < fraction <= 1:
+        raise MmoodError(f"--fraction is {fraction}; it is a share of the ID images, above 0 and at most 1.")
