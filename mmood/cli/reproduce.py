@@ -52,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
     plans = [make_plan(table, registry(), wishes) for table in tables]
     _show(plans)
     ready = [plan for plan in plans if plan.is_ready]
+    if len(ready) < len(plans):
+        say("The lines `get` bring what is MISSING, weights with `mmood doctor`; then run the same command again.")
     code = _run(ready, wishes) if ready and not options.plan else 0
     return code or int(len(ready) < len(plans))
 
@@ -108,7 +110,7 @@ def _in_words(table: PublishedTable) -> str:
 def _show(plans: Sequence[Plan]) -> None:
     """Say what the tables need, each thing once, and which of them cannot be run yet."""
     for plan in plans:
-        missing = "" if plan.is_ready else " (something is missing: not run)"
+        missing = "" if plan.is_ready else " (not run: see MISSING)"
         say(f"{plan.table.id}: {plan.table.title}; {plan.table.model}{missing}")
     for need in {need.what: need for plan in plans for need in plan.needs}.values():
         for line in _wrapped(f"  {'here   ' if need.here else 'MISSING'} {need.what}: {need.detail}", 12):

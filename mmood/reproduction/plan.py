@@ -202,15 +202,15 @@ def _set(name: str, table: PublishedTable, wishes: Wishes) -> Need:
     index = ready(Path(wishes.root), recipe)
     if index is not None:
         return Need(f"set {name}", True, f"{index.count:,} images in {wishes.root}")
-    return Need(f"set {name}", False, f"{_size(recipe)}; {recipe.licence}")
+    return Need(f"set {name}", False, f"{_size(recipe)}. Licence: {recipe.licence}")
 
 
 def _size(recipe: Recipe) -> str:
     count = "?" if recipe.count is None else f"{recipe.count:,}"
     sizes = [need.best.expected_bytes for need in recipe.images]
     known = [size for size in sizes if size is not None]
-    fetched = f", {sum(known) / 1e9:,.1f} GB to fetch" if known and len(known) == len(sizes) else ""
-    by_hand = ", an archive of which you must fetch yourself" if recipe.is_manual else ""
+    fetched = f", {sum(known) / 1e9:,.1f} GB to download" if known and len(known) == len(sizes) else ""
+    by_hand = ", one archive by hand" if recipe.is_manual else ""
     return f"{count} images{fetched}{by_hand}"
 
 

@@ -48,12 +48,13 @@ def test_the_list_has_every_table(capsys):
 def test_with_nothing_there_it_says_what_is_missing_and_how_to_get_it(tmp_path, in_process, capsys):
     assert main(["reproduce", "neglabel:main", "--root", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr().out
-    assert "neglabel:main: On the benchmark imagenet-mos; ViT-B-16/openai (something is missing: not run)" in printed
+    assert "neglabel:main: On the benchmark imagenet-mos; ViT-B-16/openai (not run: see MISSING)" in printed
     for name in ("imagenet", "inaturalist", "sun", "places", "textures"):
         assert f"MISSING set {name}: " in printed
     assert "weights ViT-B-16/openai: 0.6 GB in float32" in printed
     assert f"get     mmood prepare imagenet-mos --root {tmp_path}" in printed
     assert "run     mmood test --config vitb16_neglabel_paper.yaml --data.root" in printed
+    assert "then run the same command again" in printed
     assert in_process == []
 
 
