@@ -3,6 +3,7 @@
 import importlib
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from generators import proposals, robustness, tutorials
 from generators.catalogue import FAMILIES
@@ -13,7 +14,8 @@ from mkdocs.structure.files import File, Files
 
 from mmood.configuration.config_files import available
 
-_PLACE = re.compile(r"^\{\{ (?P<what>\w+)(?: (?P<argument>[\w.-]+))? \}\}$", re.MULTILINE)
+EXAMPLES = Path(__file__).parents[1] / "tests" / "examples"
+PLACE = re.compile(r"^\{\{ (?P<what>\w+)(?: (?P<argument>[\w.-]+))? \}\}$", re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -25,12 +27,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Replace each place by what it names."""
-    return _PLACE.sub(lambda found: _PARTS[found["what"]](found["argument"] or ""), markdown)
+    return PLACE.sub(lambda found: PARTS[found["what"]](found["argument"] or ""), markdown)
 
 
 def _public(module: str) -> str:
     names = importlib.import_module(module).__all__
     return "\n\n".join(f"::: {module}.{name}" for name in names if not name.startswith("__"))
+
+
+def _example(name: str) -> str:
+    """Return an example that the tests run."""
+    return f"```python\n{(EXAMPLES / name).read_text(encoding='utf-8').rstrip()}\n```"
 
 
 def _configs(_: str) -> str:
@@ -43,8 +50,9 @@ def _families(_: str) -> str:
     return "\n".join(["| page | methods |", "|---|---|", *rows])
 
 
-_PARTS: dict[str, Callable[[str], str]] = {
+PARTS: dict[str, Callable[[str], str]] = {
     "public": _public,
+    "example": _example,
     "configs": _configs,
     "families": _families,
     "methods": methods_page,

@@ -3,6 +3,7 @@
 import inspect
 from pathlib import Path
 
+import hooks
 import pytest
 from generators import robustness
 from generators.catalogue import FAMILIES, family_of, methods, methods_of
@@ -140,6 +141,18 @@ def test_the_reference_of_keys_has_every_group():
     page = keys_page()
     for key in ("data.id", "data.loader.workers", "evaluation.stream.order", "maps.files", "run_dir"):
         assert f"| `{key}` |" in page
+
+
+@pytest.mark.parametrize("page", ["howto/own-score.md", "howto/own-module.md"])
+def test_an_example_of_a_page_is_the_file_that_the_tests_run(page):
+    text = hooks.on_page_markdown((DOCS / page).read_text())
+    example = DOCS.parent / "tests" / "examples" / f"{Path(page).stem.replace('-', '_')}.py"
+    assert f"```python\n{example.read_text().rstrip()}\n```" in text
+
+
+def test_every_place_of_a_page_is_known():
+    places = {match["what"] for file in DOCS.rglob("*.md") for match in hooks.PLACE.finditer(file.read_text())}
+    assert {"example", "methods", "keys"} <= places <= set(hooks.PARTS)
 
 
 def test_an_unknown_family_is_refused():
