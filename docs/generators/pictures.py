@@ -34,6 +34,6 @@ def picture(name: str) -> str:
 def _figure(
     called: str, auroc: float, id: list[float], ood: list[float], low: float, high: float, threshold: float
 ) -> str:
-    caption = f"ID (filled) against {called} (outline): AUROC {100 * auroc:.1f} %"
+    caption = f"ID (filled) against {called} (outline): AUROC {100 * auroc:.1f}\u00a0%"
     chart = histogram_chart(caption, caption, Histograms(np.array(id), np.array(ood), low, high, threshold))
     return f"<figure>{chart}<figcaption>{caption}</figcaption></figure>"

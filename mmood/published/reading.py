@@ -54,7 +54,7 @@ def _table(
     return PublishedTable(
         paper=paper,
         name=name,
-        title=fields.text("title") if fields.has("title") else f"On the benchmark {benchmark}",
+        title=fields.text("title") if fields.has("title") else f"Benchmark {benchmark}",
         source=source,
         benchmark=benchmark,
         model=fields.text("model"),

@@ -100,7 +100,8 @@ def _outcome(table: PublishedTable, row: PublishedRow, loaded: Mapping[str, list
     found = [compared(run, score, table, row, wishes.stand_in or None) for run in runs]
     numbers = [*_numbers(table, found), *_accuracy(table, row, runs)]
     missing = [name for name in row.sets if any(name not in each for each in found)]
-    reasons += [f"{name} was not tested as a whole" for name in missing]
+    left_out = {name for name in missing if wishes.stand_in and name not in wishes.stand_in}
+    reasons += [f"{name} was {'left out' if name in left_out else 'not tested as a whole'}" for name in missing]
     if not numbers:
         reasons.append("no published number has its counterpart in the run")
     verdict: Verdict = "reproduced" if all(one.fits for one in numbers) else "not reproduced"

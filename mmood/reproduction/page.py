@@ -50,7 +50,7 @@ def _sentences(plan: Plan, wishes: Wishes) -> Iterator[str]:
     yield f"Published: {published.source}; {GRADES[published.grade]} ({published.read_in})."
     if published.notes:
         yield published.notes
-    yield from (f"Protocol: {sentence}" for sentence in published.differs)
+    yield from (f"Known difference: {sentence}" for sentence in published.differs)
     yield _tolerance(published)
 
 

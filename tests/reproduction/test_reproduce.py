@@ -48,7 +48,7 @@ def test_the_list_has_every_table(capsys):
 def test_with_nothing_there_it_says_what_is_missing_and_how_to_get_it(tmp_path, in_process, capsys):
     assert main(["reproduce", "neglabel:main", "--root", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr().out
-    assert "neglabel:main: On the benchmark imagenet-mos; ViT-B-16/openai (not run: see MISSING)" in printed
+    assert "neglabel:main: Benchmark imagenet-mos; ViT-B-16/openai (not run: see MISSING)" in printed
     for name in ("imagenet", "inaturalist", "sun", "places", "textures"):
         assert f"MISSING set {name}: " in printed
     assert "weights ViT-B-16/openai: 0.6 GB in float32" in printed
@@ -92,6 +92,7 @@ def test_stand_ins_run_once_and_give_no_verdict(stand_ins, tmp_path, in_process,
         assert "STAND-IN data or model: the numbers show that the commands work, and nothing about the paper" in text
         assert "reproduced" not in text
         assert "sun (here toy-near)" in text
+        assert "places was left out" in text
 
     in_process.clear()
     assert main(arguments) == 0
