@@ -6,6 +6,7 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import mmood
@@ -107,3 +108,12 @@ def test_a_folder_that_was_changed(trained, tmp_path, field, value, sentence):
     path.write_text(json.dumps(document))
     with pytest.raises(MmoodError, match=sentence):
         mmood.Detector.load(tmp_path / "detector")
+
+
+def test_a_large_map_is_shown_smaller():
+    from mmood.detector.backends.dense_scorer import _shown
+
+    maps = torch.arange(2 * 360 * 480.0).view(2, 360, 480)
+    assert _shown(maps).shape == (2, 96, 128)
+    assert _shown(maps).mean() == pytest.approx(maps.mean().item(), rel=1e-3)
+    assert _shown(maps[:, :100, :120]).shape == (2, 100, 120)

@@ -9,12 +9,16 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from PIL.Image import Image
+from torch.nn.functional import interpolate, normalize
 
 from mmood.dense.detector import AbstractDenseDetector, enlarged
-from mmood.dense.functional import Pooling, pooled
+from mmood.dense.functional import Map, Pooling, pooled
 from mmood.dense.scores import AbstractDenseScore
 from mmood.detector.scorer import Pixels, Scored
 from mmood.images.preprocessing import Preprocessing
+
+LONGEST_SIDE = 128
+"""Of a map that is shown: those of all calibration images are in memory at once."""
 
 
 @final
@@ -48,9 +52,9 @@ class DenseScorer:
     def score(self, pixels: Pixels) -> Scored:
         """Return the arrays of a batch.
 
-        The map of `patches` has a score for each pixel. The logits are the log of the mean probability of each class
-        over the pixels, so their softmax is about the share of the image that a class takes; the embedding is that
-        composition, with unit norm.
+        The map of `patches` has a score for each pixel, or for each small square of a large image. The logits are the
+        log of the mean probability of each class over the pixels, so their softmax is about the share of the image that
+        a class takes; the embedding is that composition, with unit norm.
         """
         device = self.module.device
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
@@ -58,7 +62,17 @@ class DenseScorer:
             outputs = self.module.outputs(images)
             maps = enlarged(self.score_of_pixels(outputs).float()[None], images[:, 0])[0]
             shares = outputs.logits.softmax(dim=1).mean(dim=(2, 3))
-            composition = torch.nn.functional.normalize(shares, dim=1)
+            composition = normalize(shares, dim=1)
             logits = shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
             scores = pooled(maps, self.pooling, self.pooled_share)
         return Scored(scores.cpu().numpy(), logits.cpu().numpy(), composition.cpu().numpy(), patches=maps.cpu().numpy())
+
+
+def _shown(maps: Map) -> Map:
+    """Return maps made smaller, by means over squares, where they are large."""
+    height, width = maps.shape[1:]
+    share = LONGEST_SIDE / max(height, width)
+    if share >= 1:
+        return maps
+    size = (max(1, round(share * height)), max(1, round(share * width)))
+    return interpolate(maps[:, None], size, mode="area")[:, 0]
