@@ -44,9 +44,8 @@ def main(argv: Sequence[str]) -> int:
     for name, reason in refused.items():
         print(visible(f"mmood: refused {name}: {reason}"), file=sys.stderr)
     lines = sum(len(board.lines) for board in found)
-    say(
-        f"{options.out / 'index.html'}: {len(accepted)} of {len(options.run)} runs, {lines} scores, {len(found)} boards"
-    )
+    counted = f"{lines} scores, {len(found)} board{'s' * (len(found) != 1)}"
+    say(f"{options.out / 'index.html'}: {len(accepted)} of {len(options.run)} runs, {counted}")
     return 1 if refused else 0
 
 

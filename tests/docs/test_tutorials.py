@@ -47,6 +47,11 @@ def test_a_command_runs_here_and_shows_its_output(notebook):
     assert "demo_zeroshot.yaml" in tutorial.cells[-1].printed
 
 
+def test_progress_is_not_shown(notebook):
+    tutorial = notebook("print('Epoch 0 ━━━━━━ 3/3\\n      train/loss: 0.3\\nkept')")
+    assert tutorial.cells[-1].printed.strip() == "kept"
+
+
 def test_cells_share_their_names_and_the_folder(notebook, tmp_path):
     notebook("from pathlib import Path\nPath('written').write_text('x')", "assert Path('written').exists()")
     assert (tmp_path / "written").exists()
