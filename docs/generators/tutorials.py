@@ -30,7 +30,8 @@ _COMMAND = re.compile(r"^(?P<indent>\s*)!mmood (?P<arguments>.*)$", re.MULTILINE
 
 
 _ALARM = 3  # the exit code of `mmood monitor` when it has found a change
-_PROGRESS = re.compile(r"[━╸╺]{4}.*\d+/\d+|^ +train/\S+ \S+$")
+# A bar, or the metrics at its right end, which wrap.
+_PROGRESS = re.compile(r"[━╸╺]{4}.*\d+/\d+|^ {60,}\S+( \S+)?$")
 
 
 class TutorialError(Exception):

@@ -48,7 +48,7 @@ def test_a_command_runs_here_and_shows_its_output(notebook):
 
 
 def test_progress_is_not_shown(notebook):
-    tutorial = notebook("print('Epoch 0 ━━━━━━ 3/3\\n      train/loss: 0.3\\nkept')")
+    tutorial = notebook("print('Epoch 0 ━━━━━━ 3/3\\n' + ' ' * 70 + 'train/loss:\\n' + ' ' * 70 + '0.3\\nkept')")
     assert tutorial.cells[-1].printed.strip() == "kept"
 
 
