@@ -40,7 +40,7 @@ class RunFiles(SaveConfigCallback):
         if self.run is not None:
             return
         name = TrainerFn(stage).value
-        self.run = begin_run(trainer, name, self.config.ckpt_path)
+        self.run = begin_run(trainer, name, self.config.get("ckpt_path"))
         if trainer.is_global_zero:
             settings = _seeds_said(self.config) + self.parser.dump(self.config, skip_none=False)
             text = f"{run_line(self.run)}\n{settings}"

@@ -117,13 +117,17 @@ def seconds(step: Callable[[], torch.Tensor]) -> float:
 
 
 def compare(title: str, mine: Callable[[], torch.Tensor], other: Callable[[], torch.Tensor], repeats: int) -> None:
-    """Print the medians of two steps measured in turn, and the median of their ratios."""
+    """Print the medians of two steps measured in turn, the median of their ratios, and the peak memory of each."""
     for step in (mine, other):
         seconds(step)
     pairs = [(seconds(mine), seconds(other)) for _ in range(repeats)]
     ratio = statistics.median(first / second for first, second in pairs)
     medians = [statistics.median(column) * 1000 for column in zip(*pairs, strict=True)]
-    print(f"{title}: {medians[0]:.0f} ms against {medians[1]:.0f} ms, ratio {ratio:.3f}")
+    memory = [rise(step) for step in (mine, other)]
+    print(
+        f"{title}: {medians[0]:.0f} ms against {medians[1]:.0f} ms, ratio {ratio:.3f}; memory rises by "
+        f"{memory[0]:.0f} MiB against {memory[1]:.0f} MiB, ratio {memory[0] / memory[1]:.3f}"
+    )
 
 
 def peak_memory(module: AlignmentFineTune, batch: Batch) -> float:

@@ -13,7 +13,7 @@ import torch
 from mmood.scores import GEN, MCM, Embedded, Energy, Entropy, Margin, MaxLogit, SoftmaxVariance
 from mmood.scores.base import AbstractScore
 
-BATCHES, ROUNDS = 20, 5
+BATCHES, ROUNDS = 20, 15
 
 
 def seconds(scores: list[AbstractScore], logits: torch.Tensor) -> float:
