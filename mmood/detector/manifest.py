@@ -59,6 +59,10 @@ class EncoderRecord:
     patches: Literal["value", "tokens"]
 
 
+# So many logits become probabilities at a time: tables of very many classes in float64 are large.
+_MOST_LOGITS = 2**22
+
+
 @dataclass(frozen=True)
 class DenseRecord:
     """A network that scores pixels, in the place of a tower.
@@ -86,12 +90,17 @@ class ClassProbability:
 
     def of(self, logits: np.ndarray) -> np.ndarray | None:
         """Return the probability of the class with the largest logit of each row; None if one class is all there is."""
+        images, classes = logits.shape
+        if classes == 1 and self.link == "softmax":
+            return None
+        step = max(1, _MOST_LOGITS // classes)
+        return np.concatenate([self._of(logits[start : start + step]) for start in range(0, max(images, 1), step)])
+
+    def _of(self, logits: np.ndarray) -> np.ndarray:
         scaled = self.scale * logits.astype(np.float64) + self.bias
         largest = scaled.max(axis=1)
         if self.link == "sigmoid":
             return np.asarray(1 / (1 + np.exp(-largest)))
-        if logits.shape[1] == 1:
-            return None
         return np.asarray(1 / np.exp(scaled - largest[:, None]).sum(axis=1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings, ImageTransform
+from mmood.encoders.large_tables import filled
 from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
 from mmood.encoders.prompts import check_templates, fill
 from mmood.encoders.splitting import image_tower
@@ -138,19 +139,25 @@ class VisionLanguageEncoder(AbstractEncoder):
     ) -> Float[Tensor, "classes dim"]:
         """Return one unit-norm text prototype per class: normalise every prompt, average over templates, normalise.
 
-        With `normalise_first` off the prompts are averaged as they are (CSP). Memory is bounded by `batch_size` prompts
-        (or the templates of one class) under `no_grad`. Raises MmoodError for a template without `{}`.
+        With `normalise_first` off the prompts are averaged as they are (CSP). Under `no_grad`, memory beyond the
+        prototypes is bounded by `batch_size` prompts (or the templates of one class), and those of very many classes
+        are mapped from a file (`large_tables`). Raises MmoodError for a template without `{}`.
         """
         check_templates(templates)
-        step = max(1, batch_size // len(templates))
-        means = [torch.empty(0, self.embedding_dim, device=self.device)]
-        for start in range(0, len(class_names), step):
-            names = class_names[start : start + step]
-            prompts = [fill(template, name) for name in names for template in templates]
-            texts = self._encode_text(prompts, batch_size)
-            texts = functional.normalize(texts, dim=-1) if normalise_first else texts
-            means.append(texts.reshape(len(names), len(templates), -1).mean(dim=1))
-        return functional.normalize(torch.cat(means), dim=-1)
+
+        def blocks() -> Iterator[Tensor]:
+            step = max(1, batch_size // len(templates))
+            for start in range(0, len(class_names), step):
+                names = class_names[start : start + step]
+                prompts = [fill(template, name) for name in names for template in templates]
+                texts = self._encode_text(prompts, batch_size)
+                texts = functional.normalize(texts, dim=-1) if normalise_first else texts
+                means = texts.reshape(len(names), len(templates), -1).mean(dim=1)
+                yield functional.normalize(means, dim=-1)
+
+        if torch.is_grad_enabled():
+            return torch.cat([torch.empty(0, self.embedding_dim, device=self.device), *blocks()])
+        return filled(blocks(), len(class_names), self.embedding_dim, self.device)
 
     def embed_tokens(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts length width"]:
         """Return the token embeddings that the text tower starts from, before positions are added."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,14 +34,14 @@ from mmood.evaluation.streams.settings import StreamSettings
 from mmood.evaluation.streams.temporary_store import TemporaryStore
 from mmood.evaluation.variants import Variants
 from mmood.features.store import StoredFeatures
-from mmood.metrics.gather import gathered_objects
+from mmood.metrics.gather import from_main, gathered_objects
 from mmood.modules.base import AbstractDetector, limited
 from mmood.output.console import console
 from mmood.output.escaping import visible
 from mmood.output.printing import complain, say
 from mmood.results.arrays import files_of_scores
 from mmood.results.audit import Audit
-from mmood.results.model import Overlap, Results, build_results, joined_variant
+from mmood.results.model import IdRow, Overlap, ResultRow, Results, build_results, joined_variant
 from mmood.results.serialisation import write_results
 from mmood.results.tables import to_rich
 from mmood.runs.run_files import run_id
@@ -170,14 +171,14 @@ class OoDCallback(EachBatch):
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write a row per image, with its scores or why it has none."""
         names = data_module(trainer).predict_names()
-        scores = self._stores["predict"].gathered(None if limited(trainer.limit_predict_batches) else len(names))
+        scores = self._stores["predict"].collected(None if limited(trainer.limit_predict_batches) else len(names))
         skipped = [sample for _, sample in gathered_objects(self._skipped)]
         self.predicted = inputs = Inputs(names, {sample.key: sample.reason for sample in skipped})
-        if self._temporary is not None:
+        if scores is not None and self._temporary is not None:
             quiet = trainer.progress_bar_callback is None
             scores = predict_streams(detector(pl_module), self._temporary, scores, self.stream, quiet)
             self._temporary.remove()
-        if trainer.is_global_zero:
+        if scores is not None:
             class_names = detector(pl_module).class_names
             with uninterrupted():
                 path = write_predictions(_run_folder(trainer), self.run, scores, inputs, class_names)
@@ -205,25 +206,30 @@ class OoDCallback(EachBatch):
         self._sets, self._protocols, self._skipped = data.evaluation_sets(stage), data.protocols(stage), []
         self._stores = {name: ScoreStore(name, names).to(module.device) for name in self._sets}
 
-    def _gather(self, partial: bool) -> dict[str, SetScores]:
-        # Every rank enters every gather, in the order of the sets.
-        return {
-            name: store.gathered(None if partial else self._sets[name].keys) for name, store in self._stores.items()
+    def _collect(self, trainer: Trainer, partial: bool) -> dict[str, SetScores] | None:
+        """Return the scores of all images on the main process, None on the other ranks."""
+        # Every rank enters for every set, in the same order.
+        found = {
+            name: store.collected(None if partial else self._sets[name].keys) for name, store in self._stores.items()
         }
+        of_main = {name: scores for name, scores in found.items() if scores is not None}
+        return of_main if trainer.is_global_zero else None
 
     def _report(self, trainer: Trainer, module: AbstractDetector, stage: str, partial: bool) -> None:
-        found, skipped = self._gather(partial), gathered_objects(self._skipped)
+        found, skipped = self._collect(trainer, partial), gathered_objects(self._skipped)
         stores = self._stream_stores(module, stage)
-        if trainer.is_global_zero and not trainer.sanity_checking:
+        if found is not None and not trainer.sanity_checking:
             say_constant(found, len(module.class_names))
         for protocol in self._protocols:
             streams = self._streams(trainer, module, protocol, stores)
-            of_sets = scores_in(protocol, found)
+            of_sets = {} if found is None else scores_in(protocol, found)
+            # Only the main process has the scores, but every rank logs, and may choose checkpoints by, the metrics.
+            id_side, ood_side = from_main(functools.partial(self._rows, protocol, of_sets))
             results = build_results(
                 run=self.run or None,
                 stage=stage,
-                id_rows=id_rows(protocol.sets, of_sets, self._variant),
-                rows=ood_rows(protocol.sets, of_sets, self._columns) + streams.rows,
+                id_rows=id_side,
+                rows=ood_side + streams.rows,
                 provenance={
                     **provenance(trainer, module, protocol),
                     "smoothing": self.smoothed.record(),
@@ -240,6 +246,9 @@ class OoDCallback(EachBatch):
                 self._publish(trainer, protocol, results, of_sets)
         if stores is not None:
             module.id_features().discard()
+
+    def _rows(self, protocol: ProtocolSets, found: Mapping[str, SetScores]) -> tuple[list[IdRow], list[ResultRow]]:
+        return id_rows(protocol.sets, found, self._variant), ood_rows(protocol.sets, found, self._columns)
 
     def _publish(self, trainer: Trainer, protocol: ProtocolSets, results: Results, found: dict[str, SetScores]) -> None:
         joined, of_all = self.variants.joined(results, found, protocol.name)

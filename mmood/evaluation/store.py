@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mmood.errors import MmoodError
-from mmood.metrics.gather import append, gathered
+from mmood.metrics.gather import append, collected, from_main, gathered
 
 # A row is int32 words: key (two of them), label, predicted, then the bits of each float32 score. One tensor of one
 # dtype is one collective for each set, in which a rank without rows cannot disagree about order or dtype.
@@ -67,7 +67,7 @@ def joined_scores(passes: Sequence[SetScores]) -> SetScores:
 
 
 class ScoreStore(Metric):  # type: ignore[misc]  # torchmetrics is not followed by the type checker
-    """Keys, labels, predictions and scores of one set on this rank; `gathered()` returns those of all ranks.
+    """Keys, labels, predictions and scores of one set on this rank; `collected()` brings all to the main process.
 
     Memory is the data: 16 + 4 S bytes a sample for S scores, on the CPU. Move the store to the module's device all the
     same, because that is where the ranks exchange their rows.
@@ -121,7 +121,7 @@ class ScoreStore(Metric):  # type: ignore[misc]  # torchmetrics is not followed 
 
     def compute(self) -> Int[Tensor, "n words"]:
         """Return the packed rows of all ranks. Every rank must enter; `gathered` is the readable form."""
-        return gathered(self.rows, torch.empty(0, 4 + len(self.names), dtype=torch.int32), self.device)
+        return gathered(self.rows, self._none(), self.device)
 
     def gathered(self, expected: int | Int[np.ndarray, " expected"] | None = None) -> SetScores:
         """Return the rows of all ranks, the same on each. Every rank must enter, also one without rows.
@@ -133,11 +133,40 @@ class ScoreStore(Metric):  # type: ignore[misc]  # torchmetrics is not followed 
         Raises:
             MmoodError: a score is NaN, a key came twice, is missing or is not in the set.
         """
-        everything = self._unpacked(self.compute())
+        return self._checked(self.compute(), expected)
+
+    def collected(self, expected: int | Int[np.ndarray, " expected"] | None = None) -> SetScores | None:
+        """Return on the main process what `gathered` does, and None on the other ranks. Every rank must enter.
+
+        A rank then holds its own rows alone, however many images there are.
+
+        Args:
+            expected: as for `gathered`.
+
+        Raises:
+            MmoodError: as for `gathered`, on every rank.
+        """
+        rows = collected(self.rows, self._none(), self.device)
+        found: list[SetScores] = []
+
+        def check() -> None:
+            if rows is not None:
+                found.append(self._checked(rows, expected))
+
+        from_main(check)
+        return found[0] if found else None
+
+    def _none(self) -> Int[Tensor, "none words"]:
+        return torch.empty(0, 4 + len(self.names), dtype=torch.int32)
+
+    def _checked(self, rows: Int[Tensor, "n words"], expected: int | Int[np.ndarray, " expected"] | None) -> SetScores:
+        everything = self._unpacked(rows)
         _refuse_nan(everything)
-        seen = np.sort(np.concatenate([everything.key, everything.skipped]))
+        seen = everything.key
+        if len(everything.skipped):
+            seen = np.sort(np.concatenate([seen, everything.skipped]))
         _refuse(self.set_name, "were evaluated more than once", seen[1:][seen[1:] == seen[:-1]], len(seen))
-        if expected is not None:
+        if expected is not None and not _are(seen, expected):
             wanted = np.arange(expected) if isinstance(expected, int) else expected
             _refuse(self.set_name, "are missing", np.setdiff1d(wanted, seen), len(wanted))
             _refuse(self.set_name, "do not belong to the set", np.setdiff1d(seen, wanted), len(seen))
@@ -157,6 +186,16 @@ class ScoreStore(Metric):  # type: ignore[misc]  # torchmetrics is not followed 
             scores=words[order, _SCORES].view(np.float32),
             skipped=np.sort(key[~met]),
         )
+
+
+def _are(keys: Int64[np.ndarray, " keys"], expected: int | Int[np.ndarray, " expected"]) -> bool:
+    """Return whether distinct ascending keys are those expected; if so, no memory is needed to find out.
+
+    Keys that are expected in another order are not recognised.
+    """
+    if not isinstance(expected, int):
+        return np.array_equal(keys, expected)
+    return len(keys) == expected and (expected == 0 or (keys[0] == 0 and keys[-1] == expected - 1))
 
 
 def _refuse(set_name: str, fault: str, keys: Int[np.ndarray, " keys"], total: int) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
+from itertools import accumulate
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from mmood.errors import MmoodError
+
 Item = TypeVar("Item")
 
 # From this many rows on, a piece waits on the CPU. Fewer stay where they are, so that no step waits for the device.
 SETTLED = 4096
+
+# Rows of each rank that are sent to the main process at a time.
+BLOCK = 2**16
 
 
 def append(pieces: list[Tensor], rows: Tensor) -> bool:
@@ -40,10 +47,64 @@ def gathered(pieces: list[Tensor], empty: Tensor, device: torch.device) -> Tenso
             the collective with another dtype and shape than the rest.
         device: where the ranks exchange tensors; NCCL knows only its own devices.
     """
-    rows = torch.cat([empty.cpu(), *(piece.cpu() for piece in pieces)])
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    rows = _whole(pieces, empty)
+    if not _many_ranks():
         return rows
     return torch.cat([part.cpu() for part in gather_all_tensors(rows.to(device))])
+
+
+def collected(pieces: list[Tensor], empty: Tensor, device: torch.device) -> Tensor | None:
+    """Return the rows of all ranks on the CPU of the main process, in rank order, and None on every other rank.
+
+    Unlike with `gathered`, the memory of the others is that of their own rows. Every rank must enter, also with no
+    pieces; arguments as for `gathered`. Rows are sent in blocks, so that the device needs memory for these alone.
+    """
+    rows = _whole(pieces, empty)
+    if not _many_ranks():
+        return rows
+    counts = gathered_objects([len(rows)])
+    is_main = torch.distributed.get_rank() == 0
+    all_rows = rows.new_empty(sum(counts), *rows.shape[1:]) if is_main else None
+    for start in range(0, max(counts), BLOCK):
+        length = min(BLOCK, max(counts) - start)
+        own = rows[start : start + length]
+        # `gather` takes the same shape from every rank.
+        block = torch.cat([own, own.new_zeros(length - len(own), *own.shape[1:])]).to(device)
+        parts = [torch.empty_like(block) for _ in counts] if is_main else None
+        torch.distributed.gather(block, parts, dst=0)
+        if all_rows is not None and parts is not None:
+            for part, count, place in zip(parts, counts, accumulate(counts, initial=0), strict=False):
+                valid = max(0, min(length, count - start))
+                all_rows[place + start : place + start + valid] = part[:valid].cpu()
+    return all_rows
+
+
+def from_main(make: Callable[[], Item]) -> Item:
+    """Return on every rank what the main process makes, a small picklable object. Every rank must enter.
+
+    Raises:
+        MmoodError: that of the main process, on every rank, so that none is left waiting.
+    """
+    if not _many_ranks():
+        return make()
+    made: list[Item | str | None] = [None, None]
+    if torch.distributed.get_rank() == 0:
+        try:
+            made[0] = make()
+        except MmoodError as error:
+            made[1] = str(error)
+    torch.distributed.broadcast_object_list(made, src=0)
+    if made[1] is not None:
+        raise MmoodError(made[1])
+    return cast(Item, made[0])
+
+
+def _whole(pieces: list[Tensor], empty: Tensor) -> Tensor:
+    return torch.cat([empty.cpu(), *(piece.cpu() for piece in pieces)])
+
+
+def _many_ranks() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def _settled(piece: Tensor) -> Tensor:
@@ -57,7 +118,7 @@ def summed(own: Tensor, device: torch.device) -> Tensor:
         own: on the CPU, of the same shape and dtype on all ranks.
         device: where the ranks exchange tensors.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _many_ranks():
         return own
     total = own.to(device, copy=True)
     torch.distributed.all_reduce(total)
@@ -66,7 +127,7 @@ def summed(own: Tensor, device: torch.device) -> Tensor:
 
 def gathered_objects(own: list[Item]) -> list[Item]:
     """Return the items of all ranks, in rank order, on every rank; for a handful of small picklable objects."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _many_ranks():
         return own
     parts: list[list[Item]] = [[] for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather_object(parts, own)

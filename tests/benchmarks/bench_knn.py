@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from bench_negatives import added_mib
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -71,19 +71,13 @@ def queries(count: int, width: int, spread: float) -> Embedded:
     return Embedded(features, features.new_zeros(count, 1))
 
 
-def peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def extra_memory(path: str, sizes: argparse.Namespace, answer: multiprocessing.Queue[float]) -> None:
     rows, batch = mapped_bank(Path(path), sizes.images, sizes.width), queries(sizes.queries, sizes.width, sizes.spread)
     # Touch every page and warm the matrix product up: neither belongs to the score.
     rows.view(torch.int16)[::1].amax()
     batch.features[:64] @ batch.features[:64].T
     batch.features[:64].bfloat16() @ batch.features[:64].bfloat16().T
-    before = peak_megabytes()
-    KNN(sizes.k).fit(BankOnly(rows))(batch)
-    answer.put(peak_megabytes() - before)
+    answer.put(added_mib(lambda: KNN(sizes.k).fit(BankOnly(rows))(batch)))
 
 
 def interleaved(calls: dict[str, Callable[[], Tensor]], repeats: int) -> dict[str, list[float]]:

@@ -50,7 +50,7 @@ def evaluation(images: int, scores: int) -> Call:
                 key = torch.arange(start, min(start + len(rows), images))
                 label = torch.zeros(len(key), dtype=torch.int64)
                 store.update(key, label, label, rows[: len(key)])
-            found.append(store.gathered(images))
+            found.append(store.collected(images))
         for name in names:
             ood_metrics(found[0].of(name), found[1].of(name))
 

@@ -10,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mmood.detector import manifest
+from mmood.detector.backends.torch_scorer import ScoringGraph
 from mmood.detector.detector import Detector
 from mmood.errors import MmoodError
-from mmood.scores import MCM
+from mmood.scores import MCM, base
 from mmood.scores.base import Embedded
 
 
@@ -145,6 +147,17 @@ def test_one_class_takes_scores_that_are_not_constant(toy_model, id_folder, mixe
     one = Detector.from_names(["red square"], toy_model, "max_logit", device="cpu").calibrated(id_folder)
     decision = one(mixed[0])
     assert (decision.class_name, decision.probability) == ("red square", None)
+
+
+def test_with_very_many_classes_a_batch_is_judged_in_parts(detector, mixed, monkeypatch):
+    images, classes = mixed[:5], len(detector.class_names)
+    whole = numbers(detector(images))
+    sizes, judge = [], ScoringGraph.judge
+    monkeypatch.setattr(ScoringGraph, "judge", lambda graph, part: sizes.append(len(part.logits)) or judge(graph, part))
+    monkeypatch.setattr(base, "MOST_LOGITS", 2 * classes)
+    monkeypatch.setattr(manifest, "_MOST_LOGITS", 2 * classes)
+    assert numbers(detector(images)) == whole
+    assert sizes == [2, 2, 1]
 
 
 def test_what_is_not_there_is_said(toy_model, id_folder):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bench_negatives import added_mib
 from forked import ForkServer
 from torch import Tensor
 
@@ -165,6 +166,13 @@ def evaluate_splits(rank: int, world: int, folder: Path) -> None:
             store.skip(torch.tensor([N] if rank == world - 1 else [], dtype=torch.int64))
             found = store.gathered(N + 1)
             assert found.skipped.tolist() == [N]
+            on_main = store.collected(N + 1)
+            assert (on_main is not None) == (rank == 0)
+            if on_main is not None:
+                same = [
+                    np.array_equal(mine, other) for mine, other in zip(astuple(on_main), astuple(found), strict=True)
+                ]
+                assert all(same), "every bit as where each rank gets all rows"
             numbers.append([*astuple(metrics_of(found)), float(found.scores.sum(dtype=np.float64))])
 
             metric = OoDDetection()
@@ -174,8 +182,9 @@ def evaluate_splits(rank: int, world: int, folder: Path) -> None:
             assert [value.item() for value in metric.compute().values()] == numbers[-1][:-1]
     assert gathered_objects([rank] * rank) == [r for r in range(world) for _ in range(r)]
     repeated = filled([rank, 50])
-    with pytest.raises(MmoodError, match="more than once: key 50;"):  # on every rank, so that none is left waiting
-        repeated.gathered()
+    for all_rows in (repeated.gathered, repeated.collected):
+        with pytest.raises(MmoodError, match="more than once: key 50;"):  # on every rank, so that none is left waiting
+            all_rows()
     np.save(folder / f"{world}-{rank}.npy", numbers)
 
 
@@ -187,6 +196,34 @@ def test_any_split_over_ranks_gives_the_numbers_of_one_process(tmp_path: Path, f
     for (world, rank), process in started.items():
         assert process.wait() == 0, process.err
         assert np.load(tmp_path / f"{world}-{rank}.npy").tolist() == [want, want]
+
+
+def collect_many(rank: int, folder: Path) -> None:
+    """Collect 300,000 images, each rank half of them: in several blocks, the ranks with different numbers of rows."""
+    meeting = f"file://{folder}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    store, share = ScoreStore("sun", ["mcm", "energy"]), (0, 100_000, 300_000)
+    for start in range(share[rank], share[rank + 1], 10_000):
+        store.update(*samples(list(range(start, start + 10_000))))
+    grown = {}
+    for name, all_rows in [("collected", store.collected), ("gathered", store.gathered)]:
+        found: list[SetScores | None] = []
+        grown[name] = added_mib(lambda rows=all_rows, found=found: found.append(rows(300_000)))
+        if found[0] is not None:
+            np.testing.assert_array_equal(found[0].of("energy"), -np.arange(300_000, dtype=np.float32))
+    torch.distributed.destroy_process_group()
+    np.save(folder / f"{rank}.npy", [grown["collected"], grown["gathered"]])
+
+
+@pytest.mark.ddp
+def test_only_the_main_process_takes_memory_for_all_rows(tmp_path: Path, forked: ForkServer) -> None:
+    started = [forked.start(collect_many, rank, tmp_path) for rank in range(2)]
+    for process in started:
+        assert process.wait() == 0, process.err
+    collected, gathered = np.load(tmp_path / "1.npy")
+    own = 200_000 * 24 / 2**20
+    assert collected < 4 * own, "its own rows, a copy of them, and blocks on their way"
+    assert gathered > 2 * collected
 
 
 def test_detection_is_ood_metrics_of_the_split_scores() -> None:

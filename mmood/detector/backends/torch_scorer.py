@@ -43,9 +43,14 @@ class ScoringGraph(nn.Module):
         embedding is the normalised features.
         """
         embedded = self.embed(images)
+        scores, *found = self.judge(embedded)
+        return (scores, embedded.logits, *found)
+
+    def judge(self, embedded: Embedded) -> tuple[Tensor, ...]:
+        """Return what `forward` does, without the logits, of what the score reads."""
         scores = self.score(embedded).float()
         joint = in_joint_space(embedded)
-        found = (scores, embedded.logits, joint, self._nearest(joint))
+        found = (scores, joint, self._nearest(joint))
         if self.local is None or self.grid is None:
             return found
         return (*found, self.local.patch_scores(embedded).reshape(-1, *self.grid))
@@ -104,10 +109,13 @@ class TorchScorer:
     def score(self, pixels: Pixels) -> Scored:
         """Return the arrays of a batch."""
         with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-            scores, logits, embedding, nearest, *patches = self.graph(torch.from_numpy(pixels).to(self.device))
+            embedded = self.graph.embed(torch.from_numpy(pixels).to(self.device))
+            # With very many classes the tables of a score are large, so a batch is judged in parts.
+            parts = [self.graph.judge(part) for part in embedded.parts()]
+            scores, embedding, nearest, *patches = (torch.cat(column) for column in zip(*parts, strict=True))
         return Scored(
             scores.cpu().numpy(),
-            logits.float().cpu().numpy(),
+            embedded.logits.float().cpu().numpy(),
             embedding.float().cpu().numpy(),
             None if self.graph.negative is None else nearest.cpu().numpy(),
             patches[0].cpu().numpy() if patches else None,
