@@ -130,6 +130,9 @@ class DetectorCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Do nothing: Lightning would let the checkpoint's settings win over the command line."""
 
+    def _add_instantiators(self) -> None:
+        """Do nothing: Lightning would write the whole config out for `hparams`, which nothing here reads."""
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what a run is called, the evaluation, and the one link: the ID classes belong to the data."""
         parser.add_argument("--name", type=str | None, default=None, help="Name of the run (default: the model's).")

@@ -101,10 +101,18 @@ def _imports(module: str) -> Mapping[str, str]:
     """Return the names that a module imports from others, and from which."""
     return {
         alias.asname or alias.name: node.module
-        for node in ast.walk(_tree(module))
+        for node in _statements(_tree(module))
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     }
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
+    """Yield the statements of a module, also those under a condition, such as imports for type checkers."""
+    for node in tree.body:
+        yield node
+        if isinstance(node, ast.If):
+            yield from node.body
 
 
 @cache

@@ -21,7 +21,7 @@ SCORED = 2_540_000 * (1_000 + NEGATIVES)
 ROW = 16 + 4 * SCORES
 """Bytes of an image in the store of an evaluation."""
 PEAK = 108
-"""Bytes of an image with two scores in each process at the end of an evaluation, measured by growth.py."""
+"""Bytes of an image with two scores in the main process at the end of an evaluation, measured by growth.py."""
 STORED = 2 * (FEATURES + EMBEDDING) + 8 + 8
 """Bytes of an image in a feature store in half precision: features, embedding, key and label."""
 PART = 2**24 * 8 * 7
@@ -48,7 +48,7 @@ DEVICES = (1, 8, 64)
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds on one device, bytes on the disk, bytes on each device beyond the tower, bytes in each process."""
+    """Seconds on one device, bytes on the disk, bytes on each device beyond the tower, bytes in the main process."""
 
     name: str
     seconds: float
@@ -66,7 +66,6 @@ def steps(size: Size) -> list[Step]:
     return [
         Step("embed the test sets", size.images / EMBEDDED, size.images * STORED, 0, chunk),
         Step("embed the bank", size.bank / EMBEDDED, size.bank * STORED, 0, chunk),
-        # Every rank has the rows of all images.
         Step("test", seconds, size.images * ROW, on_device, PEAK * size.images),
     ]
 
@@ -88,7 +87,7 @@ def volume(count: float) -> str:
 def table() -> str:
     """Return the table in Markdown."""
     head = ["run", "step", *(f"{devices} device" + "s" * (devices > 1) for devices in DEVICES)]
-    head += ["on the disk", "on each device, beyond the tower", "in each process"]
+    head += ["on the disk", "on each device, beyond the tower", "in the main process"]
     lines = ["| " + " | ".join(head) + " |", "|---|---|" + "--:|" * (len(head) - 2)]
     for size in SIZES:
         for step in steps(size):

@@ -11,6 +11,7 @@ from mmood.modules.fine_tuning.cross_entropy import CrossEntropyFineTune
 from mmood.modules.fine_tuning.execution import Execution, prepare
 from mmood.modules.fine_tuning.measuring import image_pass, measured, model_weights
 from mmood.modules.fine_tuning.memory import Held, Pass, Size, Weights, said, step_memory
+from mmood.modules.fine_tuning.multi_scale import MultiScale, MultiScaleLoss
 from mmood.modules.fine_tuning.trained import TrainedTowers, training_mode
 from mmood.scores.logits import MCM
 
@@ -50,6 +51,29 @@ def test_the_estimate_is_within_a_fifth_of_the_measured_peak(deep, execution, au
         passes = module.step_passes(IMAGES, 1)
     needed = step_memory(model_weights(module, module.encoder, adamw), passes, execution, world=1)
     # The batch is there before, and no optimiser takes part.
+    found = needed.peak - needed.weights - needed.states - batch["image"].nbytes
+    assert found == pytest.approx(peak, rel=0.2)
+
+
+@pytest.mark.parametrize("execution", [Execution(), Execution(chunk=16)], ids=["plain", "chunk"])
+@pytest.mark.parametrize("loss", [MultiScaleLoss(local=0), MultiScaleLoss()], ids=["contrastive", "with ALPA"])
+def test_it_is_so_for_two_views_and_heads(deep, execution, loss):
+    trained = TrainedTowers(towers="image", batch_norm=False)
+    settings = {"loss": loss, "trained": trained, "optimizer": adamw, "execution": execution}
+    module = MultiScale(deep, CLASSES, {"mcm": MCM()}, **settings)
+    prepare(module.encoder, execution)
+    training_mode(module.encoder, module.trained)
+    (batch,) = batches(1, IMAGES, side=32)
+    batch["image"] = torch.stack([batch["image"], batch["image"].flip(-1)], dim=1)
+
+    def forward_and_backward():
+        module.zero_grad()
+        module.training_step(batch, 0).backward()
+
+    forward_and_backward()
+    module.zero_grad()
+    peak = rise(forward_and_backward) * 2**20
+    needed = step_memory(model_weights(module, module.encoder, adamw), module.step_passes(IMAGES), execution, world=1)
     found = needed.peak - needed.weights - needed.states - batch["image"].nbytes
     assert found == pytest.approx(peak, rel=0.2)
 

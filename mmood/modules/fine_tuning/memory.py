@@ -71,6 +71,11 @@ class Pass:
     checkpointed: Held | None
     size: Size
 
+    def at_once(self, also: int = 0) -> Pass:
+        """Return the pass with all inputs as one, which no chunk divides; each takes `also` so many bytes more."""
+        held = Held(self.inputs * (self.held.each + also), self.held.once, self.inputs * self.held.largest)
+        return Pass(1, self.inputs * self.input_bytes, held, None, self.size)
+
     def activations(self, execution: Execution) -> int:
         """Return the bytes of the inputs that are encoded at a time."""
         inputs = min(self.inputs, execution.chunk or self.inputs)

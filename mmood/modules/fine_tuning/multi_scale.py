@@ -25,6 +25,15 @@ from mmood.losses import alpa_loss, supcon_loss
 from mmood.modules.base import AbstractDetector
 from mmood.modules.fine_tuning.execution import Execution, check_exact, prepare, sharded
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
+from mmood.modules.fine_tuning.measuring import (
+    Planned,
+    StepMemoryNote,
+    capacity,
+    image_pass,
+    measured,
+    model_weights,
+)
+from mmood.modules.fine_tuning.memory import Pass, Size, said
 from mmood.modules.fine_tuning.trained import (
     TrainedTowers,
     own_batch_norm,
@@ -220,8 +229,8 @@ class MultiScale(AbstractDetector):
         self.shards = sharded(self, self.execution)
 
     def monitors(self) -> list[Callback]:
-        """Return the callback that logs the training."""
-        return [TrainingMonitor()]
+        """Return the callbacks that say what a step needs, and log the training."""
+        return [StepMemoryNote(), TrainingMonitor()]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimiser of the trained parameters and its schedule, stepped after every batch."""
@@ -253,6 +262,31 @@ class MultiScale(AbstractDetector):
                 loss = loss + self.loss.local * alpa_loss(queries, keys, values, labels, self.loss.scale)
         return loss
 
+    def step_memory(self, images: int, world: int, device: torch.device) -> str:
+        """Return in a sentence what a step with so many images needs on each of `world` devices like `device`."""
+        weights = model_weights(self, self.encoder, self.optimizer)
+        return said(weights, self.step_passes(images), self.execution, world, capacity(device))
+
+    def step_passes(self, images: int) -> list[Pass]:
+        """Return what the passes of a step through tower and heads keep on each device; every rank must call this."""
+        of_images = image_pass(self.encoder, self._rows, VIEWS * images)
+        with self.shards.whole(), torch.no_grad():
+            rows = self._rows(of_images.sample)
+        positions = rows.shape[1] - 1
+        # ALPA keeps the products of the values of an image with one another, and its normalised values.
+        of_loss = 4 * positions * (positions + _KEYS) if self.projectors is not None else 0
+        heads = Planned(self._heads, rows, VIEWS * images, Size(0, _trained_bytes(self) - of_images.size.gradients))
+        with self.shards.whole():
+            tower, of_rows = measured(self.encoder, [of_images, heads], self.execution)
+        return [tower, of_rows.at_once(of_loss)]
+
+    def _heads(self, rows: Tensor) -> Tensor:
+        """Return what the heads of the losses make of rows, of each input in a line."""
+        found = [] if self.contrast is None else [self.contrast(rows[:, 0])]
+        if self.projectors is not None:
+            found += [part.flatten(1) for part in self.projectors(rows[:, 1:])]
+        return torch.cat(found, dim=1)
+
     def _rows(self, images: Tensor) -> Float[Tensor, "batch rows features"]:
         """Return the pooled features and, if ALPA is on, each position behind them: (B, 1 + P, F)."""
         encoded = self.encoder.encode_image(images, feature_map=self.loss.local > 0)
@@ -264,6 +298,10 @@ class MultiScale(AbstractDetector):
             return None
         value = self.projectors.value
         return LocalHead(value.first.weight.detach().clone(), value.second.weight.detach().clone())
+
+
+def _trained_bytes(module: nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in module.parameters() if parameter.requires_grad)
 
 
 def class_means(reference: Reference) -> LinearHead:
