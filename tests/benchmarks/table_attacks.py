@@ -1,7 +1,7 @@
 """What do attacks leave of detectors on real images? Six detectors on two small towers, with transfer between them.
 
 MCM, NegLabel, 1-NN and relative Mahalanobis on the tower as it is, a linear probe, and NegLabel after a short alignment
-tuning (CMA); APGD with L-infinity radii of 1/255 to 8/255, and PLP's manipulation. OoD images are attacked to look ID;
+tuning (CMA); APGD with L-infinity radii of 1/255 to 8/255, and PLP's manipulation, smooth and patchy; and the images that were attacked for MCM under a smoothed MCM. OoD images are attacked to look ID;
 half of the ID test images set the threshold. Everything runs through `mmood` as a user would type it. What is done is not done
 again, and `--piece` does one part, so the script can be stopped and started again.
 
@@ -11,6 +11,7 @@ again, and `--piece` does one part, so the script can be stopped and started aga
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from statistics import fmean
 
 import yaml
+from table_alignment import copy_samples
 
 from mmood.results.attack import AttackRow, read_attack
 
@@ -34,7 +36,10 @@ STATIC = {
     "knn": {"class_path": "KNN"},
     "rmd": {"class_path": "RelativeMahalanobis"},
 }
-KINDS = ("static", "probe", "cma", "manipulation")
+KINDS = ("static", "probe", "cma", "manipulation", "patchy", "smoothed")
+SMOOTHNESS = {"manipulation": "5000", "patchy": "0"}
+"""Of the manipulation: the paper's two values."""
+SMOOTHING = "{copies: 32, noise: 0.06, radii: []}"
 
 
 def main() -> None:
@@ -66,17 +71,21 @@ class Experiment:
 
     def attack(self, tower: str, kind: str) -> None:
         """Attack the detectors of a kind on a tower."""
+        if kind == "smoothed":
+            self._smooth(tower)
+            return
         run = self.work / tower / kind
         if (run / "attack.json").exists():
             return
         self._embed(tower)
         images, manipulated = TOWERS[tower]
+        led = ["--attack", "manipulation", "--limit", str(manipulated)]
         bounded = ["--attack", "apgd", "--steps", str(STEPS), "--eps", *EPS, "--limit", str(images)]
         flags = {
             "static": [*bounded, "--transfer_to", *(str(self._static(each)) for each in TOWERS if each != tower)],
             "probe": bounded,
             "cma": bounded,
-            "manipulation": ["--attack", "manipulation", "--limit", str(manipulated)],
+            **{kind: [*led, "--smoothness", smoothness] for kind, smoothness in SMOOTHNESS.items()},
         }[kind]
         source: dict[str, Callable[[], list[str]]] = {
             "probe": lambda: ["--ckpt_path", str(self._probe(tower))],
@@ -93,11 +102,55 @@ class Experiment:
             lines.append("|" + "---|" * (3 + len(EPS)))
             for kind in ("static", "probe", "cma"):
                 lines += self._bounded(tower, kind)
-            lines += ["", f"{tower}, manipulation", "", "| score | clean | manipulated |", "|" + "---|" * 3]
+            heads = [f"smoothness {smoothness}" for smoothness in SMOOTHNESS.values()]
+            lines += ["", f"{tower}, manipulation", "", f"| score | clean | {_joined(heads)}", "|" + "---|" * 4]
             lines += self._manipulated(tower)
+            lines += ["", f"{tower}, images attacked for MCM", "", f"| MCM | {_joined(EPS)}", "|" + "---|" * 5]
+            lines += self._smoothed(tower)
         text = "\n".join(["AUROC / OoD accepted at the clean threshold, per cent.", *lines])
         (self.work / "table.md").write_text(text + "\n")
         return text
+
+    def _smooth(self, tower: str) -> None:
+        """Test MCM, smoothed and as it is, on what was attacked without knowing of the smoothing."""
+        attacked = self.work / tower / "static" / "attacked" / "mcm"
+        for eps in EPS:
+            run, sets = (
+                self.work / tower / f"smoothed-{eps.replace('/', 'of')}",
+                attacked / f"linf-{eps.replace('/', 'of')}",
+            )
+            if not (run / "results.json").exists():
+                ood = f"{{near: [{sets / 'near-ood'}], far: [{sets / 'far-textures'}]}}"
+                data = ["--data.id", str(self._few()), "--data.ood", ood]
+                model = ["--model.scores", "{mcm: MCM}", "--evaluation.smoothing", SMOOTHING]
+                mmood("test", "--config", str(self._static(tower)), *data, *model, "--run_dir", str(run))
+
+    def _few(self) -> Path:
+        """Return a set of every 25th ID test image: each is encoded many times."""
+        folder = self.work / "data" / "few-id-test"
+        if not (folder / "index.json").exists():
+            copy_samples(self._root() / "id-test", folder, lambda number: number % 25 == 0)
+            mmood("pack", "--index", str(folder), "--classes", str(self.data / "id-classes.txt"))
+        return folder
+
+    def _smoothed(self, tower: str) -> list[str]:
+        """Return the AUROC of MCM as it is and smoothed, one row each."""
+        found = []
+        for eps in EPS:
+            path = self.work / tower / f"smoothed-{eps.replace('/', 'of')}" / "results.json"
+            found.append(json.loads(path.read_text())["rows"] if path.exists() else [])
+        return [
+            f"| {name} | "
+            + _joined(
+                [
+                    f"{100 * fmean(row['auroc'] for row in rows if bool(row['variant']) is smoothed):.1f}"
+                    if rows
+                    else ""
+                    for rows in found
+                ]
+            )
+            for name, smoothed in (("as it is", False), ("smoothed", True))
+        ]
 
     def _bounded(self, tower: str, kind: str) -> list[str]:
         found = self._rows(tower, kind)
@@ -113,14 +166,14 @@ class Experiment:
         return lines
 
     def _manipulated(self, tower: str) -> list[str]:
-        found = self._rows(tower, "manipulation")
-        scores = dict.fromkeys(row.score for row in found)
-        sides = ("clean", "ood-as-id")
-        return [
-            f"| {score} | "
-            + _joined([_cell([row for row in found if (row.score, row.side) == (score, side)]) for side in sides])
-            for score in scores
-        ]
+        found = {kind: self._rows(tower, kind) for kind in SMOOTHNESS}
+        lines = []
+        for score in dict.fromkeys(row.score for rows in found.values() for row in rows):
+            of = [[row for row in rows if row.score == score] for rows in found.values()]
+            clean = [row for row in of[0] if row.side == "clean"]
+            cells = [_cell(clean), *(_cell([row for row in rows if row.side != "clean"]) for rows in of)]
+            lines.append(f"| {score} | {_joined(cells)}")
+        return lines
 
     def _rows(self, tower: str, kind: str) -> tuple[AttackRow, ...]:
         run = self.work / tower / kind
