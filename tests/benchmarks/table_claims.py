@@ -172,6 +172,8 @@ def _learned(claim: Learned, results: list[dict]) -> Iterator[Result]:
             sides = [_of_method(*side, model, place, results) for side in (claim.better, claim.worse)]
             if all(sides):
                 result = Result(model, place, *sides, (0.0, 0.0))
+                if len(result.differences) == 1:  # one seed says nothing of the next one
+                    continue
                 spread = statistics.stdev(result.differences) / len(result.differences) ** 0.5
                 reach = float(student.ppf(0.975, len(result.differences) - 1)) * spread
                 mean = statistics.mean(result.differences)
