@@ -32,10 +32,9 @@ examples:
   mmood pack --index data/id-test data/near-ood            index existing shards
   mmood pack --verify data/id-test                         compare the shards with their hashes
 
-Class folders named like their classes get the labels of the class names, in whatever order these are; folders
-that are numbers are sorted as numbers; others are sorted by name, and mismatches are shown. Links are followed;
-hidden and system files are skipped, and everything skipped is counted and reported. A killed run resumes
-when it is started again. The same input gives the same bytes.
+Class folders named like their classes get the labels of the class names; others are sorted, and mismatches are shown.
+Links are followed; hidden and system files are skipped, and what is skipped is counted. A killed run resumes when it is
+started again. The same input gives the same bytes.
 """
 
 
@@ -80,8 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--folder", type=user_path, help="pack a folder of images; its subfolders are classes")
-    what.add_argument("--list", type=user_path, help="pack the images of a list with lines `path label` (OpenOOD's "
-                      "form) or paths alone, or of a JSON file")  # fmt: skip
+    what.add_argument("--list", type=user_path, help="pack the images of a list: lines `path label` or paths")
     what.add_argument("--torchvision", metavar="CLASS", help="pack a set of torchvision.datasets, stored as PNG")
     what.add_argument("--index", nargs="+", type=user_path, metavar="DIR", help="write index.json and samples.jsonl "
                       "for shards")  # fmt: skip
@@ -97,8 +95,7 @@ def _parser() -> argparse.ArgumentParser:
                         "torchvision's files (default: .)")  # fmt: skip
     parser.add_argument("--split", default="test", help="split of the torchvision set (default: %(default)s)")
     parser.add_argument("--download", action="store_true", help="let torchvision download its files first")
-    parser.add_argument("--classes", metavar="FILE", help="class names by label: a file with one per line, "
-                        "or a list such as imagenet-openai")  # fmt: skip
+    parser.add_argument("--classes", metavar="FILE", help="a file of class names, or a known list")
     parser.add_argument("--masks", type=user_path, metavar="DIR", help="masks of --folder or --list: PNG files called "
                         "like their images; --classes then names their labels")  # fmt: skip
     parser.add_argument("--ignore_labels", type=int, nargs="+", metavar="N", help="further labels that masks may have")

@@ -34,7 +34,7 @@ examples:
   mmood propose --class_names classes.txt --method wordnet --out names.json            no model, no network
   mmood propose --class_names classes.txt --method eoe-near --out names.json --endpoint http://localhost:8000/v1 --llm X
 
-Every answer is kept in $MMOOD_CACHE/answers and never asked for again. docs/names.md explains the methods.
+Answers are kept in $MMOOD_CACHE/answers and asked for once (docs/names.md).
 """
 
 _FAR = mm_ood.FarSettings()
@@ -68,8 +68,8 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
         "propose",
-        "Propose outlier names for ID classes (for EOE, and wherever a list of negative labels can stand), or\n"
-        "describe the classes (pnps): by a language model behind an OpenAI-compatible endpoint, or from WordNet.",
+        "Propose outlier names for ID classes, or describe the classes (pnps), by a language model behind an "
+        "OpenAI-compatible endpoint or from WordNet.",
         usage="--class_names FILE --method METHOD --out FILE [--endpoint URL --llm NAME] [...]",
         examples=_EXAMPLES,
     )
@@ -115,7 +115,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     _number(group, "--timeout", 120.0, "seconds for an answer")
     add("--price", type=float, nargs=2, metavar=("IN", "OUT"), help="of a million tokens, to show the cost")
     add("--cache", metavar="FOLDER", help="where answers are kept")
-    add("--offline", action="store_true", help="ask nobody: only take answers that are kept")
+    add("--offline", action="store_true", help="ask nothing: only take answers that are kept")
     add("--dry_run", action="store_true", help="print each request as a line of JSON, and send nothing")
 
 
