@@ -222,7 +222,7 @@ def _cell(cell: Cell) -> str:
         return cell.source
     parts = [f"```python\n{cell.source}\n```"]
     if cell.printed.strip():
-        parts.append(f"```text\n{cell.printed.strip(chr(10))}\n```")
+        parts.append(f"```{{ .text .output }}\n{cell.printed.strip(chr(10))}\n```")
     if cell.picture is not None:
         parts.append(f"![](data:image/png;base64,{base64.b64encode(cell.picture).decode()})")
     return "\n\n".join(parts)

@@ -39,7 +39,7 @@ def test_every_tutorial_is_a_page_whose_cells_are_python(name):
 def test_a_cell_shows_what_it_prints_and_its_last_value(notebook):
     tutorial = notebook("print('one')\n2 + 3", "x = 4", "_ = x")
     assert [cell.printed for cell in tutorial.cells if cell.is_code] == ["one\n5", "", ""]
-    assert "```text\none\n5\n```" in to_markdown(tutorial)
+    assert "```{ .text .output }\none\n5\n```" in to_markdown(tutorial)
 
 
 def test_a_command_runs_here_and_shows_its_output(notebook):
