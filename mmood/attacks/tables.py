@@ -50,6 +50,7 @@ def to_rich(results: AttackResults) -> Table:
         caption=Text("\n".join(map(visible, sentences(results.settings)))),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        padding=0,  # nine columns: the box leaves a blank between them
     )
     for number, head in enumerate(HEADS):
         table.add_column(head, justify="left" if number < _NUMBERS else "right", overflow="fold")
