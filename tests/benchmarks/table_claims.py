@@ -216,8 +216,10 @@ def _table(own: list[Result]) -> list[str]:
         return ["Not run."]
     lines = ["| model | OoD | said to be better | the other | difference | verdict |", "|:--|:--|--:|--:|--:|:--|"]
     for one in own:
-        low, high = (f"{100 * end:+.1f}" for end in one.interval)
-        difference = f"{100 * statistics.mean(one.differences):+.1f} [{low}, {high}]"
+        # Two methods that hardly differ: a tenth of a point would show nothing.
+        digits = 1 if max(map(abs, one.interval)) >= 1e-3 else 3
+        low, high = (f"{100 * end:+.{digits}f}" for end in one.interval)
+        difference = f"{100 * statistics.mean(one.differences):+.{digits}f} [{low}, {high}]"
         cells = [one.model, one.place, _mean(one.better), _mean(one.worse), difference, one.verdict]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
