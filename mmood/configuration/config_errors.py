@@ -42,6 +42,11 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
     at_top = re.match(r"(?:Subcommand '\w+' does not accept option|Option) '([\w.-]+)'", last)
     if at_top and ("Subcommand" in last or not _owners(messages)):
         return no_such_setting(at_top[1], list(known_keys))
+    if re.fullmatch(r"the following arguments are required: (\w+\.)?model", last):
+        return (
+            "No model is named; give a config (--config vitb16_zeroshot.yaml; `mmood configs` lists them) or a "
+            "checkpoint (--ckpt_path FILE)."
+        )
     keys = [match for message in messages if (match := _first(_KEY, message))]
     path = ".".join(dict.fromkeys(keys))
     if refused := re.match(r"Option '([\w.-]+)' is not accepted", last):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from mmood.errors import MmoodError
 from mmood.settings import check_count
@@ -30,7 +31,7 @@ def check_flags(arguments: Sequence[str]) -> None:
 
 def flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield (name without dashes, value) of every flag that has one."""
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for argument, following in pairwise([*arguments, None]):
         if not argument.startswith("--"):
             continue
         name, joined, value = argument[2:].partition("=")

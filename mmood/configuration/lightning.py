@@ -387,6 +387,8 @@ def _quiet() -> None:
     """Leave out Lightning's advertisements and the tokenizer's talk about forks."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated.*")
+    # `srun` on the path means nothing; within a job the run is started by it (configs/slurm).
+    warnings.filterwarnings("ignore", message=r"The `srun` command is available on your system but is not used")
     # Frozen towers are in eval mode on purpose.
     warnings.filterwarnings("ignore", message=r".*in eval mode at the start of training.*")
     # Every rank computes the same metrics from what all ranks gathered.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from mmood.files import is_file, parse_yaml, read_text
@@ -15,7 +16,7 @@ def named_class(arguments: Sequence[str]) -> str | None:
         arguments: of a stage; every `--config` is the path of a file, or settings in braces.
     """
     found = None
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in pairwise([*arguments, ""]):
         flag, joined, value = argument.partition("=")
         value = value if joined else following
         if flag in ("--model", "--model.class_path"):

@@ -22,10 +22,18 @@ class ClassNames:
         setting: `data.class_names`; None if it is unset.
         catalog: finds the ID sets.
         id_sets: what the settings call the ID sets; the first that is there and names its classes counts.
+        benchmark: `data.benchmark` that `setting` comes from; None if it is the user's own.
     """
 
-    def __init__(self, setting: str | list[str] | None, catalog: Catalog, id_sets: Sequence[str]) -> None:
+    def __init__(
+        self,
+        setting: str | list[str] | None,
+        catalog: Catalog,
+        id_sets: Sequence[str],
+        benchmark: str | list[str] | None = None,
+    ) -> None:
         self.setting = setting
+        self.benchmark = benchmark
         self.catalog = catalog
         self.id_sets = id_sets
 
@@ -63,10 +71,18 @@ class ClassNames:
     def note(self) -> str:
         """Return a sentence with the names where the settings do not give them; "" where they do."""
         names = None if self.setting is not None else self.find()
-        if names is None:
+        return "" if names is None else _unset("the ID set", names)
+
+    def of_benchmark(self) -> str:
+        """Return a sentence with the names where a benchmark gives them: who predicts photos may have other classes."""
+        if self.setting is None or self.benchmark is None:
             return ""
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        return f"`data.class_names` is not set; the classes are those of the ID set: {', '.join(names[:3])}{more}."
+        return _unset(f"the benchmark '{self.benchmark}'", self.find() or ())
+
+
+def _unset(source: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"`data.class_names` is not set; the classes are those of {source}: {', '.join(names[:3])}{more}."
 
 
 def classes_without_images(train: SetIndex, keys: Keys, class_names: Sequence[str], shots: int | None) -> list[str]:

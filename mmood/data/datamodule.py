@@ -136,7 +136,7 @@ class OoDDataModule(LightningDataModule):
         named = [name for name in (*tested, train, val.id) if isinstance(name, str)]
         given = self.plan.class_names
         self.catalog = Catalog(self.root, loader.pipes, named, given)
-        self.classes = ClassNames(given, self.catalog, named)
+        self.classes = ClassNames(given, self.catalog, named, benchmark if class_names is None else None)
         self.tested = TestedSets(self.plan, train, self.catalog, loader.on_error == "skip")
         self._consumer: Consumer | None = None
         self._said: set[str] = set()
@@ -164,8 +164,8 @@ class OoDDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find every set that the stage (fit, validate, test, predict) reads, and check it; no image is read."""
         make_room(self.loader.workers, self.loader.prefetch)
-        notes = [self.predict_set().passed_over] if stage == "predict" else self.check(stage)
-        self._say(notes)
+        predicts = stage == "predict"
+        self._say([self.predict_set().passed_over, self.classes.of_benchmark()] if predicts else self.check(stage))
 
     def check(self, stage: str | None = None) -> list[str]:
         """Check the sets of a stage (fit, validate, test; all that are set by default) without reading an image.
@@ -222,6 +222,13 @@ class OoDDataModule(LightningDataModule):
             return self.catalog.evaluation_sets(self._members(stage))
         self._members(stage)
         return self.tested.read()
+
+    def id_set(self, stage: EvaluationStage) -> EvaluationSet:
+        """Return the ID set of a stage; its OoD sets need not be there."""
+        (entry,) = self.catalog.evaluation_sets(
+            member for member in self._members(stage) if member.group == ID_GROUP
+        ).values()
+        return entry
 
     def protocols(self, stage: EvaluationStage) -> list[ProtocolSets]:
         """Return the sets of each benchmark of a stage, as it groups them."""

@@ -68,3 +68,9 @@ def test_flags_and_their_values():
     arguments = ["test", "--a.b=1", "--c", "2", "--d", "--e", "[x, y]"]
     assert list(flags(arguments)) == [("a.b", "1"), ("c", "2"), ("e", "[x, y]")]
     assert without_flags(arguments, ["a", "e.f"]) == ["test", "--c", "2", "--d", "--e", "[x, y]"]
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "predict", "attack", "embed"])
+def test_a_command_without_arguments_asks_for_a_model(command, capsys):
+    assert main([command]) == 2
+    assert "No model is named; give a config" in capsys.readouterr().err

@@ -114,3 +114,17 @@ def test_a_set_or_nothing(tmp_path):
 def test_home_folder(photos, monkeypatch):
     monkeypatch.setenv("HOME", str(photos))
     assert [*found("~/sub")] == ["no-extension", "z.JPG"]
+
+
+def test_the_classes_of_a_benchmark_are_said():
+    said = OoDDataModule(benchmark="imagenet-mos").classes.of_benchmark()
+    assert said.startswith(
+        "`data.class_names` is not set; the classes are those of the benchmark 'imagenet-mos': tench"
+    )
+    assert said.endswith("and 997 more.")
+    assert OoDDataModule(benchmark="imagenet-mos", class_names=["otter", "heron"]).classes.of_benchmark() == ""
+
+
+def test_a_prediction_says_whose_classes_it_takes(photos, capsys):
+    OoDDataModule(benchmark="imagenet-mos", predict=str(photos)).setup("predict")
+    assert "the classes are those of the benchmark 'imagenet-mos'" in " ".join(capsys.readouterr().err.split())

@@ -5,6 +5,7 @@ import pytest
 
 from mmood.cli.main import main
 from mmood.detector.detector import Detector
+from mmood.errors import MmoodError
 from mmood.loading.plan import held_out
 from mmood.shards.shard_index import load_index
 
@@ -54,3 +55,21 @@ def test_what_cannot_be_is_said_before_any_image_is_read(arguments, tmp_path, ca
     assert main([*arguments, *more]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "det").exists()
+
+
+def test_ood_sets_need_not_be_there(arguments, tmp_path):
+    assert main([*arguments, "--score", "mcm", "--id_recall", "0.9", "--data.ood", "{far: [nowhere]}"]) == 0
+    assert (tmp_path / "det" / "detector.json").exists()
+
+
+def test_a_folder_is_found_again_for_the_export(tmp_path):
+    from mmood.detector.detection import images_to_check
+
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"an image")
+    provenance = {"calibration": {"place": str(tmp_path / "photos")}}
+    assert list(images_to_check(None, provenance)) == [b"an image"]
+    with pytest.raises(MmoodError, match="does not say which images it was calibrated on; give images with --images"):
+        images_to_check(None, {})
+    with pytest.raises(MmoodError, match=r"are not at .*gone; give --images"):
+        images_to_check(None, {"calibration": {"place": str(tmp_path / "gone")}})

@@ -61,10 +61,10 @@ def calibration_set(data: OoDDataModule, fraction: float) -> CalibrationSet:
     """
     check_fraction(fraction)
     if data.val.id is not None:
-        (entry,) = (found for found in data.evaluation_sets("validate").values() if found.group == "id")
+        entry = data.id_set("validate")
         source = "data.val.id"
     else:
-        (entry,) = (found for found in data.evaluation_sets("test").values() if found.group == "id")
+        entry = data.id_set("test")
         source = "data.id"
     if data.train is not None and data.train == (data.val.id or data.plan.id):
         raise MmoodError(

@@ -115,8 +115,10 @@ def images_to_check(inputs: Sequence[str] | None, provenance: Mapping[str, objec
     if inputs is None:
         record = provenance.get("calibration")
         place = record.get("place") if isinstance(record, Mapping) else None
-        if not isinstance(place, str) or not (Path(place) / INDEX_FILE).is_file():
-            raise MmoodError("The set that the detector was calibrated on is not there; give images with --images.")
+        if not isinstance(place, str):
+            raise MmoodError("The detector does not say which images it was calibrated on; give images with --images.")
+        if not Path(place).is_dir():
+            raise MmoodError(f"The images that the detector was calibrated on are not at {place}; give --images.")
         inputs = [place]
     found, _ = find_images_of(inputs, [])
     return (image.content for image in found.read(0, len(found)) if image.content is not None)
