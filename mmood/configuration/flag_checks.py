@@ -31,13 +31,13 @@ def check_flags(arguments: Sequence[str]) -> None:
 
 def flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield (name without dashes, value) of every flag that has one."""
-    for argument, following in pairwise([*arguments, None]):
+    for argument, following in pairwise([*arguments, "--"]):
         if not argument.startswith("--"):
             continue
         name, joined, value = argument[2:].partition("=")
         if joined:
             yield name, value
-        elif following is not None and not following.startswith("--"):
+        elif not following.startswith("--"):
             yield name, following
 
 

@@ -190,7 +190,8 @@ def _of_method(method: str, score: str, model: str, place: str, results: list[di
 def _page(results: list[tuple[Claim | Learned, list[Result]]], alignment: Path | None) -> str:
     lines = [INTRODUCTION.format(resamples=RESAMPLES), "| claim | near | far |", "|:--|:--|:--|"]
     for claim, own in results:
-        cells = [_verdicts([one for one in own if one.place == place]) for place in PLACES]
+        missing = "–" if own else "not run"  # a claim of one kind of OoD has nothing to say of the other
+        cells = [_verdicts([one for one in own if one.place == place]) or missing for place in PLACES]
         lines.append(f"| [{claim.title}](#{_anchor(claim.title)}) | {' | '.join(cells)} |")
     for claim, own in results:
         lines += ["", f"## {claim.title}", "", f"({claim.source}.) {claim.note}", "", *_table(own)]
@@ -205,7 +206,7 @@ def _page(results: list[tuple[Claim | Learned, list[Result]]], alignment: Path |
 def _verdicts(own: list[Result]) -> str:
     verdicts = {one.model: one.verdict for one in own}
     if not verdicts:
-        return "not run"
+        return ""
     if len(set(verdicts.values())) == 1:
         return own[0].verdict
     return ", ".join(f"{model}: {verdict}" for model, verdict in verdicts.items())
