@@ -190,7 +190,7 @@ def _of_method(method: str, score: str, model: str, place: str, results: list[di
 def _page(results: list[tuple[Claim | Learned, list[Result]]], alignment: Path | None) -> str:
     lines = [INTRODUCTION.format(resamples=RESAMPLES), "| claim | near | far |", "|:--|:--|:--|"]
     for claim, own in results:
-        missing = "–" if own else "not run"  # a claim of one kind of OoD has nothing to say of the other
+        missing = "-" if own else "not run"  # a claim of one kind of OoD has nothing to say of the other
         cells = [_verdicts([one for one in own if one.place == place]) or missing for place in PLACES]
         lines.append(f"| [{claim.title}](#{_anchor(claim.title)}) | {' | '.join(cells)} |")
     for claim, own in results:
