@@ -117,3 +117,15 @@ def test_a_large_map_is_shown_smaller():
     assert _shown(maps).shape == (2, 96, 128)
     assert _shown(maps).mean() == pytest.approx(maps.mean().item(), rel=1e-3)
     assert _shown(maps[:, :100, :120]).shape == (2, 100, 120)
+
+
+def test_random_weights_do_not_become_a_detector(street_flags, tmp_path, capsys):
+    arguments = ["calibrate", "--config", "camvid_segnet.yaml", *street_flags, "--out", str(tmp_path / "detector")]
+    assert main(arguments) == 2
+    assert "has random weights without --ckpt_path" in capsys.readouterr().err
+
+
+def test_patches_do_not_become_a_detector(street_flags, toy_model, tmp_path, capsys):
+    arguments = ["calibrate", "--config", "camvid_clip.yaml", *street_flags, "--model.encoder.name", toy_model]
+    assert main([*arguments, "--out", str(tmp_path / "detector")]) == 2
+    assert "DenseZeroShot cannot be shipped" in capsys.readouterr().err

@@ -201,8 +201,6 @@ def test_an_observer_needs_its_segmenter(street_flags, tmp_path, capsys):
         ["embed"],
         ["doctor"],
         ["tune", "--grid", "{msp: {temperature: [1, 2]}}"],
-        ["calibrate", "--out", "detector"],
-        ["calibrate", "--out", "detector", "--score", "msp"],
     ],
 )
 def test_commands_for_images(command, street_flags, capsys, tmp_path, monkeypatch):
@@ -211,12 +209,6 @@ def test_commands_for_images(command, street_flags, capsys, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
     captured = capsys.readouterr()
     assert "This command is for detectors of images" in captured.err + captured.out
-
-
-def test_a_checkpoint_cannot_be_calibrated(segmenter, tmp_path, capsys):
-    assert main(["calibrate", "--ckpt_path", last(segmenter), "--out", str(tmp_path / "detector")]) == 2
-    assert "This command is for detectors of images" in capsys.readouterr().err
-    assert not (tmp_path / "detector").exists()
 
 
 def test_zero_shot_from_patches(street_flags, toy_model, tmp_path):

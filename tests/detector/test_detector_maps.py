@@ -89,5 +89,5 @@ def test_the_service_draws_it(local, detector, mixed):
 
 def test_a_score_without_a_map_says_so(detector, mixed):
     assert not detector.has_map
-    with pytest.raises(MmoodError, match="has no map; GLMCM and LMCM do"):
+    with pytest.raises(MmoodError, match="has no map; GLMCM, LMCM and scores of pixels have one"):
         detector.patch_map(mixed[0])

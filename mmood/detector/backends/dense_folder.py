@@ -58,10 +58,8 @@ def from_dense_module(
     Raises:
         MmoodError: the module has no network of its own to ship.
     """
-    kind = type(module).__name__
-    if not isinstance(module, Segmenter | Observer):
-        raise MmoodError(f"{kind} cannot be shipped; of the models that score pixels, {' and '.join(_MODULES)} can.")
-    score, network = dict(module.named_scores())[name], module.network_settings
+    kind, network = type(module).__name__, shippable(module).network_settings
+    score = dict(module.named_scores())[name]
     preprocessing = Preprocessing(image_size, MEAN, STD, "bilinear", "squash")
     manifest = Manifest(
         backend="torch",
@@ -86,6 +84,14 @@ def from_dense_module(
         dense=DenseRecord(kind, network.architecture, network.width, pooling, pooled_share),
     )
     return manifest, DenseScorer(module, score, pooling, pooled_share, preprocessing)
+
+
+def shippable(module: AbstractDenseDetector) -> Segmenter | Observer:
+    """Return a module that has a network of its own to ship; MmoodError for another one."""
+    if not isinstance(module, Segmenter | Observer):
+        kinds = " and ".join(_MODULES)
+        raise MmoodError(f"{type(module).__name__} cannot be shipped; of the models that score pixels, {kinds} can.")
+    return module
 
 
 def save_dense_detector(

@@ -85,10 +85,13 @@ def _of_images(arguments: Sequence[str], request: Request, checkpoint: str | Non
 
 
 def _of_pixels(arguments: Sequence[str], request: Request, checkpoint: str | None) -> Uncalibrated:
-    from mmood.detector.backends.dense_folder import from_dense_module
+    from mmood.detector.backends.dense_folder import from_dense_module, shippable
     from mmood.detector.building.dense_set import images_without_ood
 
     module, data, evaluation = dense_from_settings(arguments, checkpoint)
+    shippable(module)
+    if checkpoint is None:
+        raise MmoodError(f"A {type(module).__name__} has random weights without --ckpt_path; name its checkpoint.")
     name = score_named(request.score, dict(module.named_scores()))
     check_named(not request.copy_weights)
     images = images_without_ood(data, request.fraction)
