@@ -141,7 +141,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(kind, toy_flags, tmp_path, mo
         ("model: model/none.yaml", "'model/none.yaml', which is neither a file"),
         ("dta: {root: x}", "'dta.root'; did you mean 'data.root'?"),
         ("data: {rot: x}", "'data.rot'; did you mean 'data.root'?"),
-        ("data: {root: x}", "required: model"),
+        ("data: {root: x}", "No model is named; give a config"),
         ("model: {class_path: ZeroShot, init_args: {encoder: {nam: x}}}", "has no setting 'nam'; did you mean 'name'?"),
     ],
 )

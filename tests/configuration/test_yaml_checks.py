@@ -103,4 +103,4 @@ def test_every_door(door, command, configs, toy_flags, capsys):
 
 def test_a_config_that_names_itself_ends(configs, capsys):
     assert main(["test", "--config", "itself.yaml"]) == 2
-    assert "are required: model" in capsys.readouterr().err
+    assert "No model is named" in capsys.readouterr().err
