@@ -36,7 +36,8 @@ class SUPREME(AbstractPromptMethod):
         context: the vectors; the paper's begin with "a photo of a".
         alpha: weight of L_inter + L_intra.
         beta: weight of L_bias.
-        temperature: of the losses, divides the cosine.
+        temperature: of the losses, divides the cosine; 0.01 is that of OpenAI's CLIP. For another tower take the
+            inverse of its logit scale: at a sixth of that, training ended at chance.
         maps: where A and B begin: `identity` and N(0, 0.02^2 / D) (ours; L_intra has no gradient where a cycle is
             perfect), or `random`, N(0, 1 / D).
         condition: what m reads: in training the mean image of the batch, at test that of the shots (ours): `mean`; or
