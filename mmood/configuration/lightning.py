@@ -342,27 +342,22 @@ def parsed(arguments: list[str]) -> DetectorCLI:
     return _parsed(arguments, build=False)
 
 
-def built(arguments: list[str]) -> DetectorCLI:
-    """Return the CLI with model, data and trainer built and nothing run, for tools that need them."""
-    return _parsed(arguments, build=True)
+def built(arguments: list[str], pixels: bool = False) -> DetectorCLI:
+    """Return the CLI with model, data and trainer built and nothing run, for tools that need them.
+
+    Args:
+        arguments: of the command line.
+        pixels: whether the model may be one that scores pixels.
+    """
+    return _parsed(arguments, build=True, pixels=pixels)
 
 
-def scores_pixels(arguments: list[str]) -> bool:
-    """Return whether settings and checkpoint on a command line are those of a model that scores pixels."""
-    return family_of([*stored_config(arguments), *with_found_configs(arguments)]) is not IMAGES
-
-
-def built_dense(arguments: list[str]) -> DetectorCLI:
-    """Return what `built` does, for a model that scores pixels."""
+def _parsed(arguments: list[str], build: bool, pixels: bool = False) -> DetectorCLI:
     found = [*stored_config(arguments), *with_found_configs(arguments)]
-    return _cli(found, run=False, family=family_of(found))
-
-
-def _parsed(arguments: list[str], build: bool) -> DetectorCLI:
-    found = [*stored_config(arguments), *with_found_configs(arguments)]
-    if family_of(found) is not IMAGES:
+    family = family_of(found)
+    if family is not IMAGES and not pixels:
         raise MmoodError(_NOT_DENSE)
-    return _cli(found, run=False, build=build)
+    return _cli(found, run=False, build=build, family=family)
 
 
 def _cli(arguments: list[str], run: bool, build: bool = True, family: Family = IMAGES) -> DetectorCLI:

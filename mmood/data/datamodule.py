@@ -224,11 +224,13 @@ class OoDDataModule(LightningDataModule):
         return self.tested.read()
 
     def id_set(self, stage: EvaluationStage) -> EvaluationSet:
-        """Return the ID set of a stage; its OoD sets need not be there."""
-        (entry,) = self.catalog.evaluation_sets(
-            member for member in self._members(stage) if member.group == ID_GROUP
-        ).values()
-        return entry
+        """Return the ID set of a stage; its OoD sets need not be there.
+
+        Raises:
+            MmoodError: it is not set or not there, or several benchmarks have several ID sets.
+        """
+        members = [member for member in self._members(stage) if member.group == ID_GROUP]
+        return self.tested.whole(self.catalog.evaluation_sets(members))
 
     def protocols(self, stage: EvaluationStage) -> list[ProtocolSets]:
         """Return the sets of each benchmark of a stage, as it groups them."""

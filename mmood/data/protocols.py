@@ -78,6 +78,15 @@ class TestedSets:
         sets = self.catalog.evaluation_sets(self.members())
         return {name: entry for name, entry in sets.items() if name not in self._found()}
 
+    def whole(self, sets: Mapping[str, EvaluationSet]) -> EvaluationSet:
+        """Return the one of these sets that the others are parts of; MmoodError if there is none."""
+        parts, _ = find_views(sets, self._hashes) if len(sets) > 1 else ({}, [])
+        found = [entry for name, entry in sets.items() if name not in parts]
+        if len(found) != 1:
+            names = ", ".join(map(repr, sets))
+            raise MmoodError(f"There are several ID sets ({names}), and none holds the others; name one benchmark.")
+        return found[0]
+
     def protocols(self) -> list[ProtocolSets]:
         """Return the sets of each benchmark, as it groups them."""
         if not self.plan.protocols:

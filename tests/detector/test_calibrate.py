@@ -71,5 +71,5 @@ def test_a_folder_is_found_again_for_the_export(tmp_path):
     assert list(images_to_check(None, provenance)) == [b"an image"]
     with pytest.raises(MmoodError, match="does not say which images it was calibrated on; give images with --images"):
         images_to_check(None, {})
-    with pytest.raises(MmoodError, match=r"are not at .*gone; give --images"):
+    with pytest.raises(MmoodError, match=r"was calibrated on .*gone, which is no folder here; give --images"):
         images_to_check(None, {"calibration": {"place": str(tmp_path / "gone")}})

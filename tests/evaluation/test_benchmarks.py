@@ -12,6 +12,7 @@ from mmood.cli.main import main
 from mmood.data import benchmarks
 from mmood.data.benchmarks import Benchmark
 from mmood.data.catalog import ID_GROUP, EvaluationSet
+from mmood.data.datamodule import OoDDataModule
 from mmood.data.protocols import ProtocolSets, View, find_views
 from mmood.data.settings import resolve
 from mmood.encoders.vision_language import VisionLanguageEncoder
@@ -182,6 +183,17 @@ def test_a_set_with_other_images_is_read_itself(root, tmp_path):
     views, notes = views_of(root, tmp_path, entry(root, "toy-near"), entry(root, "near-part"))
     assert not views
     assert len(notes) == 1
+
+
+def test_of_several_id_sets_the_one_that_holds_the_others_is_taken(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("MMOOD_CACHE", str(tmp_path / "cache"))
+    tested = OoDDataModule(root=str(root), id="toy-test").tested
+    whole, part = entry(root, "toy-test", ID_GROUP), entry(root, "id-part", ID_GROUP)
+    assert tested.whole({"id-part": part, "toy-test": whole}) is whole
+    assert tested.whole({"id-part": part}) is part
+    other = entry(root, "toy-near", ID_GROUP)
+    with pytest.raises(MmoodError, match=r"several ID sets \('toy-test', 'toy-near'\), and none holds the others"):
+        tested.whole({"toy-test": whole, "toy-near": other})
 
 
 def test_rows_of_a_part_are_those_of_its_images():

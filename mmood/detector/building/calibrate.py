@@ -6,15 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from lightning.pytorch import Callback, Trainer
+
+from mmood.data.datamodule import OoDDataModule
 from mmood.detector.backends.from_module import chosen_score, from_module, score_named, trained_tower
-from mmood.detector.backends.from_settings import dense_from_settings, module_from_settings
+from mmood.detector.backends.from_settings import from_settings
 from mmood.detector.backends.torch_folder import check_named, check_new
 from mmood.detector.building.calibration_set import CalibrationSet, calibration_set
 from mmood.detector.calibration import Calibration, coverage_band, least_images
 from mmood.detector.detector import Detector
 from mmood.detector.streams import StreamDetector
 from mmood.errors import MmoodError
+from mmood.modules.base import AbstractDetector
+
+if TYPE_CHECKING:
+    from mmood.dense.detector import AbstractDenseDetector
 
 _NEW_IMAGES = 1000
 _LEARNS = (
@@ -54,23 +62,25 @@ def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: s
     Raises:
         MmoodError: settings are wrong, the score cannot be shipped, or the ID images give no threshold.
     """
-    from mmood.configuration.lightning import scores_pixels
-
     check_new(request.out)
-    given = [*arguments, *([] if checkpoint is None else ["--ckpt_path", checkpoint])]
-    detector, images, batch_size = (_of_pixels if scores_pixels(given) else _of_images)(arguments, request, checkpoint)
+    module, data, trainer = from_settings(arguments, checkpoint, pixels=True)
+    if isinstance(module, AbstractDetector):
+        assert isinstance(data, OoDDataModule), "of the family of images"
+        detector, images = _of_images(module, data, request, checkpoint)
+    else:
+        detector, images = _of_pixels(module, data, trainer, request, checkpoint)
+    batch_size = data.batch_size
     detector = detector.calibrated_on(images.images(), request.id_recall, min(batch_size, 64))
     detector.save(request.out, request.copy_weights)
     learns = _LEARNS if isinstance(detector, StreamDetector) else None
     return _said(detector.calibration, detector.manifest.score.name, images, request.out, learns)
 
 
-Uncalibrated = tuple[Detector | StreamDetector, CalibrationSet, int]
-"""A detector without a threshold, the images that give it one, and how many of them pass the tower together."""
+Uncalibrated = tuple[Detector | StreamDetector, CalibrationSet]
+"""A detector without a threshold, and the images that give it one."""
 
 
-def _of_images(arguments: Sequence[str], request: Request, checkpoint: str | None) -> Uncalibrated:
-    module, data = module_from_settings(arguments, checkpoint)
+def _of_images(module: AbstractDetector, data: OoDDataModule, request: Request, checkpoint: str | None) -> Uncalibrated:
     name = chosen_score(module, request.score)
     if not request.copy_weights:
         check_named(trained_tower(module))
@@ -80,15 +90,18 @@ def _of_images(arguments: Sequence[str], request: Request, checkpoint: str | Non
     banks: list[object] = [] if module.provider is None else list(module.provider.banks.values())
     provenance = {**_provenance(images, checkpoint), "banks": banks}
     shipped = from_module(module, name, data.exif or "apply", provenance)
-    detector = Detector(*shipped) if shipped[0].stream is None else StreamDetector(*shipped)
-    return detector, images, data.batch_size
+    return Detector(*shipped) if shipped[0].stream is None else StreamDetector(*shipped), images
 
 
-def _of_pixels(arguments: Sequence[str], request: Request, checkpoint: str | None) -> Uncalibrated:
+def _of_pixels(
+    module: AbstractDenseDetector, data: object, trainer: Trainer, request: Request, checkpoint: str | None
+) -> Uncalibrated:
+    from mmood.dense.callback import DenseCallback
+    from mmood.dense.data import DenseDataModule
     from mmood.detector.backends.dense_folder import from_dense_module, shippable
     from mmood.detector.building.dense_set import images_without_ood
 
-    module, data, evaluation = dense_from_settings(arguments, checkpoint)
+    assert isinstance(data, DenseDataModule), "of the family of pixels"
     shippable(module)
     if checkpoint is None:
         raise MmoodError(f"A {type(module).__name__} has random weights without --ckpt_path; name its checkpoint.")
@@ -96,10 +109,12 @@ def _of_pixels(arguments: Sequence[str], request: Request, checkpoint: str | Non
     check_named(not request.copy_weights)
     images = images_without_ood(data, request.fraction)
     _check_number(len(images.keys), request.id_recall)
+    module.training_images = None if data.train is None else data.training_images
     module.fit_scores()
-    pooling = (evaluation.pooling, evaluation.pooled_share)
-    provenance = _provenance(images, checkpoint)
-    return Detector(*from_dense_module(module, name, data.image_size, *pooling, provenance)), images, data.batch_size
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    (evaluation,) = (callback for callback in callbacks if isinstance(callback, DenseCallback))
+    settings = (data.image_size, evaluation.pooling, evaluation.pooled_share)
+    return Detector(*from_dense_module(module, name, *settings, _provenance(images, checkpoint))), images
 
 
 def _provenance(images: CalibrationSet, checkpoint: str | None) -> dict[str, object]:

@@ -118,7 +118,7 @@ def images_to_check(inputs: Sequence[str] | None, provenance: Mapping[str, objec
         if not isinstance(place, str):
             raise MmoodError("The detector does not say which images it was calibrated on; give images with --images.")
         if not Path(place).is_dir():
-            raise MmoodError(f"The images that the detector was calibrated on are not at {place}; give --images.")
+            raise MmoodError(f"The detector was calibrated on {place}, which is no folder here; give --images.")
         inputs = [place]
     found, _ = find_images_of(inputs, [])
     return (image.content for image in found.read(0, len(found)) if image.content is not None)
