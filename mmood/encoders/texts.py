@@ -12,6 +12,7 @@ from open_clip import CLIP
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
+from mmood.encoders.shared_beginnings import SharedBeginnings, can_share
 from mmood.encoders.towers import VisionLanguageModel
 from mmood.errors import MmoodError
 
@@ -87,11 +88,32 @@ def encode_frozen(
     The weights enter as constants, whatever they are to others: nothing is kept for their gradients. The texts may be
     cut.
     """
-    named = model.named_parameters()
-    weights = {name: weight for name, weight in named if weight.requires_grad and not name.startswith("visual.")}
-    weights |= _short(model, tokens.shape[1])
+    weights = _constants(model) | {name: tensor.detach() for name, tensor in _short(model, tokens.shape[1]).items()}
     with given_embeddings(token_embedding(model), embeddings):
-        return _encode_with(model, {name: weight.detach() for name, weight in weights.items()}, tokens)
+        return _encode_with(model, weights, tokens)
+
+
+def encode_frozen_endings(
+    model: VisionLanguageModel,
+    beginnings: Float[Tensor, "beginnings before width"],
+    beginning: Int[Tensor, " texts"],
+    endings: Float[Tensor, "texts after width"],
+    tokens: Int[Tensor, "texts length"],
+) -> Float[Tensor, "texts dim"]:
+    """Return the projected embeddings of texts, each of one of the beginnings and an ending, as `encode_frozen` does.
+
+    Where the tower allows it, the common beginnings pass it once and not once for each text. No text may end within its
+    beginning.
+    """
+    part, _ = _part(model)
+    if len(beginnings) >= len(endings) or not _looks_no_further_than_the_end(part) or not can_share(part):
+        return encode_frozen(model, torch.cat([beginnings[beginning], endings], dim=1), tokens)
+    last = deciding_tokens(model, tokens) - 1 - beginnings.shape[1]
+    weights = {f"part.{name}": weight for name, weight in _constants(part).items()}
+    encoded: Tensor = torch.func.functional_call(
+        SharedBeginnings(part), weights, (beginnings, endings, beginning, last)
+    )
+    return encoded
 
 
 class _TextPass(nn.Module):
@@ -104,6 +126,12 @@ class _TextPass(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         encoded: Tensor = self.model.encode_text(tokens, normalize=False)
         return encoded
+
+
+def _constants(part: nn.Module) -> dict[str, Tensor]:
+    """Return the weights that would take a gradient as constants, by name; those of the image tower are not used."""
+    named = part.named_parameters()
+    return {name: one.detach() for name, one in named if one.requires_grad and not name.startswith("visual.")}
 
 
 def _encode_with(model: VisionLanguageModel, instead: Mapping[str, Tensor], tokens: Tensor) -> Tensor:

@@ -15,7 +15,15 @@ from mmood.encoders.large_tables import filled
 from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
 from mmood.encoders.prompts import check_templates, fill
 from mmood.encoders.splitting import image_tower
-from mmood.encoders.texts import cut, deciding_tokens, encode_frozen, encode_tokens, given_embeddings, token_embedding
+from mmood.encoders.texts import (
+    cut,
+    deciding_tokens,
+    encode_frozen,
+    encode_frozen_endings,
+    encode_tokens,
+    given_embeddings,
+    token_embedding,
+)
 from mmood.encoders.transforms import eval_transform, train_transform
 from mmood.encoders.weights import weights_hash
 from mmood.errors import MmoodError
@@ -187,6 +195,24 @@ class VisionLanguageEncoder(AbstractEncoder):
     ) -> Float[Tensor, "texts dim"]:
         """Return unit-norm embeddings as `encode_token_embeddings`; the weights are constants."""
         return functional.normalize(encode_frozen(self.model, embeddings, tokens).float(), dim=-1)
+
+    def encode_frozen_endings(
+        self,
+        beginnings: Float[Tensor, "beginnings before width"],
+        beginning: Int[Tensor, " texts"],
+        endings: Float[Tensor, "texts after width"],
+        tokens: Int[Tensor, "texts length"],
+    ) -> Float[Tensor, "texts dim"]:
+        """Return what `encode_frozen_tokens` does for texts that share beginnings, which pass a causal tower once.
+
+        Args:
+            beginnings: token embeddings; no text ends within its own.
+            beginning: the number of the beginning of each text.
+            endings: token embeddings of what follows in each text.
+            tokens: ids of the whole texts.
+        """
+        encoded = encode_frozen_endings(self.model, beginnings, beginning, endings, tokens)
+        return functional.normalize(encoded.float(), dim=-1)
 
     def transform(self, train: bool = False) -> ImageTransform:
         """Return open_clip's eval transform for this model, or the training transform."""

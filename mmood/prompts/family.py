@@ -85,5 +85,5 @@ class PromptFamily:
         found = [torch.empty(0, encoder.embedding_dim, device=context.device)]
         with torch.autocast(context.device.type, enabled=False):
             for rows in torch.split(torch.arange(len(tokens.ids), device=context.device), _TEXTS):
-                found.append(encode_prompts(encoder, tokens, context[number[rows]], rows))
+                found.append(encode_prompts(encoder, tokens, context, number[rows], rows))
         return torch.cat(found)

@@ -36,12 +36,14 @@ class PromptTokens:
         """Return the tokens on a device."""
         return PromptTokens(self.ids.to(device), self.embeddings.to(device), self.first, self.count)
 
-    def filled(
-        self, context: Float[Tensor, "rows tokens width"], rows: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "rows length width"]:
-        """Return the token embeddings of some of the texts with a context each; the gradient flows to the context."""
-        fixed = self.embeddings[rows]
-        return torch.cat([fixed[:, : self.first], context, fixed[:, self.first + self.count :]], dim=1)
+    def beginnings(self, contexts: Float[Tensor, "contexts tokens width"]) -> Float[Tensor, "contexts before width"]:
+        """Return what stands up to the last place with each context; the gradient flows to the contexts."""
+        start = self.embeddings[:1, : self.first].expand(len(contexts), -1, -1)
+        return torch.cat([start, contexts], dim=1)
+
+    def endings(self, rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows after width"]:
+        """Return what stands behind the places in some of the texts."""
+        return self.embeddings[rows, self.first + self.count :]
 
 
 def prompt_tokens(encoder: VisionLanguageEncoder, names: Sequence[str], count: int, suffix: str) -> PromptTokens:
@@ -92,8 +94,19 @@ def phrase_embeddings(encoder: VisionLanguageEncoder, phrase: str) -> Float[Tens
 def encode_prompts(
     encoder: VisionLanguageEncoder,
     tokens: PromptTokens,
-    context: Float[Tensor, "rows tokens width"],
+    contexts: Float[Tensor, "contexts tokens width"],
+    context: Int[Tensor, " rows"],
     rows: Int[Tensor, " rows"],
 ) -> Float[Tensor, "rows dim"]:
-    """Return the unit-norm embeddings of some of the texts with a context each; the weights are constants."""
-    return encoder.encode_frozen_tokens(tokens.filled(context, rows), tokens.ids[rows])
+    """Return the unit-norm embeddings of some of the texts; the weights are constants.
+
+    Args:
+        encoder: the tower.
+        tokens: all texts.
+        contexts: the vectors, with gradient.
+        context: the number of the context of each of these texts.
+        rows: the numbers of the texts.
+    """
+    if len(contexts) >= len(rows):
+        contexts, context = contexts[context], torch.arange(len(rows), device=rows.device)
+    return encoder.encode_frozen_endings(tokens.beginnings(contexts), context, tokens.endings(rows), tokens.ids[rows])

@@ -100,7 +100,7 @@ class LearnedContext(nn.Module):
         number = self.layout.contexts(len(tokens.ids), len(vectors)).to(vectors.device)
 
         def encode(rows: Tensor) -> Tensor:
-            return encode_prompts(encoder, tokens, vectors[number[rows]], rows)
+            return encode_prompts(encoder, tokens, vectors, number[rows], rows)
 
         return in_chunks(encode, torch.arange(len(tokens.ids), device=vectors.device), chunk, frozen=True)
 

@@ -1,0 +1,109 @@
+"""Texts with common beginnings: the same embeddings and gradients as whole texts, for fewer tokens."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from mmood.encoders.texts import encode_frozen
+
+BEFORE = 6  # positions of a beginning: the start token and five words
+CAUSAL = {
+    "vit": {},
+    "scaled": {"ls_init_value": 0.1},
+    "projected by a layer": {"proj_bias": True},
+    "not projected": {"proj_type": "none"},
+    "read at the last word's end": {"pool_type": "eos", "eos_id": 49407},
+}
+
+
+@pytest.fixture(params=list(CAUSAL))
+def causal(request, write_model, tiny_config, load_folder, tmp_path):
+    more, width = CAUSAL[request.param], tiny_config["text_cfg"]["width"]
+    text = {**tiny_config["text_cfg"], **more}
+    vision, dim = tiny_config["vision_cfg"], width if more.get("proj_type") == "none" else tiny_config["embed_dim"]
+    own = {"embed_dim": dim, "vision_cfg": vision, "text_cfg": text, "custom_text": bool(more)}
+    return load_folder(write_model(tmp_path / "model", own))
+
+
+def parts(encoder, count):
+    """Return beginnings, their numbers, endings and ids of seven texts of several lengths, the vectors with gradient."""
+    texts = [f"x x x x x {word}" for word in ("cat", "two dogs", "", "a very long name", "cat", "bird.", "q")]
+    ids = encoder.tokenize(texts)
+    generator = torch.Generator().manual_seed(0)
+    found = encoder.embed_tokens(ids).detach()
+    beginnings = found[:1, :BEFORE] + 0.1 * torch.randn(count, BEFORE, found.shape[-1], generator=generator)
+    numbers = torch.arange(len(texts)) % count
+    return beginnings.requires_grad_(), numbers, found[:, BEFORE:].clone().requires_grad_(), ids
+
+
+def both_ways(encoder, count):
+    """Return embeddings and gradients of the texts in parts, and of the whole texts."""
+    results = []
+    for in_parts in (True, False):
+        beginnings, numbers, endings, ids = parts(encoder, count)
+        if in_parts:
+            found = encoder.encode_frozen_endings(beginnings, numbers, endings, ids)
+        else:
+            whole = torch.cat([beginnings[numbers], endings], dim=1)
+            found = functional.normalize(encode_frozen(encoder.model, whole, ids).float(), dim=-1)
+        weights = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
+        (found * weights).sum().backward()
+        results.append((found.detach(), beginnings.grad, endings.grad))
+    return results
+
+
+def tokens_passed(encoder, run):
+    """Return how many tokens go through the first block of the text tower while `run` runs."""
+    text = getattr(encoder.model, "text", encoder.model)
+    seen = []
+    handle = text.transformer.resblocks[0].mlp.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0].shape[:-1].numel())
+    )
+    run()
+    handle.remove()
+    return sum(seen)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_parts_equal_the_whole(causal, count):
+    for one, other in zip(*both_ways(causal, count), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        assert other.abs().max() > 1e-3
+    assert all(weight.grad is None for weight in causal.parameters())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_beginning_passes_once(causal, count):
+    beginnings, numbers, endings, ids = parts(causal, count)
+    length = endings.shape[1]
+    passed = tokens_passed(causal, lambda: causal.encode_frozen_endings(beginnings, numbers, endings, ids))
+    assert passed == count * BEFORE + 7 * length
+
+
+def test_where_each_text_has_its_own_nothing_is_shared(causal):
+    beginnings, numbers, endings, ids = parts(causal, 7)
+    passed = tokens_passed(causal, lambda: causal.encode_frozen_endings(beginnings, numbers, endings, ids))
+    assert passed == 7 * ids.shape[1]
+
+
+def test_parts_equal_the_whole_in_every_family(family):
+    """Towers that look both ways, or have blocks of another kind, get whole texts."""
+    encoder, _, _ = family
+    for one, other in zip(*both_ways(encoder, 2), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("more", [{"qk_norm": True}, {"scale_heads": True}])
+def test_blocks_of_another_kind_get_whole_texts(write_model, tiny_config, load_folder, tmp_path, more):
+    config = {**tiny_config, "text_cfg": {**tiny_config["text_cfg"], **more}, "custom_text": True}
+    encoder = load_folder(write_model(tmp_path / "model", config))
+    for one, other in zip(*both_ways(encoder, 1), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_stays_as_near_to_float32_as_whole_texts_do(vit):
+    exact, _ = both_ways(vit, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        in_parts, whole = both_ways(vit, 2)
+    error = [(found[0] - exact[0]).norm().item() for found in (in_parts, whole)]
+    assert 0 < error[0] < 1.5 * error[1]
