@@ -72,12 +72,12 @@ class SharedBeginnings(nn.Module):
         return projected
 
 
-def _heads(block: Any, tokens: Tensor) -> tuple[Tensor, ...]:
+def _heads(block: Any, tokens: Float[Tensor, "texts tokens width"]) -> tuple[Tensor, ...]:
     """Return queries, keys and values of tokens, each (texts, heads, tokens, width of a head)."""
     attention = block.attn
     found = functional.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
-    split = found.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    return split.unbind(0)
+    texts, count, _ = found.shape
+    return found.reshape(texts, count, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _rest(block: Any, tokens: Tensor, attended: Tensor) -> Tensor:

@@ -113,6 +113,16 @@ def test_only_the_method_learns_and_chunks_change_no_gradient(name, clip):
             assert (one.grad - other.grad).norm() < 1e-5 * one.grad.norm(), key
 
 
+def test_supremes_temperature_is_the_towers_unless_given(clip):
+    context = ContextSettings(tokens=4, start="a photo")
+    scale = float(learner(clip, SUPREME(context)).side().scale)
+    own, same, other = (
+        float(loss_of(learner(clip, SUPREME(context, temperature=given)))) for given in (None, 1 / scale, 0.01)
+    )
+    assert own == pytest.approx(same, rel=1e-5)
+    assert abs(own - other) > 0.1
+
+
 @EACH
 def test_a_fit_leaves_the_towers_and_writes_what_evaluation_reads(name, toy_root, toy_model, tmp_path):
     module = learner(EncoderSettings(toy_model), METHODS[name](), TOY, training=FewShotSettings(8, shots=6, seed=2))

@@ -36,8 +36,9 @@ class SUPREME(AbstractPromptMethod):
         context: the vectors; the paper's begin with "a photo of a".
         alpha: weight of L_inter + L_intra.
         beta: weight of L_bias.
-        temperature: of the losses, divides the cosine; 0.01 is that of OpenAI's CLIP. For another tower take the
-            inverse of its logit scale: at a sixth of that, training ended at chance.
+        temperature: of the losses, divides the cosine; None for the inverse of the tower's logit scale, which is the
+            0.01 of the formulas for OpenAI's CLIP (ours: at 0.01, training with a tower whose own is 0.063 ended at
+            chance).
         maps: where A and B begin: `identity` and N(0, 0.02^2 / D) (ours; L_intra has no gradient where a cycle is
             perfect), or `random`, N(0, 1 / D).
         condition: what m reads: in training the mean image of the batch, at test that of the shots (ours): `mean`; or
@@ -51,14 +52,14 @@ class SUPREME(AbstractPromptMethod):
         context: ContextSettings = _CONTEXT,
         alpha: float = 0.005,
         beta: float = 0.1,
-        temperature: float = 0.01,
+        temperature: float | None = None,
         maps: Literal["identity", "random"] = "identity",
         condition: Literal["mean", "support"] = "mean",
     ) -> None:
         super().__init__()
         check_number("SUPREME.alpha", alpha, least=0)
         check_number("SUPREME.beta", beta, least=0)
-        check_number("SUPREME.temperature", temperature, above=0)
+        check_number("SUPREME.temperature", temperature, above=0, null="the inverse of the tower's logit scale")
         check_choice("SUPREME.maps", maps, ("identity", "random"))
         check_choice("SUPREME.condition", condition, ("mean", "support"))
         self.context = context
@@ -107,10 +108,9 @@ class SUPREME(AbstractPromptMethod):
     def loss(self, views: Views, texts: Texts, scale: Float[Tensor, ""], step: int) -> Float[Tensor, ""]:
         """Return L_id + alpha (L_inter + L_intra) + beta L_bias."""
         images, prompts = views.embedding[:, 0], texts["positive"]
-        own = functional.cross_entropy(images @ prompts.T / self.temperature, views.label)
-        consistency = consistency_loss(
-            images, prompts, views.label, self.image_to_text, self.text_to_image, self.temperature
-        )
+        factor = scale if self.temperature is None else 1 / self.temperature
+        own = functional.cross_entropy(factor * images @ prompts.T, views.label)
+        consistency = consistency_loss(images, prompts, views.label, self.image_to_text, self.text_to_image, factor)
         shifts = self.meta(images)
         bias = _distance(self.bias_mean, shifts) + _distance(texts["bias"], shifts)
         total: Tensor = own + self.alpha * consistency + self.beta * bias
@@ -149,20 +149,20 @@ def consistency_loss(
     label: Int[Tensor, " batch"],
     to_text: Float[Tensor, "dim dim"],
     to_image: Float[Tensor, "dim dim"],
-    temperature: float,
+    scale: Float[Tensor, ""] | float,
 ) -> Float[Tensor, ""]:
     """Return L_inter + L_intra of image-text consistency.
 
     L_inter = CE(I, B P) + CE(A I, P), L_intra = mean_i |I - B A I|_1 + mean_c |P - A B P|_1, every result of a map
-    normalised. With A = B = 1 it is twice the cross-entropy.
+    normalised. With A = B = 1 it is twice the cross-entropy of cosines times `scale` (1 / temperature).
 
     >>> one = torch.eye(2)
     >>> consistency_loss(one, one, torch.tensor([0, 1]), one, one, 1.0)
     tensor(0.6265)
     """
     images_as_text, texts_as_image = _mapped(images, to_text), _mapped(texts, to_image)
-    inter = functional.cross_entropy(images @ texts_as_image.T / temperature, label)
-    inter = inter + functional.cross_entropy(images_as_text @ texts.T / temperature, label)
+    inter = functional.cross_entropy(scale * images @ texts_as_image.T, label)
+    inter = inter + functional.cross_entropy(scale * images_as_text @ texts.T, label)
     image_cycle = _distance(images, _mapped(images_as_text, to_image))
     return inter + image_cycle + _distance(texts, _mapped(texts_as_image, to_text))
 
