@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeAlias, final, overload
 
-from mmood.detector.calibration import Calibration, CalibrationEmbeddings
+from mmood.detector.calibration import Calibration, CalibrationEmbeddings, ties_at_threshold
 from mmood.detector.decisions import Decision
 from mmood.detector.judging import Judged
 from mmood.detector.manifest import Manifest
 from mmood.detector.pictures import Picture
 from mmood.detector.scorer import Prepared, Scorer, batched, prepared
 from mmood.errors import MmoodError
+from mmood.output.printing import complain
 from mmood.shards.walk import find_images
 
 Pictures: TypeAlias = list[Picture] | tuple[Picture, ...]
@@ -98,6 +99,8 @@ class AbstractDecider(ABC):
     ) -> Self:
         """Return the detector with a threshold that accepts a new ID image with at least this probability.
 
+        Says so on standard error where so many images share the score of the threshold that it accepts more.
+
         Args:
             images: ID images that nothing was trained on, as a folder or a list.
             id_recall: the share of ID images that is to be accepted.
@@ -106,7 +109,10 @@ class AbstractDecider(ABC):
         Raises:
             MmoodError: there are too few images for this recall, or one cannot be read.
         """
-        return self.calibrated_on(_named(images), id_recall, batch_size)
+        detector = self.calibrated_on(_named(images), id_recall, batch_size)
+        if (ties := ties_at_threshold(detector.calibration)) is not None:
+            complain(ties)
+        return detector
 
 
 def _named(images: str | Path | Sequence[Picture]) -> Iterator[tuple[str, Picture]]:

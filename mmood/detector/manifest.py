@@ -11,7 +11,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from mmood.detector.calibration import Calibration, rank_of
+from mmood.detector.calibration import Calibration, rank_of, ties_at_threshold
 from mmood.errors import MmoodError
 from mmood.files import parse_json, read_limited, write_atomically
 from mmood.files.fields import Fields
@@ -175,6 +175,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "orientation": "higher is more in-distribution",
         "id_recall": calibration.id_recall,
         "threshold": shortest(calibration.threshold),
+        **({} if (ties := ties_at_threshold(calibration)) is None else {"ties": ties}),
         "class_names": manifest.class_names,
         "negative_labels": manifest.negative_labels,
         "prompts": manifest.prompts,

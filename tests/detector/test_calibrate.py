@@ -1,5 +1,8 @@
 """`mmood calibrate`: the settings of a test become a detector folder."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -60,6 +63,25 @@ def test_what_cannot_be_is_said_before_any_image_is_read(arguments, tmp_path, ca
 def test_ood_sets_need_not_be_there(arguments, tmp_path):
     assert main([*arguments, "--score", "mcm", "--id_recall", "0.9", "--data.ood", "{far: [nowhere]}"]) == 0
     assert (tmp_path / "det" / "detector.json").exists()
+
+
+def test_a_score_that_many_images_share_is_said_in_output_and_file(arguments, detector, id_folder, tmp_path, capsys):
+    """The ID image that looks least like a class, nine times: no threshold separates it from itself."""
+    images = sorted(id_folder.rglob("*.png"))
+    lowest = images[int(np.argmin([decision.score for decision in detector(images)]))]
+    shutil.copytree(id_folder, tmp_path / "set")
+    for number in range(8):
+        shutil.copy(lowest, tmp_path / "set" / lowest.parent.name / f"copy{number}.png")
+    names = ["--data.id", f"folder:{tmp_path / 'set'}", "--score", "mcm", "--id_recall", "0.9"]
+    assert main([*arguments, *names]) == 0
+    said = capsys.readouterr().out
+    ties = json.loads((tmp_path / "det" / "detector.json").read_text())["ties"]
+    assert f"\nBeware: {ties}\n" in said
+    assert ties.startswith(f"9 of the {len(images) + 8} calibration images have the score of the threshold")
+    assert "so 0.0% of them are rejected in place of the 10.0% asked for" in ties
+    assert "beta-binomial" not in said, "its shares are those of scores without ties"
+    detector.calibrated(tmp_path / "set", id_recall=0.9)
+    assert capsys.readouterr().err == f"mmood: {ties}\n"
 
 
 def test_a_folder_is_found_again_for_the_export(tmp_path):

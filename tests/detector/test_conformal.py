@@ -1,5 +1,6 @@
 """Thresholds and p-values: what they promise, by brute force."""
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmood.detector.calibration import (
     coverage_band,
     least_images,
     rank_of,
+    ties_at_threshold,
 )
 from mmood.errors import MmoodError
 
@@ -80,6 +82,42 @@ def test_few_images_are_refused_or_named():
     assert calibrate(np.arange(19, dtype=np.float32), 0.95).threshold == 0
     assert coverage_band(19, 0.95).useless(0.95)
     assert not coverage_band(2500, 0.95).useless(0.95)
+
+
+@pytest.mark.parametrize(
+    ("floor", "low", "n", "recall", "said"),
+    [
+        (40, 0, 100, 0.95, r"^40 of the 100 .*, 0\.5, and 0 a lower one, so 0\.0% .* in place of the 5\.0% .* 40\.0% "),
+        (9, 0, 19, 0.95, r"^9 of the 19 .* so 0\.0% "),  # one image is the fewest that 5 % of 19 can be
+        (300, 40, 1999, 0.95, r"^300 of the 1999 .* 40 a lower one, so 2\.0% .* 17\.0% "),
+        (60, 40, 100, 0.4, r"^60 of the 100 .* so 40\.0% .* 60\.0% asked for: .* there is no higher one\."),
+    ],
+)
+def test_ties_that_change_what_the_threshold_rejects_are_said_with_what_would_be_right(floor, low, n, recall, said):
+    """A floor that images share (or, with nothing above, a ceiling), some scores below it and the rest above."""
+    scores = np.full(n, 0.5, dtype=np.float32)
+    scores[:low] = np.linspace(0, 0.4, low)
+    scores[low + floor :] = np.linspace(0.6, 1, n - low - floor)
+    calibration = calibrate(scores, recall)
+    sentence = ties_at_threshold(calibration)
+    assert re.search(said, sentence)
+    assert calibration.threshold == 0.5
+    assert (calibration.below, calibration.at_threshold) == (sum(scores < 0.5), sum(scores == 0.5)) == (low, floor)
+    assert calibration.accepts(scores).sum() == n - low, "images at the threshold are accepted, as they were counted"
+    if found := re.search(r"id_recall ([\d.]+)", sentence):
+        higher = calibrate(scores, float(found[1]))
+        assert higher.threshold == pytest.approx(0.6)
+        assert higher.below == low + floor
+
+
+def test_ties_that_change_nothing_are_not_said():
+    assert ties_at_threshold(calibrate(np.arange(100, dtype=np.float32), 0.95)) is None
+    few = np.arange(1000, dtype=np.float32)
+    few[48:51] = 48
+    assert (calibrate(few, 0.95).at_threshold, calibrate(few, 0.95).below) == (3, 48)
+    assert ties_at_threshold(calibrate(few, 0.95)) is None
+    above = np.concatenate([np.arange(50), np.full(50, 99)]).astype(np.float32)
+    assert ties_at_threshold(calibrate(above, 0.95)) is None
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,7 @@ def test_health_metrics_and_description(client, detector, mixed):
     assert count("mmood_requests_in_flight") == 0
     described = client.get("/v1/detector").json()
     assert described["threshold"] == pytest.approx(detector.calibration.threshold)
+    assert described["ties"] is None
     assert sum(described["histogram_counts"]) == len(detector.calibration.scores)
     paths = client.get("/openapi.json").json()["paths"]
     assert {"413", "415", "422", "429"} <= set(paths["/v1/detect"]["post"]["responses"])

@@ -15,7 +15,7 @@ from mmood.detector.backends.from_module import chosen_score, from_module, score
 from mmood.detector.backends.from_settings import from_settings
 from mmood.detector.backends.torch_folder import check_named, check_new
 from mmood.detector.building.calibration_set import CalibrationSet, calibration_set
-from mmood.detector.calibration import Calibration, coverage_band, least_images
+from mmood.detector.calibration import Calibration, coverage_band, least_images, ties_at_threshold
 from mmood.detector.detector import Detector
 from mmood.detector.streams import StreamDetector
 from mmood.errors import MmoodError
@@ -137,11 +137,17 @@ def _said(calibration: Calibration, name: str, images: CalibrationSet, out: Path
     n, recall = len(calibration.scores), calibration.id_recall
     band, of_new = coverage_band(n, recall), coverage_band(n, recall, _NEW_IMAGES)
     lines = [
-        f"Threshold of {name}: {calibration.threshold:.6g}, by {n} images of '{images.index.name}' ({images.source}).",
-        f"Of new ID images {band.mean:.2%} are accepted in expectation; over the draw of the {n} images, 95 % of "
-        f"such thresholds accept between {band.low:.2%} and {band.high:.2%}, and of the next {_NEW_IMAGES} images "
-        f"between {of_new.low:.1%} and {of_new.high:.1%} (beta-binomial).",
+        f"Threshold of {name}: {calibration.threshold:.6g}, by {n} images of '{images.index.name}' ({images.source})."
     ]
+    ties = ties_at_threshold(calibration)
+    if ties is None:
+        lines.append(
+            f"Of new ID images {band.mean:.2%} are accepted in expectation; over the draw of the {n} images, 95 % of "
+            f"such thresholds accept between {band.low:.2%} and {band.high:.2%}, and of the next {_NEW_IMAGES} images "
+            f"between {of_new.low:.1%} and {of_new.high:.1%} (beta-binomial)."
+        )
+    else:
+        lines += [f"Beware: {ties}", f"Of new ID images at least {band.mean:.2%} are accepted in expectation."]
     if band.useless(recall):
         lines.append(
             f"Beware: {n} images are few for --id_recall {recall:g}. This threshold may reject more than twice the "

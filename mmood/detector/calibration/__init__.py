@@ -19,6 +19,7 @@ from mmood.detector.calibration.embeddings import (
 )
 from mmood.detector.calibration.rows import ROWS_FILE, CalibrationRows, read_rows, write_rows
 from mmood.detector.calibration.scores import calibration_pixels, calibration_scores
+from mmood.detector.calibration.ties import ties_at_threshold
 
 __all__ = [
     "EMBEDDINGS_FILE",
@@ -38,6 +39,7 @@ __all__ = [
     "read_embeddings",
     "read_rows",
     "summarised",
+    "ties_at_threshold",
     "write_embeddings",
     "write_rows",
 ]

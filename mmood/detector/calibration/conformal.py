@@ -40,6 +40,16 @@ class Calibration:
         """The m-th smallest score; an image is accepted from there on, that is when its p-value is above 1 - recall."""
         return float(self.scores[self.rank - 1])
 
+    @property
+    def below(self) -> int:
+        """How many of the scores lie below the threshold: m - 1, or fewer where several equal it."""
+        return int(np.searchsorted(self.scores, np.float32(self.threshold), side="left"))
+
+    @property
+    def at_threshold(self) -> int:
+        """How many of the scores equal the threshold, at least one."""
+        return int(np.searchsorted(self.scores, np.float32(self.threshold), side="right")) - self.below
+
     def p_values(self, scores: Scores) -> Float64[np.ndarray, " images"]:
         """Return (1 + #{calibration <= s}) / (n + 1): of an ID image at most q with a probability of at most q."""
         below = np.searchsorted(self.scores, scores.astype(np.float32), side="right")

@@ -30,7 +30,7 @@ class ShareBelow:
         count: of images below it.
         share: of the window.
         low, high: the exact (Clopper-Pearson) interval of the share.
-        expected: m / (n + 1) for a threshold that is the m-th smallest of n calibration scores.
+        expected: m / (n + 1) for a threshold that is the m-th smallest of n calibration scores; ties only lower it.
         p_value: of at least `count` images, by the beta-binomial distribution of the number of them.
     """
 

@@ -11,7 +11,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from mmood.detector.calibration import EMBEDDINGS_FILE, Calibration, CalibrationEmbeddings, read_embeddings
+from mmood.detector.calibration import (
+    EMBEDDINGS_FILE,
+    Calibration,
+    CalibrationEmbeddings,
+    read_embeddings,
+    ties_at_threshold,
+)
 from mmood.detector.manifest import check_file, manifest_hash, read_manifest
 from mmood.detector.monitoring.drift import (
     ScoreShift,
@@ -214,6 +220,7 @@ def write_findings(path: Path, findings: Sequence[Finding], reference: Reference
             "threshold": reference.calibration.threshold,
             "id_recall": reference.calibration.id_recall,
             "calibration_images": len(reference.calibration.scores),
+            "ties": ties_at_threshold(reference.calibration),
         },
         "rule": {**asdict(rule), "correction": "holm", "permutations": rule.permutations, "sample": SAMPLE},
         "alarm": any(finding.alarm for finding in findings),

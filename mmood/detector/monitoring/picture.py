@@ -82,7 +82,9 @@ def _shares(findings: Sequence[Finding], top: float, width: float, reference: Re
     expected = reference.calibration.rank / (len(reference.calibration.scores) + 1)
     highest = max([2 * expected, *(finding.below.high for finding in findings if finding.below)])
     panel = _Panel(top, 0, highest, width, len(findings))
-    title = f"Share below the threshold, with its exact 95 % interval (dashed: {expected:.1%} by the calibration)"
+    title = (
+        f"Share below the threshold, with its exact 95 % interval (dashed: at most {expected:.1%} by the calibration)"
+    )
     parts = [*panel.frame(title, (0, highest / 2, highest), "{:.0%}".format), panel.across(expected, "guide")]
     for place, finding in enumerate(findings):
         if finding.below:

@@ -39,7 +39,9 @@ def conclusion(findings: Sequence[Finding]) -> list[str]:
     alarms = sum(finding.alarm for finding in findings)
     sentences = [f"{alarms} of {len(findings)} windows raise an alarm."]
     if expected is not None:
-        sentences.append(f"Without a change, {expected:.2%} of the images are below the threshold in expectation.")
+        sentences.append(
+            f"Without a change, at most {expected:.2%} of the images are below the threshold in expectation."
+        )
     without = sum(finding.images > 0 and finding.embeddings is None for finding in findings)
     if without:
         sentences.append(

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from mmood import __version__
+from mmood.detector.calibration import ties_at_threshold
 from mmood.detector.detector import Detector
 from mmood.detector.serving.batcher import Batcher
 from mmood.detector.serving.limits import Batching, Gate, Limits, RefusedError
@@ -59,6 +60,9 @@ class Description(BaseModel):
     id_recall: float
     class_names: list[str]
     calibration_images: int
+    ties: str | None = Field(
+        description="how many calibration images share the threshold, if that changes what it rejects"
+    )
     has_map: bool = Field(description="whether /v1/map shows where in an image the score comes from")
     histogram_edges: list[float] = Field(description="of the calibration scores")
     histogram_counts: list[int]
@@ -268,6 +272,7 @@ def describe(detector: Detector) -> Description:
         id_recall=calibration.id_recall,
         class_names=list(detector.class_names),
         calibration_images=len(calibration.scores),
+        ties=ties_at_threshold(calibration),
         has_map=detector.has_map,
         histogram_edges=edges.astype(float).tolist(),
         histogram_counts=counts.tolist(),
