@@ -82,7 +82,7 @@ class OoDDataModule(LightningDataModule):
         train: the training set.
         val: what is evaluated between epochs: a set or a fraction of `train` as ID, and groups of OoD sets.
         predict: for `predict`: an image, a folder, a pattern such as `photos/*.jpg`, a list of images (`.txt`,
-            `.json`), several of these, or a set.
+            `.json`), several of these, a zip file, or a set.
         class_names: name of a list, a text file with one name a line, or the names of the ID classes; by default those
             of the ID set, where it names its classes.
         batch_size: images per batch and device.

@@ -13,13 +13,15 @@ from mmood.errors import MmoodError
 from mmood.files import is_file, is_folder, user_path, utf8_name
 from mmood.sets.finding import find_set
 from mmood.sets.places import place_of
-from mmood.shards.index import Keys
+from mmood.shards.index import Keys, MissingSetError
 from mmood.shards.lists import read_image_list
+from mmood.shards.locations import is_local
 from mmood.shards.passed_over import PassedOver
 from mmood.shards.sources import FileSource, InputFile, SampleSource
 from mmood.shards.walk import find_images, is_image
 
-_LISTS = frozenset({".txt", ".lst", ".list", ".tsv", ".json"})
+_LISTS = (".txt", ".lst", ".list", ".tsv", ".json")
+_ACCEPTED = f"an image, a folder, a pattern such as 'photos/*.jpg', a list of images ({', '.join(_LISTS)})"
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ def find_predict_set(root: str, what: str | Sequence[str], pipes: bool = False) 
 
     Each entry is an image, a folder (searched in depth, sorted by path), a pattern (`photos/*.jpg`), or a list of
     images (`.txt`, `.lst`, `.tsv`, `.json`; its paths start from the working directory or from the list's folder). One
-    entry that is none of these is a set: below root, or `zip:PATH` and the like (`place_of`). A file or a line of a
-    list is always an input, whether it can be read or not.
+    entry that is a zip file or none of these is a set: below root, or `zip:PATH` and the like (`place_of`). Any other
+    file, and a line of a list, is always an input, whether it can be read or not.
 
     Raises:
         MmoodError: an entry names nothing, or there is no image.
@@ -59,10 +61,15 @@ def find_predict_set(root: str, what: str | Sequence[str], pipes: bool = False) 
     found = [input_files(entry, passed_over) for entry in entries]
     if len(entries) == 1 and found[0] is None:
         return _set(root, entries[0], pipes)
+    if len(entries) == 1 and is_file(path := user_path(entries[0])) and path.suffix.lower() == ".zip":
+        return _set(root, f"zip:{entries[0]}", pipes)
     files: list[InputFile] = []
     for entry, part in zip(entries, found, strict=True):
         if part is None:
-            raise MmoodError(f"`data.predict` names '{entry}', which is neither a file nor a folder.")
+            raise MmoodError(
+                f"There is no file or folder '{utf8_name(entry)}', which is one of {len(entries)} entries of "
+                f"`data.predict`; each is one of: {_ACCEPTED}."
+            )
         files += part
     if not files:
         raise MmoodError(
@@ -72,9 +79,18 @@ def find_predict_set(root: str, what: str | Sequence[str], pipes: bool = False) 
 
 
 def _set(root: str, name: str, pipes: bool) -> PredictSet:
+    nothing = (
+        f"There is no file, folder or set '{utf8_name(name)}', which `data.predict` names; it takes {_ACCEPTED}, "
+        f"or several of these, or a zip file (.zip), or the name of a set below `data.root` ({root})."
+    )
     if "/" in name and place_of(name).kind is None:
-        raise MmoodError(f"`data.predict` names '{name}', which is neither a file nor a folder nor the name of a set.")
-    index = find_set(root, name, pipes)
+        raise MmoodError(nothing)
+    try:
+        index = find_set(root, name, pipes)
+    except MissingSetError as error:
+        if is_local(root) and is_folder(user_path(root) / name):
+            raise  # it is there, and the error says what it lacks
+        raise MmoodError(nothing) from error
     return PredictSet(index.name, index, [row.sample for row in index.rows()], " ".join(index.notes))
 
 

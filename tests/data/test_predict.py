@@ -37,6 +37,7 @@ def test_a_zip_file_is_a_set(photos, tmp_path, monkeypatch):
         archive.writestr("notes.txt", "no image")
     setting = f"zip:{tmp_path / 'photos.zip'}"
     assert found(setting) == {"a.png": png(0), "b.jfif": png(1), "sub/z.JPG": png(3)}
+    assert found(str(tmp_path / "photos.zip")) == found(setting)
     assert "not images ('notes.txt')" in find_predict_set(".", setting).passed_over
 
 
@@ -73,9 +74,15 @@ def test_a_folder_with_everything_in_it(photos, tmp_path):
 def test_several_inputs_keep_their_order(photos):
     assert [*found(str(photos / "sub"), str(photos / "a.png"))] == ["no-extension", "z.JPG", "a.png"]
     assert [name.rpartition("/")[2] for name in found(f"{photos}/*.*")] == ["a.png", "b.jfif"]
-    with pytest.raises(MmoodError, match=r"'.*none.png', which is neither a file nor a folder"):
+    with pytest.raises(
+        MmoodError,
+        match=r"no file or folder '.*none.png', which is one of 2 entries of `data.predict`; each is one of: an image",
+    ):
         found(str(photos), str(photos / "none.png"))
-    with pytest.raises(MmoodError, match="neither a file nor a folder nor the name of a set"):
+    with pytest.raises(
+        MmoodError,
+        match=r"no file, folder or set '.*\*.bmp', which `data.predict` names; it takes an image, .* a zip file",
+    ):
         found(str(photos / "*.bmp"))
 
 
@@ -97,8 +104,15 @@ def test_a_set_or_nothing(tmp_path):
     write_set(tmp_path, "near", [4], labelled=False)
     with pytest.raises(MmoodError, match=r"samples\.jsonl cannot be read"):
         found("near", root=tmp_path)
-    with pytest.raises(MmoodError, match="neither a file nor a folder nor the name of a set"):
-        found("no/thing", root=tmp_path)
+    for name in ("no/thing", "otters"):
+        with pytest.raises(
+            MmoodError, match=rf"no file, folder or set '{name}', .* name of a set below `data.root` \({tmp_path}"
+        ):
+            found(name, root=tmp_path)
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "0.tar").touch()
+    with pytest.raises(MmoodError, match="has shards but no index"):
+        found("shards", root=tmp_path)
     (tmp_path / "nothing").mkdir()
     (tmp_path / "nothing/x.txt").write_text("x")
     with pytest.raises(MmoodError, match=r"no image in .*Skipped: files that are not images \('x.txt'\)"):
