@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Beginnings:
+    """How T texts go with S beginnings of P tokens.
+
+    Attributes:
+        length: P.
+        first: (S,) a text with each beginning.
+        number: (T,) the beginning of each text.
+    """
+
+    length: int
+    first: Int[Tensor, " beginnings"]
+    number: Int[Tensor, " texts"]
+
+    def to(self, device: torch.device) -> Beginnings:
+        """Return the numbers on a device."""
+        return Beginnings(self.length, self.first.to(device), self.number.to(device))
+
+
+def common_beginnings(tokens: Int[Tensor, "texts length"], most: int) -> Beginnings | None:
+    """Return the beginnings of at most `most` tokens with which the fewest tokens pass a tower; None if none help.
+
+    >>> common_beginnings(torch.tensor([[1, 2, 3, 4], [1, 2, 5, 6], [1, 2, 7, 8]]), 3).length
+    2
+    """
+    rows = tokens.numpy()
+    texts, length = rows.shape
+    number, fewest, found = np.zeros(texts, np.int64), texts * length, None
+    for column in range(min(most, length - 1)):
+        _, first, number = np.unique(
+            number * (rows.max() + 1) + rows[:, column], return_index=True, return_inverse=True
+        )
+        passed = len(first) * (column + 1) + texts * (length - column - 1)
+        if passed < fewest:
+            fewest, found = passed, Beginnings(column + 1, torch.from_numpy(first), torch.from_numpy(number))
+    return found
 
 
 def can_share(part: Any) -> bool:

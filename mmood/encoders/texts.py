@@ -12,7 +12,7 @@ from open_clip import CLIP
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from mmood.encoders.shared_beginnings import SharedBeginnings, can_share
+from mmood.encoders.shared_beginnings import Beginnings, SharedBeginnings, can_share, common_beginnings
 from mmood.encoders.towers import VisionLanguageModel
 from mmood.errors import MmoodError
 
@@ -73,9 +73,37 @@ def cut(model: VisionLanguageModel, tokens: Int[Tensor, "texts length"]) -> Int[
     return tokens[:, : int(deciding_tokens(model, tokens).max())] if len(tokens) else tokens
 
 
-def encode_tokens(model: VisionLanguageModel, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts dim"]:
-    """Return the projected embeddings of texts, with gradient to the tower; the texts may be cut (see `cut`)."""
-    return _encode_with(model, _short(model, tokens.shape[1]), tokens)
+def shared(
+    model: VisionLanguageModel, tokens: Int[Tensor, "texts length"], lengths: Int[Tensor, " texts"]
+) -> Beginnings | None:
+    """Return which beginnings texts on the CPU share, or None where each text has to pass as a whole.
+
+    Args:
+        model: whose text tower they are for.
+        tokens: of texts that may be cut.
+        lengths: the deciding tokens of each.
+    """
+    part, _ = _part(model)
+    if not _looks_no_further_than_the_end(part) or not can_share(part):
+        return None
+    return common_beginnings(tokens, int(lengths.min()) - 1)
+
+
+def encode_tokens(
+    model: VisionLanguageModel, tokens: Int[Tensor, "texts length"], beginnings: Beginnings | None = None
+) -> Float[Tensor, "texts dim"]:
+    """Return the projected embeddings of texts, with gradient to the tower; the texts may be cut (see `cut`).
+
+    Beginnings that the texts share (see `shared`) pass the tower once.
+    """
+    if beginnings is None:
+        return _encode_with(model, _short(model, tokens.shape[1]), tokens)
+    part, _ = _part(model)
+    length, embed = beginnings.length, token_embedding(model)
+    last = deciding_tokens(model, tokens) - 1 - length
+    begun, ending = embed(tokens[beginnings.first, :length]), embed(tokens[:, length:])
+    encoded: Tensor = SharedBeginnings(part)(begun, ending, beginnings.number, last)
+    return encoded
 
 
 def encode_frozen(

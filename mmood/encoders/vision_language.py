@@ -14,6 +14,7 @@ from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings,
 from mmood.encoders.large_tables import filled
 from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
 from mmood.encoders.prompts import check_templates, fill
+from mmood.encoders.shared_beginnings import Beginnings
 from mmood.encoders.splitting import image_tower
 from mmood.encoders.texts import (
     cut,
@@ -22,6 +23,7 @@ from mmood.encoders.texts import (
     encode_frozen_endings,
     encode_tokens,
     given_embeddings,
+    shared,
     token_embedding,
 )
 from mmood.encoders.transforms import eval_transform, train_transform
@@ -122,9 +124,14 @@ class VisionLanguageEncoder(AbstractEncoder):
         """
         return cut(self.model, self.tokenizer(list(texts))).to(self.device)
 
-    def encode_token_ids(self, tokens: Int[Tensor, "texts length"]) -> Float[Tensor, "texts dim"]:
-        """Return the projected embeddings of token ids as `tokenize` gives them, float32, not normalised."""
-        return encode_tokens(self.model, tokens).float()
+    def encode_token_ids(
+        self, tokens: Int[Tensor, "texts length"], beginnings: Beginnings | None = None
+    ) -> Float[Tensor, "texts dim"]:
+        """Return the projected embeddings of token ids as `tokenize` gives them, float32, not normalised.
+
+        `beginnings` that the texts share pass the tower once.
+        """
+        return encode_tokens(self.model, tokens, beginnings).float()
 
     def encode_text(
         self, texts: Sequence[str], normalise: bool = True, batch_size: int = 256
@@ -239,7 +246,7 @@ class VisionLanguageEncoder(AbstractEncoder):
     def _encode_text(self, texts: Sequence[str], batch_size: int) -> Tensor:
         """Return float32 embeddings of texts, not normalised; (0, D) for no texts.
 
-        Texts of like length pass the tower together, so that few are padded.
+        Texts of like length pass the tower together, so that few are padded, and what they begin with alike once.
         """
         if not texts:
             return torch.empty(0, self.embedding_dim, device=self.device)
@@ -249,7 +256,10 @@ class VisionLanguageEncoder(AbstractEncoder):
         chunks = []
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            chunks.append(self.encode_token_ids(tokens[rows, : int(lengths[rows[-1]])].to(self.device)))
+            part = tokens[rows, : int(lengths[rows[-1]])]
+            beginnings = shared(self.model, part, lengths[rows])
+            on_device = None if beginnings is None else beginnings.to(self.device)
+            chunks.append(self.encode_token_ids(part.to(self.device), on_device))
         return torch.cat(chunks)[order.argsort().to(self.device)]
 
     def _nothing(self, images: Tensor, patches: bool, feature_map: bool) -> EncodedImages:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mmood.encoders.shared_beginnings import common_beginnings
 from mmood.encoders.texts import encode_frozen
 
 BEFORE = 6  # positions of a beginning: the start token and five words
@@ -107,3 +108,37 @@ def test_bf16_stays_as_near_to_float32_as_whole_texts_do(vit):
         in_parts, whole = both_ways(vit, 2)
     error = [(found[0] - exact[0]).norm().item() for found in (in_parts, whole)]
     assert 0 < error[0] < 1.5 * error[1]
+
+
+def test_the_beginnings_with_the_fewest_tokens_are_found():
+    """Against all ways to cut, counted one by one."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        rows = torch.randint(3, (9, 7), generator=generator)
+        rows[:5, :4] = rows[0, :4]
+        counts = [len(set(map(tuple, rows[:, :cut].tolist()))) * cut + 9 * (7 - cut) for cut in range(7)]
+        found = common_beginnings(rows, 6)
+        assert (counts[0] if found is None else counts[found.length]) == min(counts)
+        if found is not None:
+            assert torch.equal(rows[found.first][found.number][:, : found.length], rows[:, : found.length])
+    assert common_beginnings(torch.arange(12).reshape(3, 4), 3) is None
+    assert common_beginnings(torch.ones(5, 4, dtype=torch.long), 2).length == 2, "a text is not read in its beginning"
+
+
+@torch.no_grad()
+def test_prompts_of_many_classes_share_their_words(causal):
+    prompts = [f"{template} {name}" for name in ("cat", "two dogs", "bird") for template in ("a photo of a", "the")]
+    prompts += ["cat", "cat", ""]
+    expected = causal.model.encode_text(causal.tokenizer(prompts), normalize=True)
+    torch.testing.assert_close(causal.encode_text(prompts), expected, atol=1e-5, rtol=1e-4)
+    prompts = [f"a photo of a {name}" for name in ("cat", "dog", "bird", "lion")]
+    ids = causal.tokenize(prompts)
+    passed = tokens_passed(causal, lambda: causal.encode_text(prompts))
+    assert passed < 0.6 * ids.numel()
+
+
+@torch.no_grad()
+def test_one_text_many_times_over(causal):
+    for count in (1, 2, 5):
+        expected = causal.model.encode_text(causal.tokenizer(["a cat"] * count), normalize=True)
+        torch.testing.assert_close(causal.encode_text(["a cat"] * count), expected, atol=1e-5, rtol=1e-4)

@@ -179,7 +179,9 @@ def test_texts_of_many_lengths_keep_their_order(vit, monkeypatch):
     expected = vit.model.encode_text(vit.tokenizer(texts), normalize=True)
     seen = []
     monkeypatch.setattr(
-        vit, "encode_token_ids", lambda ids, plain=vit.encode_token_ids: seen.append(ids.shape) or plain(ids)
+        vit,
+        "encode_token_ids",
+        lambda ids, *more, plain=vit.encode_token_ids: seen.append(ids.shape) or plain(ids, *more),
     )
     torch.testing.assert_close(vit.encode_text(texts, batch_size=8), expected, atol=1e-6, rtol=0)
     assert [rows for rows, _ in seen] == [8, 8, 8]
