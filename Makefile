@@ -21,7 +21,9 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "Installing mmood and its tools into $(VENV): about 7 GB, several minutes ..."
+	@start=$$(date +%s); $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  --editable '.[dev]' && echo "Installed in $$(($$(date +%s) - start)) s."
 	touch $(STAMP)
 
 demo: $(STAMP)

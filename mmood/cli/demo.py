@@ -21,7 +21,7 @@ from mmood.demo import pretrain, still_life, world
 from mmood.demo.pretrain import Recipe
 from mmood.errors import MmoodError
 from mmood.output.console import console
-from mmood.output.printing import say
+from mmood.output.printing import note, say
 from mmood.results.model import Results
 from mmood.results.serialisation import read_results
 
@@ -191,22 +191,25 @@ def _rates(results: Results, score: str, group: str) -> tuple[str, str]:
 
 def build(folder: Path, size: int, recipe: Recipe) -> None:
     """Make the sets (`data`) and the CLIP (`clip`) of the demo below a folder, with progress; keep what is there."""
-    with _bars() as progress:
+    with _progress() as progress:
         world.build(folder / "data", size, recipe.seed, progress)
         still_life.build(folder / "data", size, recipe.seed, progress)
         pretrain.build(folder / "clip", recipe, progress)
 
 
 @contextmanager
-def _bars() -> Iterator[world.Progress]:
-    """Yield a progress that opens a bar for everything new that is being done."""
+def _progress() -> Iterator[world.Progress]:
+    """Yield a progress that opens a bar for everything new that is being done, or prints a line without a terminal."""
     columns = (TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True)) as bars:
+    screen = console(stderr=True)
+    with Progress(*columns, console=screen, disable=not screen.is_interactive) as bars:
         tasks: dict[str, TaskID] = {}
 
         def progress(what: str, done: int, total: int) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
+                if not screen.is_interactive:
+                    note(f"{what}, {total}")
             bars.update(tasks[what], completed=done)
 
         yield progress

@@ -15,7 +15,7 @@ from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.strategies import Strategy
@@ -31,7 +31,7 @@ from mmood.data.datamodule import OoDDataModule
 from mmood.errors import MmoodError
 from mmood.evaluation.callback import OoDCallback
 from mmood.evaluation.maps import LocalMaps
-from mmood.evaluation.progress import SetProgressBar
+from mmood.evaluation.progress import with_progress
 from mmood.evaluation.tuned import TunedSettings
 from mmood.modules import AbstractDetector
 from mmood.modules.sharding import ShardedStrategy
@@ -256,7 +256,7 @@ class DetectorCLI(LightningCLI):
         if config.trainer.logger in (None, True):
             # One for each turn of a requeued job: Lightning would delete what the turn before has logged.
             kwargs["logger"] = CSVLogger(folder, name="logs", version=f"{stage}.{turn}" if (turn := turns()) else stage)
-        kwargs["callbacks"] = _with_progress(config.trainer)
+        kwargs["callbacks"] = with_progress(config.trainer.callbacks, config.trainer.enable_progress_bar)
         if stage == "fit":
             kwargs["callbacks"] = _with_checkpoints(
                 config.trainer, kwargs["callbacks"], folder, self._family.validates(config.data)
@@ -267,16 +267,6 @@ class DetectorCLI(LightningCLI):
                 config.ckpt_path = str(checkpoint)
         make = super().instantiate_trainer
         return _trainer(lambda: make(**kwargs))
-
-
-def _with_progress(settings: Namespace) -> list[Callback]:
-    """Return the callbacks that the user gave, and a progress bar unless there is one or none is wanted."""
-    given = settings.callbacks or []
-    callbacks: list[Callback] = list(given) if isinstance(given, list) else [given]
-    wanted = settings.enable_progress_bar is not False
-    if wanted and not any(isinstance(callback, ProgressBar) for callback in callbacks):
-        callbacks.append(SetProgressBar())
-    return callbacks
 
 
 def _trainer(make: Callable[[], Trainer]) -> Trainer:

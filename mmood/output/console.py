@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TextIO, cast
 
@@ -21,7 +22,7 @@ from rich.progress import (
 )
 
 from mmood.output.escaping import visible
-from mmood.output.printing import lasting
+from mmood.output.printing import lasting, note
 
 
 def console(stderr: bool = False) -> Console:
@@ -32,14 +33,20 @@ def console(stderr: bool = False) -> Console:
 
 @dataclass(frozen=True)
 class Bar:
-    """A line of progress under way."""
+    """A line of progress under way.
+
+    Attributes:
+        progress, task: of rich.
+        begin: shows it; does nothing from the second call on.
+    """
 
     progress: Progress
     task: TaskID
+    begin: Callable[[], None]
 
     def advance(self, amount: int, title: str | None = None) -> None:
         """Advance by an amount; a title names the current item."""
-        self.progress.start()  # does nothing once it has started
+        self.begin()
         self.progress.update(self.task, advance=amount, description=None if title is None else visible(title))
 
     def restart(self) -> None:
@@ -60,25 +67,27 @@ def progress_bar(
     in_bytes: bool = False,
     late: bool = False,
 ) -> Iterator[Bar]:
-    """Yield a line of progress on standard error.
+    """Yield a bar of progress on standard error; where that is no terminal, a plain line says what begins.
 
     Args:
         title: what is worked on.
         total: when it is done; None if that is not known.
         quiet: show nothing.
-        transient: take the line away at the end.
+        transient: take the bar away at the end, and show no plain line.
         in_bytes: the amounts are bytes; also show how many come per second.
-        late: show nothing before the first advance, which may be by 0: what refuses the work before it shows no line.
+        late: show nothing before the first advance, which may be by 0: what refuses the work before it shows nothing.
     """
     amount = (DownloadColumn(), TransferSpeedColumn()) if in_bytes else (MofNCompleteColumn(),)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), *amount, TimeRemainingColumn())
     screen = console(stderr=True)
-    # Where lines cannot be taken away, they would only leave blank ones.
-    hidden = quiet or (transient and not screen.is_interactive)
-    progress = Progress(*columns, console=screen, disable=hidden, transient=transient)
-    bar = Bar(progress, progress.add_task(visible(title), total=total))
+    drawn = not quiet and screen.is_interactive
+    progress = Progress(*columns, console=screen, disable=not drawn, transient=transient)
+    noted = not (quiet or drawn or transient)
+    # Cached, so that a second call notes nothing; rich's own does nothing then.
+    begin = functools.cache(lambda: note(title if total is None else f"{title}, {total}")) if noted else progress.start
+    bar = Bar(progress, progress.add_task(visible(title), total=total), begin)
     if not late:
-        progress.start()
+        begin()
     try:
         yield bar
     finally:

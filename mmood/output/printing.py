@@ -6,11 +6,15 @@ import contextlib
 import io
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast, final
 
 from mmood.output.escaping import visible
+
+_START = time.monotonic()
+"""When this was imported, which the command line does first of all."""
 
 
 @final
@@ -100,6 +104,13 @@ def complain(sentence: str) -> None:
     """Print a sentence of mmood's to standard error."""
     stream = lasting(sys.stderr)
     stream.write(f"mmood: {visible(sentence)}\n")
+    stream.flush()
+
+
+def note(what: str) -> None:
+    """Print to standard error what begins now, after the seconds since `mmood` was started."""
+    stream = lasting(sys.stderr)
+    stream.write(f"{time.monotonic() - _START:5.0f} s  {visible(what)}\n")
     stream.flush()
 
 

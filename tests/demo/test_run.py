@@ -1,18 +1,39 @@
+import contextlib
+import io
 import json
+import re
 import shlex
 
 import pytest
 
 from mmood.cli.demo import STAGES, TESTED, build
 from mmood.cli.main import main
+from mmood.demo import world
 from mmood.demo.pretrain import Recipe
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def built(tmp_path_factory):
+    """A small demo, and what was said while it was built."""
     folder = tmp_path_factory.mktemp("demo") / "with space [1]"
-    build(folder, 40, Recipe(steps=1))
-    return folder
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        build(folder, 40, Recipe(steps=1))
+    return folder, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def demo(built):
+    return built[0]
+
+
+def test_without_a_terminal_each_stage_is_a_plain_line(built):
+    lines = [re.fullmatch(r" *\d+ s  (.*), \d+", line)[1] for line in built[1].splitlines()]
+    sets = [*world.SETS, "demo-still-train", "demo-still-test"]
+    assert lines == [
+        *(f"rendering {name}" for name in sets),
+        "rendering images with captions",
+        "pre-training the CLIP",
+    ]
 
 
 def test_demo_prints_each_command_and_leaves_results(demo, capsys):
