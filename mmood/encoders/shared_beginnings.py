@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,21 +51,36 @@ def common_beginnings(tokens: Int[Tensor, "texts length"], most: int) -> Beginni
     return found
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What a causal text tower makes of S beginnings of up to P tokens.
+
+    A token of such a tower sees only those before it, so the states of a beginning are the same in every text that has
+    it. T texts then cost it S P + T L tokens instead of T (P + L).
+
+    Attributes:
+        keys: (S, heads, P, width of a head) of each block.
+        values: likewise.
+        lengths: (S,) tokens of each beginning, behind which there is padding; None if all have P.
+    """
+
+    keys: tuple[Float[Tensor, "beginnings heads before width"], ...]
+    values: tuple[Float[Tensor, "beginnings heads before width"], ...]
+    lengths: Int[Tensor, " beginnings"] | None
+
+
 def can_share(part: Any) -> bool:
     """Return whether every block of a causal text tower is open_clip's plain one, whose attention is known here."""
     blocks = part.transformer.resblocks
     return all(type(block) is ResidualAttentionBlock and type(block.attn) is nn.MultiheadAttention for block in blocks)
 
 
-class SharedBeginnings(nn.Module):
-    """A causal text tower over texts of which many share a beginning.
-
-    A token of a causal tower sees those before it only, so the states of a beginning are the same in every text that
-    has it: keys and values of S beginnings serve T texts. The result is that of the whole texts, up to rounding; the
-    work falls from T (P + L) to S P + T L tokens.
+@final
+class Begin(nn.Module):
+    """The first half of a pass: the beginnings.
 
     Args:
-        part: the tower, with positions, blocks and the last norm.
+        part: the tower, with positions and blocks.
     """
 
     def __init__(self, part: Any) -> None:
@@ -75,41 +90,76 @@ class SharedBeginnings(nn.Module):
     def forward(
         self,
         beginnings: Float[Tensor, "beginnings before width"],
+        lengths: Int[Tensor, " beginnings"] | None = None,
+    ) -> Begun:
+        """Return the states of beginnings given by token embeddings; `lengths` as `Begun` has them."""
+        states = beginnings + self.part.positional_embedding[: beginnings.shape[1]]
+        all_keys, all_values = [], []
+        for block in self.part.transformer.resblocks:
+            queries, keys, values = _heads(block, states)
+            all_keys.append(keys)
+            all_values.append(values)
+            states = _rest(
+                block, states, functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+            )
+        return Begun(tuple(all_keys), tuple(all_values), lengths)
+
+
+@final
+class End(nn.Module):
+    """The second half of a pass: what follows the beginnings.
+
+    Args:
+        part: the tower, with positions, blocks, the last norm and the projection.
+    """
+
+    def __init__(self, part: Any) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(
+        self,
+        begun: Begun,
+        number: Int[Tensor, " texts"],
         endings: Float[Tensor, "texts after width"],
-        beginning: Int[Tensor, " texts"],
         last: Int[Tensor, " texts"],
     ) -> Float[Tensor, "texts dim"]:
-        """Return the projected embeddings of texts.
+        """Return the projected embeddings of texts, those of the whole texts up to rounding.
 
         Args:
-            beginnings: the token embeddings of each.
-            endings: the token embeddings of what follows in each text.
-            beginning: the number of the beginning of each text.
-            last: the position in the ending where the text is read.
+            begun: the states of the beginnings.
+            number: of each text's beginning.
+            endings: token embeddings of what follows.
+            last: the position in each ending at which the text is read.
         """
-        before, after = beginnings.shape[1], endings.shape[1]
-        positions = self.part.positional_embedding[: before + after]
-        shared, own = beginnings + positions[:before], endings + positions[before:]
-        seen = torch.ones(after, before + after, dtype=torch.bool, device=own.device).tril(diagonal=before)
-        for block in self.part.transformer.resblocks:
-            queries, keys, values = _heads(block, shared)
-            more_queries, more_keys, more_values = _heads(block, own)
-            all_keys = torch.cat([keys[beginning], more_keys], dim=2)
-            all_values = torch.cat([values[beginning], more_values], dim=2)
-            attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-            shared = _rest(block, shared, attended)
-            own = _rest(
-                block,
-                own,
-                functional.scaled_dot_product_attention(more_queries, all_keys, all_values, attn_mask=seen),
-            )
-        rows = torch.arange(len(own), device=own.device)
-        ends: Tensor = self.part.ln_final(own[rows, last])
+        positions, seen = _around(begun, number, endings.shape[1])
+        table = self.part.positional_embedding
+        # Padding behind a short ending may have positions that the tower has not.
+        states = endings + table[positions.clamp_max(len(table) - 1)]
+        for block, keys, values in zip(self.part.transformer.resblocks, begun.keys, begun.values, strict=True):
+            queries, own_keys, own_values = _heads(block, states)
+            all_keys = torch.cat([keys[number], own_keys], dim=2)
+            all_values = torch.cat([values[number], own_values], dim=2)
+            attended = functional.scaled_dot_product_attention(queries, all_keys, all_values, attn_mask=seen)
+            states = _rest(block, states, attended)
+        ends: Tensor = self.part.ln_final(states[torch.arange(len(states), device=states.device), last])
         projection = self.part.text_projection
         if projection is None:
             return ends
         projected: Tensor = projection(ends) if isinstance(projection, nn.Linear) else ends @ projection
         return projected
+
+
+def _around(begun: Begun, number: Tensor, after: int) -> tuple[Tensor, Bool[Tensor, "*texts after all"]]:
+    """Return the positions of the tokens of endings, and which tokens of beginning and ending each of them sees."""
+    before, device = begun.keys[0].shape[2], number.device
+    own = torch.ones(after, before + after, dtype=torch.bool, device=device).tril(diagonal=before)
+    if begun.lengths is None:
+        return torch.arange(before, before + after, device=device), own
+    length = begun.lengths[number].unsqueeze(1)
+    places = torch.arange(before + after, device=device)
+    seen = own & ((places < length) | (places >= before)).unsqueeze(1)
+    return length + torch.arange(after, device=device), seen.unsqueeze(1)
 
 
 def _heads(block: Any, tokens: Float[Tensor, "texts tokens width"]) -> tuple[Tensor, ...]:

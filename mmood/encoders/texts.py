@@ -12,7 +12,7 @@ from open_clip import CLIP
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from mmood.encoders.shared_beginnings import Beginnings, SharedBeginnings, can_share, common_beginnings
+from mmood.encoders.shared_beginnings import Begin, Beginnings, Begun, End, can_share, common_beginnings
 from mmood.encoders.towers import VisionLanguageModel
 from mmood.errors import MmoodError
 
@@ -83,10 +83,7 @@ def shared(
         tokens: of texts that may be cut.
         lengths: the deciding tokens of each.
     """
-    part, _ = _part(model)
-    if not _looks_no_further_than_the_end(part) or not can_share(part):
-        return None
-    return common_beginnings(tokens, int(lengths.min()) - 1)
+    return common_beginnings(tokens, int(lengths.min()) - 1) if _shares(model) else None
 
 
 def encode_tokens(
@@ -100,9 +97,9 @@ def encode_tokens(
         return _encode_with(model, _short(model, tokens.shape[1]), tokens)
     part, _ = _part(model)
     length, embed = beginnings.length, token_embedding(model)
+    begun = Begin(part)(embed(tokens[beginnings.first, :length]))
     last = deciding_tokens(model, tokens) - 1 - length
-    begun, ending = embed(tokens[beginnings.first, :length]), embed(tokens[:, length:])
-    encoded: Tensor = SharedBeginnings(part)(begun, ending, beginnings.number, last)
+    encoded: Tensor = End(part)(begun, beginnings.number, embed(tokens[:, length:]), last)
     return encoded
 
 
@@ -133,14 +130,39 @@ def encode_frozen_endings(
     Where the tower allows it, the common beginnings pass it once and not once for each text. No text may end within its
     beginning.
     """
-    part, _ = _part(model)
-    if len(beginnings) >= len(endings) or not _looks_no_further_than_the_end(part) or not can_share(part):
+    begun = begin_frozen(model, beginnings) if len(beginnings) < len(endings) else None
+    if begun is None:
         return encode_frozen(model, torch.cat([beginnings[beginning], endings], dim=1), tokens)
     last = deciding_tokens(model, tokens) - 1 - beginnings.shape[1]
-    weights = {f"part.{name}": weight for name, weight in _constants(part).items()}
-    encoded: Tensor = torch.func.functional_call(
-        SharedBeginnings(part), weights, (beginnings, endings, beginning, last)
-    )
+    return end_frozen(model, begun, beginning, endings, last)
+
+
+def begin_frozen(
+    model: VisionLanguageModel,
+    beginnings: Float[Tensor, "beginnings before width"],
+    lengths: Int[Tensor, " beginnings"] | None = None,
+) -> Begun | None:
+    """Return what the text tower, its weights constant, makes of beginnings given by token embeddings.
+
+    None where each text has to pass as a whole. `lengths` are those of padded beginnings.
+    """
+    if not _shares(model):
+        return None
+    part, _ = _part(model)
+    begun: Begun = torch.func.functional_call(Begin(part), _constants(part, "part."), (beginnings, lengths))
+    return begun
+
+
+def end_frozen(
+    model: VisionLanguageModel,
+    begun: Begun,
+    number: Int[Tensor, " texts"],
+    endings: Float[Tensor, "texts after width"],
+    last: Int[Tensor, " texts"],
+) -> Float[Tensor, "texts dim"]:
+    """Return the projected embeddings of texts that begin as `begin_frozen` has it; arguments as of `End`."""
+    part, _ = _part(model)
+    encoded: Tensor = torch.func.functional_call(End(part), _constants(part, "part."), (begun, number, endings, last))
     return encoded
 
 
@@ -156,10 +178,10 @@ class _TextPass(nn.Module):
         return encoded
 
 
-def _constants(part: nn.Module) -> dict[str, Tensor]:
+def _constants(part: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """Return the weights that would take a gradient as constants, by name; those of the image tower are not used."""
     named = part.named_parameters()
-    return {name: one.detach() for name, one in named if one.requires_grad and not name.startswith("visual.")}
+    return {prefix + name: one.detach() for name, one in named if one.requires_grad and not name.startswith("visual.")}
 
 
 def _encode_with(model: VisionLanguageModel, instead: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
@@ -176,6 +198,12 @@ def _short(model: VisionLanguageModel, length: int) -> dict[str, Tensor]:
         return {}
     positions, mask = part.positional_embedding[:length], part.attn_mask[:length, :length]
     return {f"{prefix}positional_embedding": positions, f"{prefix}attn_mask": mask}
+
+
+def _shares(model: VisionLanguageModel) -> bool:
+    """Return whether the text tower can take a beginning once for all texts that have it."""
+    part, _ = _part(model)
+    return _looks_no_further_than_the_end(part) and can_share(part)
 
 
 def _looks_no_further_than_the_end(part: Any) -> bool:

@@ -14,14 +14,16 @@ from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings,
 from mmood.encoders.large_tables import filled
 from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
 from mmood.encoders.prompts import check_templates, fill
-from mmood.encoders.shared_beginnings import Beginnings
+from mmood.encoders.shared_beginnings import Beginnings, Begun
 from mmood.encoders.splitting import image_tower
 from mmood.encoders.texts import (
+    begin_frozen,
     cut,
     deciding_tokens,
     encode_frozen,
     encode_frozen_endings,
     encode_tokens,
+    end_frozen,
     given_embeddings,
     shared,
     token_embedding,
@@ -220,6 +222,32 @@ class VisionLanguageEncoder(AbstractEncoder):
         """
         encoded = encode_frozen_endings(self.model, beginnings, beginning, endings, tokens)
         return functional.normalize(encoded.float(), dim=-1)
+
+    def begin_frozen(
+        self, beginnings: Float[Tensor, "beginnings before width"], lengths: Int[Tensor, " beginnings"]
+    ) -> Begun | None:
+        """Return what the text tower makes of beginnings that many texts will have, given by token embeddings.
+
+        They may be padded behind their lengths. None for a tower to which each text has to be given as a whole.
+        """
+        return begin_frozen(self.model, beginnings, lengths)
+
+    def end_frozen(
+        self,
+        begun: Begun,
+        number: Int[Tensor, " texts"],
+        endings: Float[Tensor, "texts after width"],
+        last: Int[Tensor, " texts"],
+    ) -> Float[Tensor, "texts dim"]:
+        """Return unit-norm embeddings of texts whose beginnings are known; the weights are constants.
+
+        Args:
+            begun: by `begin_frozen`.
+            number: of the beginning of each text.
+            endings: token embeddings of what follows.
+            last: the position in each ending of the token at which the tower reads a text.
+        """
+        return functional.normalize(end_frozen(self.model, begun, number, endings, last).float(), dim=-1)
 
     def transform(self, train: bool = False) -> ImageTransform:
         """Return open_clip's eval transform for this model, or the training transform."""

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmood.encoders.base import AbstractEncoder
+from mmood.encoders.shared_beginnings import Begun
 from mmood.encoders.vision_language import with_texts
 
 
@@ -72,3 +73,33 @@ class TextTower:
         encoder = with_texts(self.encoder)
         with torch.autocast(encoder.device.type, enabled=False):
             return encoder.encode_frozen_tokens(embeddings, ids)
+
+    def begin(
+        self, beginnings: Float[Tensor, "beginnings before width"], lengths: Int[Tensor, " beginnings"]
+    ) -> Begun | None:
+        """Return what the tower makes of beginnings of texts, given by token embeddings, padded behind their lengths.
+
+        None for a tower to which each text has to be given as a whole. Autograd may use it, as it may use `tokens`.
+        """
+        encoder = with_texts(self.encoder)
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
+            return encoder.begin_frozen(beginnings, lengths)
+
+    def encode_endings(
+        self,
+        begun: Begun,
+        number: Int[Tensor, " texts"],
+        endings: Float[Tensor, "texts after width"],
+        last: Int[Tensor, " texts"],
+    ) -> Float[Tensor, "texts dim"]:
+        """Return the embeddings of texts as `encode_tokens` does, each of a beginning that is known and an ending.
+
+        Args:
+            begun: by `begin`.
+            number: of the beginning of each text.
+            endings: token embeddings of what follows; the gradient flows to them.
+            last: the position of the last token of each ending.
+        """
+        encoder = with_texts(self.encoder)
+        with torch.autocast(encoder.device.type, enabled=False):
+            return encoder.end_frozen(begun, number, endings, last)

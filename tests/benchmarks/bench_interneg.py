@@ -2,8 +2,8 @@
 
 Text tower of ViT-B/16 (12 layers, 512 wide) with random weights, 1,000 ID names, 2,000 negatives, a batch of 256 images
 of which 32 are inverted; more would only raise the tower's share. The step is repeated with a stand-in for the tower
-that costs almost nothing: its time is the time outside the tower. The single form inverts one image at a time, the uncut
-form keeps the padding behind the texts; both on fewer images. Sides take turns in one run, medians count, by CPU time
+that costs almost nothing: its time is the time outside the tower. The single form inverts one image at a time, the whole
+form passes each text from its beginning, the uncut form keeps the padding, too; these on fewer images. Sides take turns in one run, medians count, by CPU time
 without a GPU. `--cuda` runs on a GPU; `--small` leaves out the read-out `mean`, and compares the forms on two images.
 """
 
@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from open_clip import CLIP
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mmood.encoders.prompts import load_templates
-from mmood.encoders.texts import cut, encode_frozen
+from mmood.encoders.shared_beginnings import Begun
+from mmood.encoders.texts import begin_frozen, cut, encode_frozen, end_frozen
 from mmood.scores import InterNeg
 from mmood.scores.base import Embedded
 from mmood.scores.test_time.interneg import Fitted
@@ -50,6 +52,13 @@ class Tower:
     def encode_tokens(self, embeddings: Tensor, ids: Tensor) -> Tensor:
         return normalize(encode_frozen(self.model, embeddings, ids), dim=-1)
 
+    def begin(self, beginnings: Tensor, lengths: Tensor) -> Begun | None:
+        with torch.no_grad():
+            return begin_frozen(self.model, beginnings, lengths) if self.cut else None
+
+    def encode_endings(self, begun: Begun, number: Tensor, endings: Tensor, last: Tensor) -> Tensor:
+        return normalize(end_frozen(self.model, begun, number, endings, last), dim=-1)
+
 
 def unit(rows: int, device: torch.device, seed: int) -> Tensor:
     return normalize(torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed)), dim=-1).to(device)
@@ -58,8 +67,8 @@ def unit(rows: int, device: torch.device, seed: int) -> Tensor:
 class NoTower(Tower):
     """Stands in for the tower at almost no cost: what is left of a step is what the tower does not take."""
 
-    def encode_tokens(self, embeddings: Tensor, ids: Tensor) -> Tensor:
-        return normalize(embeddings.mean(dim=1), dim=-1)
+    def encode_endings(self, begun: Begun, number: Tensor, endings: Tensor, last: Tensor) -> Tensor:
+        return normalize(endings.mean(dim=1), dim=-1)
 
 
 def fitted(tower: Tower, settings: Inversion) -> InterNeg:
@@ -125,12 +134,13 @@ def main() -> None:
         {
             "batched": lambda: go(tower, short_prompts, batch[:few]),
             "single": lambda: [go(tower, short_prompts, row[None]) for row in batch[:few]],
+            "whole": lambda: go(tower, replace(short_prompts, begun=None), batch[:few]),
             "uncut": lambda: go(long, long_prompts, batch[:few]),
         },
         rounds,
         device,
     )
-    for name in ("single", "uncut"):
+    for name in ("single", "whole", "uncut"):
         print(f"{few} images, {name}: {times[name] / times['batched']:.2f} times the batched form")
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from mmood.encoders.shared_beginnings import common_beginnings
-from mmood.encoders.texts import encode_frozen
+from mmood.encoders.texts import deciding_tokens, encode_frozen
 
 BEFORE = 6  # positions of a beginning: the start token and five words
 CAUSAL = {
@@ -92,6 +92,29 @@ def test_parts_equal_the_whole_in_every_family(family):
     encoder, _, _ = family
     for one, other in zip(*both_ways(encoder, 2), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_padded_beginnings_of_several_lengths(causal):
+    """As the templates of an inversion have them: known once, then followed by endings of several lengths."""
+    texts = ["x x x cat", "x two dogs here", "x x x x x x bird", "x x x q"]
+    lengths = torch.tensor([4, 2, 7, 4])  # with the token that starts a text
+    ids = causal.tokenize(texts)
+    expected = causal.model.encode_text(causal.tokenizer(texts), normalize=True)
+    begun = causal.begin_frozen(causal.embed_tokens(ids[:, :7]), lengths)
+    order = torch.tensor([2, 0, 1, 3, 2])
+    after = deciding_tokens(causal.model, ids) - lengths
+    places = (lengths.unsqueeze(1) + torch.arange(int(after.max()))).clamp_max(ids.shape[1] - 1)
+    endings = causal.embed_tokens(ids.gather(1, places))
+    found = causal.end_frozen(begun, order, endings[order], (after - 1)[order])
+    torch.testing.assert_close(found, expected[order], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["siglip", "coca"])
+def test_towers_that_look_behind_the_end_know_no_beginnings(family_folder, load_folder, name):
+    encoder = load_folder(family_folder(name))
+    ids = encoder.tokenize(["a cat"])
+    assert encoder.begin_frozen(encoder.embed_tokens(ids[:, :2]), torch.tensor([2])) is None
 
 
 @pytest.mark.parametrize("more", [{"qk_norm": True}, {"scale_heads": True}])

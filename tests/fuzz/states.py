@@ -53,7 +53,7 @@ def score_of(method: str) -> AnyStreamScore:
     elif method == "InterNeg":
         score = InterNeg(2, beta=0.0, **warm)
         tokens = Tokens(torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2, DIM))
-        prompts = Prompts(tokens, torch.tensor([[False, True]]), torch.tensor([2]))
+        prompts = Prompts(tokens, torch.tensor([1]), torch.tensor([2]))
         score.fitted_ = interneg.Fitted(*_sides(texts), prompts, TOWER)
     elif method == "ANTS":
         # No image passes this gate, and no batch is the millionth, so nobody is asked.

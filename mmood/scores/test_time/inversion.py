@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmood.encoders.prompts import fill, load_templates
+from mmood.encoders.shared_beginnings import Begun
 from mmood.errors import MmoodError
 from mmood.scores.text_tower import TextTower, Tokens
 from mmood.settings import check_choice, check_count, check_number
@@ -63,22 +64,31 @@ class Prompts:
 
     Attributes:
         tokens: (T, L) of the prompts around a stand-in word.
-        place: (T, L), true where the stand-in is.
+        place: (T,) on the CPU, the position of the stand-in.
         lengths: (T,) on the CPU, how many leading tokens of each prompt the text tower needs.
+        begun: what the text tower makes of the templates up to their places; None if it needs whole texts.
     """
 
     tokens: Tokens
-    place: Bool[Tensor, "templates length"]
+    place: Int[Tensor, " templates"]
     lengths: Int[Tensor, " templates"]
+    begun: Begun | None = None
 
-    def around(
-        self, words: Float[Tensor, "images width"], template: Int[Tensor, " images"]
-    ) -> tuple[Float[Tensor, "images length width"], Int[Tensor, "images length"]]:
-        """Return token embeddings and ids of each word in its template (indices on the CPU), cut behind the longest."""
-        length = int(self.lengths[template].max())
-        place = self.place[template, :length].unsqueeze(-1)
-        embeddings = self.tokens.embeddings[template, :length]
-        return torch.where(place, words.unsqueeze(1), embeddings), self.tokens.ids[template, :length]
+    def encode(
+        self, words: Float[Tensor, "images width"], template: Int[Tensor, " images"], tower: TextTower
+    ) -> Float[Tensor, "images dim"]:
+        """Return the unit-norm text embeddings of each word in its template (indices on the CPU), with gradient."""
+        device = words.device
+        if self.begun is None:
+            length = int(self.lengths[template].max())
+            here = torch.arange(length, device=device) == self.place[template].to(device).unsqueeze(1)
+            embeddings = torch.where(here.unsqueeze(-1), words.unsqueeze(1), self.tokens.embeddings[template, :length])
+            return tower.encode_tokens(embeddings, self.tokens.ids[template, :length])
+        place, last = self.place[template], (self.lengths - 1 - self.place)[template]
+        behind = place.unsqueeze(1) + torch.arange(1, int(last.max()) + 1)
+        rest = self.tokens.embeddings[template.unsqueeze(1), behind.clamp_max(self.tokens.ids.shape[1] - 1)]
+        endings = torch.cat([words.unsqueeze(1), rest], dim=1)
+        return tower.encode_endings(self.begun, template.to(device), endings, last.to(device))
 
 
 def read_prompts(tower: TextTower, templates: str | tuple[str, ...]) -> Prompts:
@@ -91,16 +101,18 @@ def read_prompts(tower: TextTower, templates: str | tuple[str, ...]) -> Prompts:
     tokens, other = (tower.tokens([fill(text, word) for text in texts]) for word in WORDS)
     if tokens.ids.shape != other.ids.shape:
         raise MmoodError("inversion.templates holds templates in which a one-letter word is not one token.")
-    place = tokens.ids != other.ids
-    for text, places in zip(texts, place.sum(dim=1).tolist(), strict=True):
-        if places != 1:
+    places = (tokens.ids != other.ids).cpu()
+    for text, count in zip(texts, places.sum(dim=1).tolist(), strict=True):
+        if count != 1:
             raise MmoodError(
-                f"The template '{text}' of inversion.templates has {places} places for a word within the "
+                f"The template '{text}' of inversion.templates has {count} places for a word within the "
                 "context of the text tower; it must have exactly one, separated from other letters."
             )
     # By itself each prompt comes as short as the text tower allows.
     lengths = [tower.tokens([fill(text, WORDS[0])]).ids.shape[1] for text in texts]
-    return Prompts(tokens, place, torch.tensor(lengths))
+    place = places.int().argmax(dim=1)
+    begun = tower.begin(tokens.embeddings[:, : int(place.max())], place.to(tokens.ids.device))
+    return Prompts(tokens, place, torch.tensor(lengths), begun)
 
 
 def invert(
@@ -129,7 +141,7 @@ def invert(
 
     def inverted(part: slice, goal: Tensor) -> Tensor:
         def loss(words: Tensor, step: int) -> Tensor:
-            cosines = (tower.encode_tokens(*prompts.around(words, drawn[step, part])) * goal).sum(dim=-1)
+            cosines = (prompts.encode(words, drawn[step, part], tower) * goal).sum(dim=-1)
             return (1 - cosines).sum() / count
 
         words = descend(
@@ -137,7 +149,7 @@ def invert(
         )
         return _read_out(words, drawn[-1, part], prompts, tower, settings.read_out)
 
-    return in_chunks(targets, prompts.place.device, settings.chunk, inverted)
+    return in_chunks(targets, prompts.tokens.ids.device, settings.chunk, inverted)
 
 
 def in_chunks(
@@ -192,7 +204,7 @@ def descend(
 @torch.no_grad()
 def _read_out(words: Tensor, last: Tensor, prompts: Prompts, tower: TextTower, how: str) -> Tensor:
     if how == "last":
-        return tower.encode_tokens(*prompts.around(words, last))
+        return prompts.encode(words, last, tower)
     every = [torch.full_like(last, index) for index in range(len(prompts.place))]
-    texts = [tower.encode_tokens(*prompts.around(words, template)) for template in every]
+    texts = [prompts.encode(words, template, tower) for template in every]
     return normalize(torch.stack(texts).mean(dim=0), dim=-1)

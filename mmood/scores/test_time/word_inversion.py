@@ -90,7 +90,7 @@ def read_starts(reference: Reference, words: Sequence[str], template: str) -> St
     """
     tower = reference.text_tower
     around = read_prompts(tower, (template,))
-    ids, first = around.tokens.ids[0], int(around.place[0].nonzero())
+    ids, first = around.tokens.ids[0], int(around.place[0])
     end = _without_padding(ids[first + 1 :])
     texts = [fill(template, word) for word in words]
     rows = range(0, len(texts), ROWS)

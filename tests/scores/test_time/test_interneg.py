@@ -160,6 +160,20 @@ def test_chunks_change_nothing(reference):
     torch.testing.assert_close(made[1], made[2], atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("read_out", ["mean", "last"])
+def test_templates_that_are_begun_once_change_nothing(reference, read_out):
+    """Templates whose places differ, against whole texts."""
+    tower, images = reference.text_tower, stream(reference, (7,))[0].embedding
+    prompts = read_prompts(tower, ("a {}", "this is a photo of the {} here", *TEMPLATES))
+    assert prompts.begun is not None
+    assert len(set(prompts.place.tolist())) > 1
+    found, expected = (
+        invert(images, one, tower, Inversion(read_out=read_out), torch.Generator().manual_seed(5))
+        for one in (prompts, replace(prompts, begun=None))
+    )
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
 def test_inversion_comes_nearer_to_the_image(reference):
     prompts, images = read_prompts(reference.text_tower, "openai-80"), stream(reference, (12,))[0].embedding
     cosines = []
