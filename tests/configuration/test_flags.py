@@ -42,6 +42,10 @@ WRONG = {
         ["--data.corruption", "{name: fog}"],
         "data.corruption is incomplete; it must also have severity.",
     ),
+    "learned by nobody": (
+        ["--model.negative_prompts", "learned"],
+        "`model.negative_prompts` is learned, but `model.prompts` names no learned prompts; set it to learned:FOLDER",
+    ),
     "no number": (["--model.scores.mcm.temperature", ".nan"], "MCM.temperature is nan; it must be a finite number"),
 }
 
@@ -62,6 +66,19 @@ def test_a_score_may_be_added_with_its_settings(toy_flags):
     added = ["--model.scores.more", "Energy", "--model.scores.more.temperature", "3"]
     scores = parsed(["--config", "vitb16_zeroshot.yaml", *toy_flags, *added]).config.model.init_args.scores
     assert scores["more"].init_args.temperature == 3
+
+
+def test_null_reaches_a_setting_of_a_model_however_deep_it_is(toy_flags):
+    from mmood.configuration.lightning import parsed
+
+    config = ["--config", "vitb16_supreme.yaml", *toy_flags, "--model.encoder.pretrained", "null"]
+    config += ["--model.training.shots", "null", "--model.images.views=null"]
+    for context in (["--model.method.context.start", "null"], ["--model.method.context", "{tokens: 16, start: null}"]):
+        model = parsed([*config, *context]).config.model.init_args
+        settings = model.training.shots, model.images.views, model.encoder.pretrained
+        assert (*settings, model.method.init_args.context.start) == (None, None, None, None)
+    named = ["--model.method.context.start", "None of these"]
+    assert parsed([*config, *named]).config.model.init_args.method.init_args.context.start == "None of these"
 
 
 def test_flags_and_their_values():
