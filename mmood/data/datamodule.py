@@ -255,21 +255,27 @@ class OoDDataModule(LightningDataModule):
         return self._training.of(self._new_train_loader())
 
     def _new_train_loader(self) -> TrainLoader | FeatureTrainLoader:
+        few = None if self._consumer is None else self._consumer.few_shot()
+        if few is not None:
+            self._say(self._lacking(few.shots))
         rows = None if self._consumer is None else self._consumer.training_rows()
         if rows is not None:
             return FeatureTrainLoader(rows, self.loader.seed or 0, *self._rank_and_world())
         index = self.catalog.index(self.train_name())
         classes = self._classes(index)
-        few = None if self._consumer is None else self._consumer.few_shot()
-        shots = None if few is None else few.shots
-        self._say(classes_without_images(index, self.train_keys(), self.classes.find() or (), shots))
         if few is not None:
             rank, world = self._rank_and_world()
             keys, decoder = drawn_keys(index, self.train_keys(), few), self._decoder(few.transform, classes)
             size = few.of_a_rank(len(keys), world)
             return TrainLoader(index, keys, decoder, size, self.loader, rank, world, hold=True)
+        self._say(self._lacking(None))
         decoder = self._decoder(self._transform(train=True), classes)
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
+
+    def _lacking(self, shots: int | None) -> list[str]:
+        """Return what the user should know of classes with too few images to train on."""
+        index = self.catalog.index(self.train_name())
+        return classes_without_images(index, self.train_keys(), self.classes.find() or (), shots)
 
     def state_dict(self) -> dict[str, TrainState]:
         """Return the position of the training loader."""

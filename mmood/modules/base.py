@@ -317,21 +317,16 @@ class AbstractDetector(Recorded, LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose tensors or frozen encoder are not those of this module."""
-        _check_names(set(checkpoint["state_dict"]), set(self.trained_state()))
+        stored, own = checkpoint["state_dict"], self.trained_state()
+        _check_names(set(stored), set(own))
+        # Weights of a trained tower come from the checkpoint: nothing to compare, nor to hash what is replaced.
+        if not _trains_encoder(self):
+            _check_encoder(checkpoint.get("mmood_encoder", {}), self.encoder.identity())
+        _check_shapes(stored, own)
         self.trained_with = checkpoint_record(checkpoint)
         for name, score in self.named_scores():
             score.restore(checkpoint.get("mmood_scores", {}).get(name, {}))
-        checkpoint["state_dict"] = self.weights_to_load(checkpoint["state_dict"])
-        if _trains_encoder(self):
-            # Its weights come from the checkpoint: nothing to compare, and no reason to hash what is replaced.
-            return
-        stored, own = checkpoint.get("mmood_encoder", {}), self.encoder.identity()
-        if stored.get("weights_sha256") != own["weights_sha256"]:
-            raise MmoodError(
-                f"The checkpoint belongs to the encoder {stored.get('name')!r} with weights "
-                f"{str(stored.get('weights_sha256'))[:12]}, but model.encoder gives {own['name']!r} with weights "
-                f"{str(own['weights_sha256'])[:12]}; name the same encoder and tag."
-            )
+        checkpoint["state_dict"] = self.weights_to_load(stored)
 
     def fitting(self) -> bool:
         """Return whether a run trains now."""
@@ -369,6 +364,24 @@ def _check_names(found: set[str], wanted: set[str]) -> None:
         f"The checkpoint does not fit the model: its state_dict lacks {missing[:4] or 'nothing'} and has the "
         f"unexpected {extra[:4] or 'nothing'}; use the model settings that it was trained with."
     )
+
+
+def _check_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    for name, tensor in found.items():
+        if tensor.shape != wanted[name].shape:
+            raise MmoodError(
+                f"The checkpoint does not fit the model: {name} has the shape {tuple(tensor.shape)} there, and "
+                f"{tuple(wanted[name].shape)} in the model; use the model settings that it was trained with."
+            )
+
+
+def _check_encoder(stored: Mapping[str, object], own: Mapping[str, object]) -> None:
+    if stored.get("weights_sha256") != own["weights_sha256"]:
+        raise MmoodError(
+            f"The checkpoint belongs to the encoder {stored.get('name')!r} with weights "
+            f"{str(stored.get('weights_sha256'))[:12]}, but model.encoder gives {own['name']!r} with weights "
+            f"{str(own['weights_sha256'])[:12]}; name the same encoder and tag."
+        )
 
 
 def _checked(scores: Mapping[str, AbstractScore]) -> dict[str, AbstractScore]:

@@ -48,6 +48,11 @@ class ZeroShot(AbstractDetector):
             self.learned = replace(found, for_words=negative_prompts == "learned")
             if self.learned.for_words:
                 self.learned.shared()
+        elif negative_prompts == "learned":
+            raise MmoodError(
+                "`model.negative_prompts` is learned, but `model.prompts` names no learned prompts; set it to "
+                f"{LEARNED}FOLDER, or leave `model.negative_prompts` out."
+            )
         self.templates = load_templates(prompts) if self.learned is None else self.learned.templates
         self._prototypes: Tensor | None = None
 

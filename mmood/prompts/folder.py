@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from mmood.encoders.prompts import check_templates
 from mmood.errors import MmoodError
-from mmood.files import Fields, is_folder, parse_json, read_limited, user_path, write_atomically
+from mmood.files import Fields, is_file, is_folder, parse_json, read_limited, user_path, write_atomically
 from mmood.prompts.family import PAIRINGS, Layout, Pairing, PromptFamily
 from mmood.prompts.learned import ROLES, LearnedPrompts, Role
 
@@ -52,6 +53,7 @@ def save_prompts(prompts: LearnedPrompts, folder: Path) -> None:
         "recipe": dict(prompts.recipe),
         "vectors_sha256": hashlib.sha256(content).hexdigest(),
     }
+    document["sha256"] = _hash(document)
     write_atomically(folder / VECTORS, content)
     write_atomically(folder / DOCUMENT, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -60,12 +62,15 @@ def load_prompts(path: str | Path) -> LearnedPrompts:
     """Return the learned prompts in a folder.
 
     Raises:
-        MmoodError: there is no such folder, a field or a tensor is not what it must be, or the vectors are not those
-            that the document was written with.
+        MmoodError: there is no such folder, a field or a tensor is not what it must be, the vectors are not those that
+            the document was written with, or the document was changed.
     """
     folder = user_path(path)
-    if not is_folder(folder):
-        raise MmoodError(f"`{LEARNED}{path}` names no folder; give one that `mmood fit` of PromptLearning has written.")
+    if not str(path) or not is_folder(folder) or not is_file(folder / DOCUMENT):
+        raise MmoodError(
+            f"`{LEARNED}{path}` names no folder with a {DOCUMENT}; give one that `mmood fit` of PromptLearning has "
+            "written, `prompts` in the folder of the run."
+        )
     where = f"The learned prompts in {folder}"
     fields = Fields(parse_json(read_limited(folder / DOCUMENT, f"{where} ({DOCUMENT})"), where), where)
     if (schema := fields.whole("schema")) != SCHEMA:
@@ -91,7 +96,18 @@ def load_prompts(path: str | Path) -> LearnedPrompts:
     )
     if "positive" not in prompts.families:
         check_templates(prompts.templates)
+    if fields.text("sha256") != _hash(fields.raw):
+        raise MmoodError(
+            f"{where} are not as they were written: {DOCUMENT} was changed; what it says belongs to the vectors, so "
+            "train again with other settings, or fetch the folder again."
+        )
     return prompts
+
+
+def _hash(document: Mapping[str, object]) -> str:
+    """Return the sha256 (hex) of a document without its own."""
+    content = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _roles(families: Fields) -> list[Role]:

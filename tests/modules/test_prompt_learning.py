@@ -210,9 +210,40 @@ def test_what_does_not_fit_is_refused(clip):
         CropSettings(area=(0.9, 0.5))
     with pytest.raises(MmoodError, match="CoOp has learned no context that all classes share"):
         learner(clip, CoOp(OWN), negative_prompts="learned")
+    long = ["a very long name of a cat", "a very long name of a dog"]
+    with pytest.raises(
+        MmoodError, match=r"'a very long name of a cat' and 'a very .* dog' lose their ends and are the"
+    ):
+        learner(clip, CoOp(ContextSettings(8)), classes=long)
+    learner(clip, CoOp(ContextSettings(8)), classes=["cat", "Cat", "cat"])  # one text to the tower in any prompt
     module = learner(clip, CoOp(SHORT))
     with pytest.raises(MmoodError, match=r"set `trainer.max_epochs`"):
         trainer(3).fit(module, batches(2, 6))
+
+
+def test_a_checkpoint_with_other_shapes_is_refused(clip):
+    stored = {"state_dict": learner(clip, CoOp(SHORT)).trained_state()}
+    module = learner(clip, CoOp(ContextSettings(5)))
+    stored["mmood_encoder"] = module.encoder.identity()
+    with pytest.raises(MmoodError, match=r"method.positive.vectors has the shape \(1, 4, 16\) there, and \(1, 5, 16\)"):
+        module.on_load_checkpoint(stored)
+
+
+def test_supreme_needs_images_of_each_class(clip):
+    method = learner(clip, SUPREME(ContextSettings(tokens=4, start="a photo"))).method
+    with pytest.raises(
+        MmoodError, match=f"SUPREME needs images of every ID class, but data.train has none of '{CLASSES[1]}'"
+    ):
+        method.learn_support(torch.ones(2, 24), torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize("views", [None, 2])
+def test_classes_without_enough_images_are_named_however_images_are_read(views, toy_root, toy_model, tmp_path, capsys):
+    training = FewShotSettings(8, shots=1000)
+    module = learner(EncoderSettings(toy_model), CoOp(SHORT), TOY, training=training, images=CropSettings(views=views))
+    run = trainer(1, max_epochs=1, default_root_dir=tmp_path)
+    run.fit(module, datamodule=toy_data(toy_root))
+    assert "3 of 3 classes have fewer than 1000 images, such as red square" in capsys.readouterr().err
 
 
 def toy_data(toy_root, workers=0) -> OoDDataModule:

@@ -57,12 +57,34 @@ def test_there_and_back(folder):
         ({"families": {"positive": {"pairing": "all", "suffix": "", "shape": [1, 4, 8]}}}, "have the tensors"),
         ({"class_names": "cat"}, "has class_names = 'cat'|have class_names = 'cat'"),
         ({"tower": {}}, "weights_sha256"),
+        ({"class_names": ["dog", "cat"]}, "prompts.json was changed"),
+        ({"templates": ["the {}"]}, "prompts.json was changed"),
+        ({"sha256": "0" * 64}, "prompts.json was changed"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(folder, fields, said):
     change(folder, **fields)
     with pytest.raises(MmoodError, match=said):
         load_prompts(folder)
+
+
+def test_a_suffix_changed_by_hand_is_no_learned_prompt(folder):
+    families = json.loads((folder / "prompts.json").read_text())["families"]
+    families["positive"]["suffix"] = " in the wild."
+    change(folder, families=families)
+    with pytest.raises(MmoodError, match=r"prompts.json was changed; what it says belongs to the vectors"):
+        load_prompts(folder)
+
+
+def test_a_layout_changed_by_hand_does_not_matter(folder):
+    change(folder)  # other white space
+    assert load_prompts(folder).class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("below", ["", "nowhere", "prompts/prompts.json"])
+def test_what_is_no_folder_of_prompts_is_named(folder, below):
+    with pytest.raises(MmoodError, match=r"names no folder with a prompts.json; .* `prompts` in the folder of the run"):
+        load_prompts(str(folder.parent / below))
 
 
 def test_tensors_that_are_wrong_are_named(folder):
@@ -77,7 +99,7 @@ def test_tensors_that_are_wrong_are_named(folder):
     with pytest.raises(MmoodError, match="in float32"):
         load_prompts(folder)
     with pytest.raises(MmoodError, match="names no folder"):
-        load_prompts(folder / "nowhere")
+        load_prompts("")
 
 
 def test_a_context_of_its_own_belongs_to_its_classes(folder):

@@ -58,6 +58,9 @@ class LearnedContext(nn.Module):
         layout: which texts they make.
         contexts: S.
         seed: numbers that seed the start.
+
+    Raises:
+        MmoodError: the context does not fit into the text tower, or leaves too little room to tell the names apart.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class LearnedContext(nn.Module):
         super().__init__()
         self.layout = layout
         self._tokens = layout.tokens(encoder, names, contexts, settings.tokens)
+        _check_told_apart(encoder, layout.names(names, contexts), layout.suffix, self._tokens.ids)
         width = self._tokens.embeddings.shape[-1]
         generator = torch.Generator().manual_seed(digest(*seed) % 2**63)
         vectors = INITIAL_STD * torch.randn(contexts, settings.tokens, width, generator=generator)
@@ -113,3 +117,16 @@ class LearnedContext(nn.Module):
         if self._tokens.ids.device != device:
             self._tokens = self._tokens.to(device)
         return self._tokens
+
+
+def _check_told_apart(encoder: VisionLanguageEncoder, names: Sequence[str], suffix: str, ids: Tensor) -> None:
+    """Raise MmoodError if names that differ by themselves are one text behind the context, which cuts their ends."""
+    bare = encoder.tokenize([name.replace("_", " ") + suffix for name in names])
+    first: dict[tuple[int, ...], int] = {}
+    for place, row in enumerate(ids.tolist()):
+        other = first.setdefault(tuple(row), place)
+        if not torch.equal(bare[place], bare[other]):
+            raise MmoodError(
+                f"Behind the context '{names[other]:.80}' and '{names[place]:.80}' lose their ends and are the same "
+                f"text to '{encoder.settings.name}'; lower `model.method.context.tokens`."
+            )

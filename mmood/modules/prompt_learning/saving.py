@@ -27,8 +27,8 @@ class SavePrompts(Callback):
         self._learned = learned
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the prompts; not those of a trial run of a few batches."""
-        if trainer.global_rank > 0 or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        """Write the prompts; not those of a trial run of a few batches, nor of a run that took no step."""
+        if trainer.global_rank > 0 or trainer.fast_dev_run or not trainer.global_step:  # type: ignore[attr-defined]
             return
         folder = Path(trainer.default_root_dir) / FOLDER
         save_prompts(self._learned(), folder)

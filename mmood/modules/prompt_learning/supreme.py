@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmood.errors import MmoodError
 from mmood.modules.gather import gathered
 from mmood.modules.prompt_learning.context import INITIAL_STD, ContextSettings
 from mmood.modules.prompt_learning.method import AbstractPromptMethod, Texts, TextSide, Views
@@ -71,6 +72,7 @@ class SUPREME(AbstractPromptMethod):
 
     def build(self, side: TextSide, seed: int) -> None:
         """Make context, MLP, Gaussian and maps."""
+        self._names = tuple(side.class_names)
         classes, dim = len(side.class_names), side.encoder.embedding_dim
         self.positive = side.context(self.context, self.context.layout(), self.context.contexts(classes), (seed, 0))
         width = self.positive.vectors.shape[-1]
@@ -137,7 +139,14 @@ class SUPREME(AbstractPromptMethod):
         }
 
     def learn_support(self, embedding: Float[Tensor, "images dim"], labels: Int[Tensor, " images"]) -> None:
-        """Take the mean of the shots, and the normalised mean of those of each class."""
+        """Take the mean of the shots, and the normalised mean of those of each class.
+
+        Raises:
+            MmoodError: a class has none.
+        """
+        missing = [name for label, name in enumerate(self._names) if not (labels == label).any()]
+        if missing:
+            raise MmoodError(f"SUPREME needs images of every ID class, but data.train has none of '{missing[0]}'.")
         self.support_mean.copy_(embedding.mean(dim=0))
         sums = torch.zeros_like(self.image_prototypes).index_add_(0, labels, embedding)
         self.image_prototypes.copy_(functional.normalize(sums, dim=-1))
