@@ -11,7 +11,7 @@ from mmood.cli.main import main
 from mmood.detector.building.export import TOLERANCES, Tolerance, export_detector
 from mmood.detector.detector import Detector
 from mmood.errors import MmoodError
-from mmood.scores import GLMCM
+from mmood.scores import GLMCM, NegLabel
 
 pytest.importorskip("onnxruntime")
 
@@ -52,6 +52,21 @@ def test_a_score_on_patches_has_a_graph(toy_model, id_folder, mixed, tmp_path):
     assert difference.images == 7
     exported = Detector.load(tmp_path / "onnx")
     assert exported(mixed[0]).score == pytest.approx(detector(mixed[0]).score, abs=1e-4)
+
+
+def test_a_score_with_negative_labels_has_a_graph_that_names_the_nearest(toy_model, id_folder, mixed, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join(f"word {number}" for number in range(1000)) + "\n")  # few would be folded away
+    score = NegLabel(negatives=str(words), groups=5)
+    detector = Detector.from_names(["red square", "green square"], toy_model, score, device="cpu")
+    detector.calibrated(id_folder, id_recall=0.8).save(tmp_path / "det")
+    detector = Detector.load(tmp_path / "det", "cpu")
+    export_detector(detector, tmp_path / "onnx", mixed[:7], "float32", TOLERANCES["float32"])
+    exported = Detector.load(tmp_path / "onnx")
+    for mine, theirs in zip(detector(mixed[:7]), exported(mixed[:7]), strict=True):
+        assert theirs.score == pytest.approx(mine.score, abs=1e-3)
+        assert theirs.negative_label == mine.negative_label
+        assert mine.negative_label.startswith("word ")
 
 
 def test_it_runs_without_torch(detector, exported, mixed):

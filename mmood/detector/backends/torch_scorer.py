@@ -32,7 +32,8 @@ class ScoringGraph(nn.Module):
         self.head = head
         self.score = score
         texts = score.negative_labels()
-        self.negative = None if texts is None else texts.negative
+        # Not `negative`: the graph of ONNX names constants by attributes, and an output has that name.
+        self.labels = None if texts is None else texts.negative
         self.local = score if isinstance(score, AbstractLocalScore) else None
         self.grid = None if self.local is None else encoder.patch_grid()
 
@@ -69,9 +70,9 @@ class ScoringGraph(nn.Module):
         return self.head.logits(rows)
 
     def _nearest(self, embedding: Float[Tensor, "batch dim"]) -> Int64[Tensor, " batch"]:
-        if self.negative is None:
+        if self.labels is None:
             return embedding[:, 0].long() * 0 - 1
-        return (embedding @ self.negative.T).argmax(dim=1)
+        return (embedding @ self.labels.T).argmax(dim=1)
 
 
 def in_joint_space(embedded: Embedded) -> Float[Tensor, "batch dim"]:
@@ -117,7 +118,7 @@ class TorchScorer:
             scores.cpu().numpy(),
             embedded.logits.float().cpu().numpy(),
             embedding.float().cpu().numpy(),
-            None if self.graph.negative is None else nearest.cpu().numpy(),
+            None if self.graph.labels is None else nearest.cpu().numpy(),
             patches[0].cpu().numpy() if patches else None,
         )
 
@@ -125,8 +126,8 @@ class TorchScorer:
 def torch_scorer(encoder: AbstractEncoder, head: LinearHead, score: AbstractScore, device: torch.device) -> TorchScorer:
     """Return the scorer of a fitted score, everything on the device and in eval mode."""
     graph = ScoringGraph(encoder, head.to(device), score).to(device).eval()
-    if graph.negative is not None:
-        graph.negative = graph.negative.to(device)
+    if graph.labels is not None:
+        graph.labels = graph.labels.to(device)
     return TorchScorer(graph.requires_grad_(False), encoder.transform(), device)
 
 
