@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmood.configuration.early_checks import check_arguments
 from mmood.configuration.tools import ToolParser
 from mmood.output.printing import say
 
@@ -26,9 +27,12 @@ def main(argv: list[str]) -> int:
         MmoodError: settings are wrong, the score cannot be shipped, or the ID images give no threshold.
     """
     options, rest = _parser().parse_known_args(argv)
-    from mmood.detector.building.calibrate import Request, calibrate_detector
+    from mmood.detector.building.request import Request
 
     request = Request(options.out, options.score, options.id_recall, options.fraction, options.weights == "copy")
+    check_arguments("test", [*rest, *(["--ckpt_path", options.ckpt_path] if options.ckpt_path else [])])
+    from mmood.detector.building.calibrate import calibrate_detector
+
     for line in calibrate_detector(rest, request, options.ckpt_path):
         say(line)
     return 0

@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 
 from mmood.cli.commands import COMMANDS
 from mmood.cli.imports import quick_imports
-from mmood.configuration.config_files import with_found_configs
-from mmood.configuration.flag_checks import check_flags
-from mmood.configuration.flag_names import check_names
+from mmood.configuration.early_checks import check_arguments
 
 EVALUATES = frozenset({"test", "validate", "predict"})
 
@@ -106,9 +104,7 @@ def main(arguments: list[str]) -> int:
             print(_help(stage), end="")
             return 0
         arguments = [stage, "--help"]
-    # What is wrong with the arguments alone is said before torch is imported, which takes seconds.
-    check_flags(rest)
-    check_names(stage, with_found_configs(rest))
+    check_arguments(stage, rest)
     with quick_imports():
         from mmood.configuration.lightning import run
     return run(arguments)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import get_type_hints
 
-from mmood.configuration.flag_names import no_such_setting
+from mmood.configuration.flag_names import no_such_setting, not_taken
+from mmood.configuration.signatures import Plain
 from mmood.errors import MmoodError, nearest
 from mmood.modules import AbstractDetector
 from mmood.modules.prompt_learning import AbstractPromptMethod
@@ -23,6 +24,9 @@ _NO_FILE = "File does not exist: "
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)'")
 # What jsonargparse says of a value in the place of a group of settings, which it takes for a file of them.
 _GROUP = re.compile(r'Unable to load config "(.*)"')
+_TYPES = re.compile(r"Does not validate against any of the Union subtypes\s+Subtypes: \[(.*)\]\n")
+_LITERAL = re.compile(r"typing\.Literal\[([^\]]*)\]")
+_KIND_OF = re.compile(r"<class '(\w+)'>")
 _UNION = re.compile(r"Subtypes: \[<class '([\w.]+)'>, <class 'NoneType'>\]")
 
 
@@ -67,9 +71,25 @@ def _sentence(error: BaseException, known_keys: Iterable[str]) -> str:
         return f"{path} names the class '{missing[1]}', which does not exist{_nearest(missing[1], _class_names())}"
     if number := re.fullmatch(r"Expected a (?:<class ')?str(?:'>)?\. Got value: ([\d.eE_+-]+)", " ".join(last.split())):
         return f"{path} is {number[1]}, which YAML reads as a number; if it is a name, put it in quotes: '{number[1]}'."
+    if path and (wrong := _not_taken(path, messages)):
+        return wrong
     text = re.sub(r"<class '([\w.]+)'>", r"\1", " ".join(last.split()))
     text = re.sub(r"\b(?:fit|validate|test|predict)\.(?=data|model)", "", text)
     return f"{path}: {text}" if path and path not in text else text
+
+
+def _not_taken(path: str, messages: list[str]) -> str | None:
+    """Return the sentence for a value of a type of words, numbers and null; None for another type or error."""
+    wrong = re.fullmatch(r"Expected an? (.+)\. Got value: (.*)", " ".join(messages[-1].split()))
+    if wrong is None:
+        return None
+    union = _TYPES.match(messages[-2].lstrip()) if len(messages) > 1 else None
+    types = union[1] if union else wrong[1]
+    words = [word.strip().strip("'") for literal in _LITERAL.findall(types) for word in literal.split(",")]
+    kinds = [kind for kind in _KIND_OF.findall(types) if kind != "NoneType"]
+    rest = _KIND_OF.sub("", _LITERAL.sub("", types)).strip(", ")
+    known = not rest and {*kinds} <= {"int", "float", "bool"} and (words or kinds)
+    return not_taken(path, wrong[2], Plain(tuple(dict.fromkeys(words)), tuple(kinds))) if known else None
 
 
 def _optional_group(last: str, messages: list[str]) -> re.Match[str] | None:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
+from mmood.classes.names import load_class_names
+from mmood.data.benchmarks import find_benchmark
 from mmood.errors import MmoodError
+from mmood.files import is_folder, user_path
+from mmood.runs.checkpoint_path import check_file, is_word
 from mmood.settings import check_count
+from mmood.shards.locations import is_local
 
 LARGEST_SEED = 2**32 - 1
 """The largest seed that numpy takes."""
 
 _GROUP = re.compile(r"data\.(?:val\.)?ood\.([^+]+)(\+?)")
 _TRUTH = ("true", "false", "null")
+_NAME = re.compile(r"[A-Za-z][\w.-]*")
 
 
 def check_flags(arguments: Sequence[str]) -> None:
@@ -27,6 +34,23 @@ def check_flags(arguments: Sequence[str]) -> None:
             check_count(name, int(value) if re.fullmatch(r"-?\d+", value) else value, least=0, most=LARGEST_SEED)
         if group := _GROUP.fullmatch(name):
             _check_group(name, group[2], value)
+
+
+def check_places(arguments: Sequence[str]) -> None:
+    """Refuse flags that name what is not there: a checkpoint, a folder of sets, a benchmark, a list of class names.
+
+    Raises:
+        MmoodError: it is not there; the sentence is that of the code which would look for it.
+    """
+    for name, value in flags(arguments):
+        if name == "ckpt_path" and "://" not in value and not is_word(value):
+            check_file(Path(value), "--ckpt_path")
+        if name == "data.root" and is_local(value) and not is_folder(user_path(value)):
+            raise MmoodError(f"`data.root` is {value:.200}, which is no folder; name the one that contains the sets.")
+        if name == "data.benchmark" and _NAME.fullmatch(value) and value not in _TRUTH:
+            find_benchmark(value)
+        if name == "data.class_names" and _NAME.fullmatch(value) and value not in _TRUTH:
+            load_class_names(value)
 
 
 def flags(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

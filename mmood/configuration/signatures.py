@@ -10,10 +10,25 @@ import importlib.util
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-Settings: TypeAlias = "dict[str, Settings | None]"
-"""Names of settings, with those below; None where anything may stand below, or nothing."""
+
+class Plain(NamedTuple):
+    """What a setting takes, where its type says all of it.
+
+    Attributes:
+        words: of a `Literal`.
+        kinds: `int`, `float`, `bool`; null may stand beside all.
+    """
+
+    words: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+
+Settings: TypeAlias = "dict[str, Settings | Plain | None]"
+"""Names of settings, with those below or what they take; None where anything may stand below, or nothing."""
+
+_KINDS = ("int", "float", "bool")
 
 
 def settings_of(module: str, name: str) -> Settings:
@@ -25,10 +40,12 @@ def settings_of(module: str, name: str) -> Settings:
 
     >>> settings_of("mmood.data.settings", "ValSettings")
     {'id': None, 'ood': None}
+    >>> settings_of("mmood.loading.settings", "LoaderSettings")["on_error"]
+    Plain(words=('raise', 'skip'), kinds=())
     """
     place, found = _class(module, name)
     annotated = _fields(place, found) if _is_dataclass(found) else _arguments(_method(place, found, "__init__"))
-    return {setting: _below(place, annotation) for setting, annotation in annotated}
+    return {setting: _below(place, annotation) or _plain(place, annotation) for setting, annotation in annotated}
 
 
 def arguments_of(module: str, name: str, method: str) -> list[str]:
@@ -82,6 +99,45 @@ def _below(module: str, annotation: ast.expr | None) -> Settings | None:
         return None
     place, found = _class(module, plain.id)
     return settings_of(place, found.name) if _is_dataclass(found) else None
+
+
+def _plain(module: str, annotation: ast.expr | None) -> Plain | None:
+    """Return what a type of words, numbers and null takes, names of such types followed; None for any other type."""
+    match annotation:
+        case ast.Constant(value=None):
+            return Plain()
+        case ast.Name(id=name) if name in _KINDS:
+            return Plain(kinds=(name,))
+        case ast.Name(id=name):
+            return _alias(module, name)
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=within):
+            listed = within.elts if isinstance(within, ast.Tuple) else [within]
+            return Plain(tuple(str(value.value) for value in listed if isinstance(value, ast.Constant)))
+        case ast.Subscript(value=ast.Name(id="Optional"), slice=within):
+            return _plain(module, within)
+        case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=members)):
+            return _any_of(module, members)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _any_of(module, [left, right])
+    return None
+
+
+def _any_of(module: str, members: list[ast.expr]) -> Plain | None:
+    found = [_plain(module, member) for member in members]
+    sure = [plain for plain in found if plain is not None]
+    if len(sure) < len(found):
+        return None
+    words = dict.fromkeys(word for plain in sure for word in plain.words)
+    return Plain(tuple(words), tuple(dict.fromkeys(kind for plain in sure for kind in plain.kinds)))
+
+
+def _alias(module: str, name: str) -> Plain | None:
+    """Return what the type takes that a module calls by this name."""
+    for node in _tree(module).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return _plain(module, node.value)
+    origin = _imports(module).get(name, "")
+    return _alias(origin, name) if origin.startswith(("mmood.", "lightning.")) else None
 
 
 def _is_ours(module: str, name: str) -> bool:

@@ -337,6 +337,12 @@ def _files(fields: Fields) -> dict[str, FileRecord]:
     return found
 
 
+def check_new(folder: Path) -> None:
+    """Raise MmoodError if a folder is a file or holds something."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise MmoodError(f"{folder} is there already; a detector is written into a new or empty folder.")
+
+
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Raise MmoodError if a file of the folder is missing, of another size or of another content."""
     for path in manifest.files:

@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from mmood.errors import MmoodError
+from mmood.runs.checkpoint_path import check_file, is_word
 
 if TYPE_CHECKING:  # settings are read without it
     from lightning.pytorch import LightningModule
@@ -33,9 +34,6 @@ TRAINING = (
 )
 """The settings of the trainer that decide what is trained, and how long; not on which machine."""
 
-# Lightning's own words for a checkpoint, resolved by the trainer.
-_WORDS = ("best", "last", "hpc")
-_REGISTRY = "registry"
 _GROUPS = ("model", "data")
 _PACKAGES = ("mmood", "torch.optim")
 # Settings that jsonargparse would also take as the import path of a function.
@@ -59,16 +57,11 @@ def stored_config(arguments: list[str], resume: bool = False) -> list[str]:
         MmoodError: the checkpoint does not exist, cannot be read, was not written by mmood, or names code to run.
     """
     path = _named(arguments)
-    if path is None or _is_word(path):
+    if path is None or is_word(path):
         return []
     config = _with_moved_classes(read_config(Path(path), resume))
     _drop_commands(config["data"], path, arguments)
     return ["--config", yaml.safe_dump(config, sort_keys=False, default_flow_style=True, width=math.inf)]
-
-
-def _is_word(path: str) -> bool:
-    """Return whether `ckpt_path` is one of Lightning's keywords; a file of that name takes precedence."""
-    return (path in _WORDS or path.startswith(_REGISTRY)) and not Path(path).is_file()
 
 
 def read_checkpoint(path: Path, what: str) -> Mapping[str, Any]:
@@ -77,8 +70,7 @@ def read_checkpoint(path: Path, what: str) -> Mapping[str, Any]:
     Raises:
         MmoodError: there is no such file, or it is no checkpoint; `what` begins the sentence.
     """
-    if not path.is_file():
-        raise MmoodError(f"{what} {path} does not exist; name a checkpoint file.")
+    check_file(path, what)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # damaged bytes make torch's readers raise whatever their next instruction does
@@ -106,7 +98,7 @@ def readable(path: str | None) -> str | None:
     Raises:
         MmoodError: the file is not a checkpoint; Lightning's keywords and URLs are not checked.
     """
-    if path is None or "://" in path or _is_word(path):
+    if path is None or "://" in path or is_word(path):
         return path
     read_checkpoint(Path(path), "--ckpt_path")
     return str(Path(path).absolute())

@@ -3,19 +3,28 @@
 import doctest
 import inspect
 import json
+import re
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass
-from typing import get_type_hints
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
+from lightning.pytorch import Trainer
 
 import mmood.modules
 from mmood.cli.main import main
 from mmood.configuration import flag_names, lightning, signatures
 from mmood.configuration.config_files import installed_folder
-from mmood.configuration.flag_names import check_names
+from mmood.configuration.flag_names import check_names, check_words
+from mmood.data.datamodule import OoDDataModule
+from mmood.encoders import EncoderSettings
 from mmood.errors import MmoodError
+from mmood.evaluation.callback import OoDCallback
+from mmood.evaluation.streams.settings import StreamSettings
+from mmood.loading.settings import LoaderSettings
+from mmood.modules.prompt_learning.module import PromptLearning
 
 ZERO_SHOT = ["--config", str(installed_folder() / "vitb16_zeroshot.yaml")]
 STAGES = ("fit", "validate", "test", "predict")
@@ -94,27 +103,107 @@ def test_what_is_not_certain_is_left_to_the_parser(flags):
     check_names("test", [*ZERO_SHOT, *flags])
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--data.exif", "aply"], "data.exif is 'aply'; did you mean 'apply'? It takes apply or ignore."),
+        (["--data.loader.on_error=stop"], "data.loader.on_error is 'stop'; it takes raise or skip."),
+        (["--data.batch_size", "many"], "data.batch_size is 'many'; it takes a whole number."),
+        (
+            ["--trainer.precision", "bf16-mixd"],
+            "trainer.precision is 'bf16-mixd'; did you mean 'bf16-mixed'? It takes 64,",
+        ),
+        (
+            ["--trainer.deterministic", "wrn"],
+            "trainer.deterministic is 'wrn'; did you mean 'warn'? It takes warn or true",
+        ),
+        (
+            ["--evaluation.stream.order", "random"],
+            "evaluation.stream.order is 'random'; it takes shuffled, id-first or",
+        ),
+    ],
+)
+def test_a_word_that_a_type_excludes_is_named_with_what_it_takes(flags, said):
+    with pytest.raises(MmoodError, match="^" + re.escape(said)):
+        check_words("test", [*ZERO_SHOT, *flags])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--data.exif", "null"],
+        ["--trainer.precision", "32"],
+        ["--trainer.limit_test_batches", "inf"],
+        ["--data.batch_size", "0x10"],
+        ["--trainer.accelerator", "word"],
+        ["--trainer.devices", "word"],
+        ["--data.val", "word"],
+        ["--trainer.enable_progress_bar", "True"],
+    ],
+)
+def test_values_that_are_not_certainly_wrong_are_left_to_the_parser(flags):
+    check_words("test", [*ZERO_SHOT, *flags])
+
+
+def taken_by(kind):
+    """Return the words of a type and the kinds of its numbers by what it is at run time, None for another type."""
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    words = {str(word) for member in members if get_origin(member) is Literal for word in get_args(member)}
+    rest = {member for member in members if get_origin(member) is not Literal} - {type(None)}
+    return (words, {member.__name__ for member in rest}) if rest <= {int, float, bool} else None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [OoDDataModule, LoaderSettings, OoDCallback, PromptLearning, StreamSettings, EncoderSettings, Trainer],
+)
+def test_what_a_setting_takes_is_that_of_its_type(kind):
+    """By Python's own reading of the annotations."""
+    hints = get_type_hints(kind if is_dataclass(kind) else kind.__init__)
+    for name, read in signatures.settings_of(kind.__module__, kind.__name__).items():
+        taken = taken_by(hints[name])
+        found = (set(read.words), set(read.kinds)) if isinstance(read, signatures.Plain) else None
+        assert found == taken, name
+
+
 LATE = """
 import contextlib, io, json, sys
 from mmood.cli.main import main
 said = io.StringIO()
 with contextlib.redirect_stderr(said):
-    codes = [main(["test", "--config", "vitb16_zeroshot.yaml", "--data.rot", "x"]), main(["test", "--config", "none.yaml"])]
-first = sorted(sys.modules)
+    codes = [main([*command.split(), "--config", "vitb16_zeroshot.yaml", *flags.split()]) for command, flags in (
+        ("test", "--data.rot x"), ("test", "--config none.yaml"), ("fit", "--ckpt_path none.ckpt"),
+        ("test", "--data.root /nowhere"), ("test", "--data.benchmark imagenet-msos"), ("predict", "--data.exif turn"),
+        ("test", "--data.class_names imagnet"),
+    )]
+    first = sorted(sys.modules)
+    codes.append(main(["calibrate", "--out", "new", "--data.resize", "pilow"]))
+    second = sorted(sys.modules)
 import mmood.configuration.lightning
 later = sorted(sys.modules)
 import scipy.signal
-print(json.dumps([codes, said.getvalue(), first, later, len(scipy.signal.windows.hann(4))]))
+print(json.dumps([codes, said.getvalue(), first, second, later, len(scipy.signal.windows.hann(4))]))
 """
 
 
 def test_what_is_imported_when():
     answer = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, check=True)
-    codes, said, first, later, window = json.loads(answer.stdout)
-    assert codes == [2, 2]
-    assert "did you mean 'data.root'?" in said
-    heavy = {"torch", "lightning", "open_clip", "jsonargparse", "numpy", "scipy", "PIL", "torchvision"}
-    assert not heavy & set(first), "a typo is answered before anything heavy is imported"
+    codes, said, first, second, later, window = json.loads(answer.stdout)
+    assert codes == [2] * 8
+    for part in (
+        "did you mean 'data.root'?",
+        "no config 'none.yaml'",
+        "--ckpt_path none.ckpt does not exist",
+        "`data.root` is /nowhere, which is no folder",
+        "did you mean 'imagenet-mos'?",
+        "data.exif is 'turn'",
+        "did you mean 'imagenet-openai'?",
+        "did you mean 'pillow'?",
+    ):
+        assert part in said
+    heavy = {"torch", "lightning", "open_clip", "jsonargparse", "scipy", "torchvision"}
+    assert not heavy & set(second)
+    assert not {*heavy, "numpy", "PIL"} & set(first), "a typo is answered before anything heavy is imported"
     assert not {"scipy.stats", "webdataset", "transformers", "sklearn", "pandas", "matplotlib"} & set(later)
     assert window == 4, "what was put off comes when it is used"
 

@@ -50,7 +50,7 @@ def test_a_score_with_a_bank_ships(arguments, tmp_path, mixed):
         (["--score", "mcn"], "did you mean 'mcm'"),
         (["--score", "mcm", "--fraction", "0"], "--fraction is 0.0"),
         (["--score", "mcm", "--id_recall", "0.999"], "are too few for a threshold with --id_recall 0.999"),
-        (["--score", "mcm", "--id_recall", "1"], "--id_recall is 1.0; it is a share"),
+        (["--score", "mcm", "--id_recall", "1"], "--id_recall is 1.0; it must be a finite number"),
         (["--score", "mcm", "--data.train", "toy-test"], "`data.id` and `data.train` are both 'toy-test'"),
     ],
 )

@@ -126,7 +126,7 @@ def test_ties_that_change_nothing_are_not_said():
         (np.ones(40), 0.95, "All 40 ID images have the score 1"),
         (np.array([1.0, np.nan] * 20), 0.95, "The score of ID image 1 is nan"),
         (np.array([1.0, np.inf] * 20), 0.95, "The score of ID image 1 is inf"),
-        (np.arange(40), 1.0, "id_recall is 1.0; it is a share"),
+        (np.arange(40), 1.0, "id_recall is 1.0; it must be a finite number"),
     ],
 )
 def test_scores_without_a_threshold_are_refused(scores, recall, said):

@@ -17,7 +17,7 @@ from mmood.dense.scores import AbstractDenseScore
 from mmood.dense.segmenter import Architecture, NetworkSettings, Segmenter
 from mmood.dense.transforms import MEAN, STD
 from mmood.detector.backends.dense_scorer import DenseScorer
-from mmood.detector.backends.torch_folder import SCORE_FILE, check_new, own_copy, tensors_of
+from mmood.detector.backends.torch_folder import SCORE_FILE, own_copy, tensors_of
 from mmood.detector.backends.torch_scorer import best_device
 from mmood.detector.calibration import CalibrationEmbeddings, write_embeddings
 from mmood.detector.manifest import (
@@ -26,6 +26,7 @@ from mmood.detector.manifest import (
     EncoderRecord,
     Manifest,
     ScoreRecord,
+    check_new,
     write_manifest,
 )
 from mmood.encoders.weights import weights_hash

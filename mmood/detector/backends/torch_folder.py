@@ -15,7 +15,7 @@ from torch import Tensor
 import mmood.scores  # noqa: F401  (the scores that a folder may name)
 from mmood.detector.backends.torch_scorer import TorchScorer, best_device, torch_scorer
 from mmood.detector.calibration import CalibrationEmbeddings, write_embeddings
-from mmood.detector.manifest import EncoderRecord, Manifest, write_manifest
+from mmood.detector.manifest import EncoderRecord, Manifest, check_new, write_manifest
 from mmood.encoders import AbstractEncoder, EncoderSettings, build_encoder
 from mmood.errors import MmoodError
 from mmood.files import write_atomically
@@ -101,12 +101,6 @@ def check_named(trained_tower: bool) -> None:
     """Raise MmoodError if the weights of a tower are to be named and were trained."""
     if trained_tower:
         raise MmoodError("The tower was trained, so no name means its weights; use --weights copy.")
-
-
-def check_new(folder: Path) -> None:
-    """Raise MmoodError if a folder is a file or holds something."""
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise MmoodError(f"{folder} is there already; a detector is written into a new or empty folder.")
 
 
 def _encoder(folder: Path, record: EncoderRecord) -> AbstractEncoder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,9 @@ from lightning.pytorch import Callback, Trainer
 from mmood.data.datamodule import OoDDataModule
 from mmood.detector.backends.from_module import chosen_score, from_module, score_named, trained_tower
 from mmood.detector.backends.from_settings import from_settings
-from mmood.detector.backends.torch_folder import check_named, check_new
+from mmood.detector.backends.torch_folder import check_named
 from mmood.detector.building.calibration_set import CalibrationSet, calibration_set
+from mmood.detector.building.request import Request
 from mmood.detector.calibration import Calibration, coverage_band, least_images, ties_at_threshold
 from mmood.detector.detector import Detector
 from mmood.detector.streams import StreamDetector
@@ -32,25 +32,6 @@ _LEARNS = (
 )
 
 
-@dataclass(frozen=True)
-class Request:
-    """What kind of detector is wanted.
-
-    Attributes:
-        out: the detector folder.
-        score: name of the score; None for the only one.
-        id_recall: share of new ID images to accept.
-        fraction: share of the ID images to calibrate on.
-        copy_weights: put the tower's weights into the folder.
-    """
-
-    out: Path
-    score: str | None
-    id_recall: float
-    fraction: float
-    copy_weights: bool
-
-
 def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: str | None) -> list[str]:
     """Write the detector folder and return what there is to say of it, in lines.
 
@@ -62,7 +43,6 @@ def calibrate_detector(arguments: Sequence[str], request: Request, checkpoint: s
     Raises:
         MmoodError: settings are wrong, the score cannot be shipped, or the ID images give no threshold.
     """
-    check_new(request.out)
     module, data, trainer = from_settings(arguments, checkpoint, pixels=True)
     if isinstance(module, AbstractDetector):
         assert isinstance(data, OoDDataModule), "of the family of images"
@@ -124,8 +104,6 @@ def _provenance(images: CalibrationSet, checkpoint: str | None) -> dict[str, obj
 
 def _check_number(images: int, id_recall: float) -> None:
     """Raise MmoodError before any image is read if there are too few."""
-    if not 0 < id_recall < 1:
-        raise MmoodError(f"--id_recall is {id_recall}; it is a share of the ID images, between 0 and 1.")
     if images < least_images(id_recall):
         raise MmoodError(
             f"{images} ID images are too few for a threshold with --id_recall {id_recall:g}, which needs at least "

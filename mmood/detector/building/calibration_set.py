@@ -59,7 +59,6 @@ def calibration_set(data: OoDDataModule, fraction: float) -> CalibrationSet:
     Raises:
         MmoodError: neither is set, or it is the set that is trained on.
     """
-    check_fraction(fraction)
     if data.val.id is not None:
         entry = data.id_set("validate")
         source = "data.val.id"
@@ -73,9 +72,3 @@ def calibration_set(data: OoDDataModule, fraction: float) -> CalibrationSet:
         )
     keys = entry.keys if fraction == 1 else held_out(entry.keys, fraction)
     return CalibrationSet(entry.index, keys, source, fraction)
-
-
-def check_fraction(fraction: float) -> None:
-    """Raise MmoodError unless this is a share of images to calibrate on."""
-    if not 0 < fraction <= 1:
-        raise MmoodError(f"--fraction is {fraction}; it is a share of the ID images, above 0 and at most 1.")

@@ -7,7 +7,7 @@ import numpy as np
 from mmood.dense.data import DenseDataModule
 from mmood.dense.decoding import decode_targets
 from mmood.dense.labels import OOD
-from mmood.detector.building.calibration_set import CalibrationSet, check_fraction
+from mmood.detector.building.calibration_set import CalibrationSet
 from mmood.errors import MmoodError
 from mmood.loading.plan import held_out
 from mmood.shards.reading import Skipped
@@ -24,7 +24,6 @@ def images_without_ood(data: DenseDataModule, fraction: float) -> CalibrationSet
         MmoodError: the set is not named, is the one that is trained on, has an image without a usable mask, or an OoD
             label in every mask.
     """
-    check_fraction(fraction)
     data.check("validate")
     if data.val == data.train:
         raise MmoodError(

@@ -17,11 +17,10 @@ import numpy as np
 import torch
 
 from mmood.detector.backends.onnx_scorer import GRAPH_FILE, INPUT, OUTPUTS, PATCHES, OnnxScorer, load_graph
-from mmood.detector.backends.torch_folder import check_new
 from mmood.detector.backends.torch_scorer import TorchScorer
 from mmood.detector.calibration import write_embeddings
 from mmood.detector.detector import Detector
-from mmood.detector.manifest import write_manifest
+from mmood.detector.manifest import check_new, write_manifest
 from mmood.detector.pictures import Picture, rgb
 from mmood.detector.scorer import batched
 from mmood.errors import ImageError, MmoodError

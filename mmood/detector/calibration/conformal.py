@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int
 
 from mmood.errors import MmoodError
+from mmood.settings import check_number
 
 Scores = Float32[np.ndarray, " images"]
 
@@ -69,8 +70,7 @@ def calibrate(scores: Float32[np.ndarray, " images"], id_recall: float) -> Calib
         MmoodError: the recall is not in (0, 1), a score is not finite, all scores are the same, or there are too few
             images for a threshold with this recall.
     """
-    if not 0 < id_recall < 1:
-        raise MmoodError(f"id_recall is {id_recall}; it is a share of the ID images, between 0 and 1.")
+    check_number("id_recall", id_recall, above=0, below=1)
     least = least_images(id_recall)
     if len(scores) < least:
         raise MmoodError(
