@@ -40,7 +40,8 @@ from mmood.loading.settings import LoaderSettings
 from mmood.losses import alpa_loss
 from mmood.metrics.functional import ood_metrics
 from mmood.modules import MultiScale
-from mmood.modules.fine_tuning.multi_scale import MultiScaleLoss, Projectors
+from mmood.modules.fine_tuning.multi_scale import MultiScaleLoss
+from mmood.modules.fine_tuning.projectors import Projectors
 from mmood.modules.fine_tuning.trained import TrainedTowers
 from mmood.modules.optimisation import WarmupCosine
 from mmood.modules.reference import ModelReference

@@ -26,7 +26,7 @@ from mmood.loading.train import TrainLoader
 from mmood.losses import alpa_loss, supcon_loss
 from mmood.modules import MultiScale
 from mmood.modules.fine_tuning.execution import Execution
-from mmood.modules.fine_tuning.multi_scale import MultiScaleLoss, class_means
+from mmood.modules.fine_tuning.multi_scale import MultiScaleLoss, nearest_mean_head
 from mmood.modules.fine_tuning.trained import TrainedTowers
 from mmood.modules.optimisation import warmup_cosine
 from mmood.scores import CSD
@@ -117,7 +117,7 @@ def test_a_convolutional_network_of_its_own_starts_where_another_run_ended(tmp_p
     assert any("running_mean" in name and tensor.abs().max() > 0 for name, tensor in ended.items())
     with pytest.raises(MmoodError, match=r"`model\.start` has another encoder"):
         module(EncoderSettings("timm:cifar_resnet18", "random"), start=str(tmp_path / "mode_t.ckpt")).setup("fit")
-    with pytest.raises(MmoodError, match=r"`model\.start` is 'none\.ckpt', which is not a file"):
+    with pytest.raises(MmoodError, match=r"`model\.start` none\.ckpt does not exist"):
         module(TIMM, start="none.ckpt").setup("fit")
 
 
@@ -168,7 +168,7 @@ def test_the_logits_order_classes_by_the_distance_from_their_means(data, toy_roo
             return None
 
     with pytest.raises(MmoodError, match="The class 'd' has no ID training image"):
-        class_means(Absent())
+        nearest_mean_head(Absent())
 
 
 def test_two_views_are_drawn_apart_and_follow_the_seed(vit):

@@ -28,16 +28,8 @@ from mmood.modules.fine_tuning.captions import Candidates, Captions, with_classe
 from mmood.modules.fine_tuning.execution import Execution, check_exact, prepare, sharded
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
 from mmood.modules.fine_tuning.interpolation import interpolate, interpolation_weights
-from mmood.modules.fine_tuning.measuring import (
-    Planned,
-    StepMemoryNote,
-    capacity,
-    image_pass,
-    measured,
-    model_weights,
-    size_of,
-)
-from mmood.modules.fine_tuning.memory import Pass, said
+from mmood.modules.fine_tuning.measuring import Planned, StepMemoryNote, image_pass, measured, memory_note, size_of
+from mmood.modules.fine_tuning.memory import Pass
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select, training_mode
 from mmood.modules.gather import gathered, rank, world_size
 from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, refuse_accumulation, stepped
@@ -241,8 +233,7 @@ class AlignmentFineTune(AbstractDetector):
 
     def step_memory(self, images: int, world: int, device: torch.device) -> str:
         """Return in a sentence what a step with so many images needs on each of `world` devices like `device`."""
-        weights = model_weights(self, self.encoder, self.optimizer)
-        return said(weights, self.step_passes(images, world), self.execution, world, capacity(device))
+        return memory_note(self, self.step_passes(images, world), world, device)
 
     def step_passes(self, images: int, world: int) -> list[Pass]:
         """Return what the passes of a step through the towers keep on each device; every rank must call this."""

@@ -23,8 +23,7 @@ from mmood.loading.batch import Batch
 from mmood.modules.base import AbstractDetector
 from mmood.modules.fine_tuning.execution import Execution, check_exact, prepare, sharded
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
-from mmood.modules.fine_tuning.measuring import StepMemoryNote, capacity, image_pass, measured, model_weights
-from mmood.modules.fine_tuning.memory import said
+from mmood.modules.fine_tuning.measuring import StepMemoryNote, image_pass, measured, memory_note
 from mmood.modules.fine_tuning.trained import TrainedTowers, parameter_groups, select_image_tower, training_mode
 from mmood.modules.optimisation import ScheduleCallable, WarmupCosine, stepped
 from mmood.modules.probes.probe import stored_probe
@@ -164,7 +163,7 @@ class CrossEntropyFineTune(AbstractDetector):
         of_images = image_pass(self.encoder, self._read_images, images)
         with self.shards.whole():
             passes = measured(self.encoder, [of_images], self.execution)
-        return said(model_weights(self, self.encoder, self.optimizer), passes, self.execution, world, capacity(device))
+        return memory_note(self, passes, world, device)
 
     def _read_images(self, images: Tensor) -> Tensor:
         return self._read(self.encoder.encode_image(images))

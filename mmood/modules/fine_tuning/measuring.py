@@ -23,7 +23,7 @@ from mmood.encoders.base import AbstractEncoder
 from mmood.encoders.image_only import ImageEncoder
 from mmood.encoders.vision_language import VisionLanguageEncoder
 from mmood.modules.fine_tuning.execution import Execution
-from mmood.modules.fine_tuning.memory import Held, Pass, Size, Weights
+from mmood.modules.fine_tuning.memory import Held, Pass, Size, Weights, said
 from mmood.modules.sharding import blocks
 from mmood.output.printing import complain
 
@@ -52,6 +52,10 @@ class Planned:
 @runtime_checkable
 class Measurable(Protocol):
     """A module that knows what a step of its training needs."""
+
+    encoder: AbstractEncoder
+    optimizer: OptimizerCallable
+    execution: Execution
 
     def step_memory(self, images: int, world: int, device: torch.device) -> str:
         """Return in a sentence what a step with so many images needs on each of `world` devices like `device`."""
@@ -101,6 +105,13 @@ def measured(encoder: AbstractEncoder, planned: Sequence[Planned], execution: Ex
     ]
 
 
+def memory_note(module: Measurable, passes: list[Pass], world: int, device: torch.device) -> str:
+    """Return in a sentence what a step of these passes needs on each of `world` devices like `device`."""
+    assert isinstance(module, nn.Module)
+    weights = model_weights(module, module.encoder, module.optimizer)
+    return said(weights, passes, module.execution, world, _capacity(device))
+
+
 def size_of(tower: nn.Module) -> Size:
     """Return the size of a tower, of which a device may hold a share only."""
     trained = [parameter.nbytes for parameter in tower.parameters() if parameter.requires_grad]
@@ -116,7 +127,7 @@ def model_weights(module: nn.Module, encoder: nn.Module, optimizer: OptimizerCal
     return Weights(trained, frozen, sharded, _states(optimizer))
 
 
-def capacity(device: torch.device) -> int | None:
+def _capacity(device: torch.device) -> int | None:
     """Return the bytes of a device's memory; of the CPU those of the machine, and None if they are not known."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory

@@ -25,15 +25,9 @@ from mmood.losses import alpa_loss, supcon_loss
 from mmood.modules.base import AbstractDetector
 from mmood.modules.fine_tuning.execution import Execution, check_exact, prepare, sharded
 from mmood.modules.fine_tuning.gradient_cache import in_chunks
-from mmood.modules.fine_tuning.measuring import (
-    Planned,
-    StepMemoryNote,
-    capacity,
-    image_pass,
-    measured,
-    model_weights,
-)
-from mmood.modules.fine_tuning.memory import Pass, Size, said
+from mmood.modules.fine_tuning.measuring import Planned, StepMemoryNote, image_pass, measured, memory_note
+from mmood.modules.fine_tuning.memory import Pass, Size
+from mmood.modules.fine_tuning.projectors import KEYS, Projectors
 from mmood.modules.fine_tuning.trained import (
     TrainedTowers,
     own_batch_norm,
@@ -50,11 +44,12 @@ from mmood.runs.checkpoints import read_checkpoint
 from mmood.scores.bank import bank_rows
 from mmood.scores.base import AbstractScore, LinearHead, Reference
 from mmood.scores.descriptors import LocalHead
+from mmood.scores.functional_gaussian import class_means
 from mmood.settings import check_number
 
 VIEWS = 2
 """Augmented views of each image in a batch."""
-_HIDDEN, _KEYS, _CONTRAST = 512, 80, 128
+_CONTRAST = 128
 
 
 @dataclass(frozen=True)
@@ -86,40 +81,6 @@ class MultiScaleLoss:
 _LOSS = MultiScaleLoss()
 _TRAINED = TrainedTowers(towers="image", batch_norm=True)
 _EXECUTION = Execution()
-
-
-class Projector(nn.Module):
-    """A bias-free MLP for each position: W_2 relu(W_1 x), F -> 512 -> 80.
-
-    Args:
-        width: F.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(width, _HIDDEN, bias=False)
-        self.second = nn.Linear(_HIDDEN, _KEYS, bias=False)
-
-    def forward(self, positions: Float[Tensor, "batch positions features"]) -> Float[Tensor, "batch positions dim"]:
-        """Return (B, P, 80)."""
-        projected: Tensor = self.second(self.first(positions).relu())
-        return projected
-
-
-class Projectors(nn.Module):
-    """The heads of ALPA: queries, keys and values of each position.
-
-    Args:
-        width: F.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.query, self.key, self.value = Projector(width), Projector(width), Projector(width)
-
-    def forward(self, positions: Float[Tensor, "batch positions features"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, each (B, P, 80) in float32."""
-        return self.query(positions).float(), self.key(positions).float(), self.value(positions).float()
 
 
 @final
@@ -198,7 +159,7 @@ class MultiScale(AbstractDetector):
             count, width = len(self.class_names), self.encoder.feature_dim
             unknown = LinearHead("features", torch.zeros(count, width), torch.zeros(count))
             return ModelReference(self.encoder, self.class_names, (), (unknown,), local_head=value)
-        self._means = class_means(bare).to(self.device)
+        self._means = nearest_mean_head(bare).to(self.device)
         return ModelReference(
             self.encoder, self.class_names, (), (self._means,), provider=self.provider, local_head=value
         )
@@ -264,8 +225,7 @@ class MultiScale(AbstractDetector):
 
     def step_memory(self, images: int, world: int, device: torch.device) -> str:
         """Return in a sentence what a step with so many images needs on each of `world` devices like `device`."""
-        weights = model_weights(self, self.encoder, self.optimizer)
-        return said(weights, self.step_passes(images), self.execution, world, capacity(device))
+        return memory_note(self, self.step_passes(images), world, device)
 
     def step_passes(self, images: int) -> list[Pass]:
         """Return what the passes of a step through tower and heads keep on each device; every rank must call this."""
@@ -274,7 +234,7 @@ class MultiScale(AbstractDetector):
             rows = self._rows(of_images.sample)
         positions = rows.shape[1] - 1
         # ALPA keeps the products of the values of an image with one another, and its normalised values.
-        of_loss = 4 * positions * (positions + _KEYS) if self.projectors is not None else 0
+        of_loss = 4 * positions * (positions + KEYS) if self.projectors is not None else 0
         heads = Planned(self._heads, rows, VIEWS * images, Size(0, _trained_bytes(self) - of_images.size.gradients))
         with self.shards.whole():
             tower, of_rows = measured(self.encoder, [of_images, heads], self.execution)
@@ -304,21 +264,18 @@ def _trained_bytes(module: nn.Module) -> int:
     return sum(parameter.nbytes for parameter in module.parameters() if parameter.requires_grad)
 
 
-def class_means(reference: Reference) -> LinearHead:
+def nearest_mean_head(reference: Reference) -> LinearHead:
     """Return the head of the nearest class mean: its logits order classes as -|f - μ_c|² does.
 
     Raises:
         MmoodError: a class has no training image, or there are none at all.
     """
-    count = len(reference.class_names)
-    sums, images = torch.zeros(count, reference.encoder.feature_dim, dtype=torch.float64), torch.zeros(count)
-    for labels, rows in bank_rows(reference, "features"):
-        sums.index_add_(0, labels, rows.double())
-        images += torch.bincount(labels, minlength=count)
+    means, images = class_means(
+        lambda: ((labels, rows) for labels, rows in bank_rows(reference, "features")), len(reference.class_names)
+    )
     if not images.all():
         missing = reference.class_names[int(images.argmin())]
         raise MmoodError(f"The class '{missing}' has no ID training image, so it has no mean; give one of each class.")
-    means = sums / images[:, None]
     return LinearHead("features", means.float(), (-means.square().sum(dim=1) / 2).float())
 
 
@@ -328,8 +285,6 @@ def load_encoder(path: Path, encoder: nn.Module) -> None:
     Raises:
         MmoodError: there is no such file, or it holds no encoder of these tensors.
     """
-    if not path.is_file():
-        raise MmoodError(f"`model.start` is '{path}', which is not a file; give a checkpoint, or null for none.")
     state = read_checkpoint(path, "`model.start`").get("state_dict", {})
     found = {name.removeprefix("encoder."): tensor for name, tensor in state.items() if name.startswith("encoder.")}
     own = encoder.state_dict()
