@@ -35,11 +35,11 @@ GROUPS: dict[str, dict[str, Command]] = {
         "predict": Command("--config NAME --data.predict PATH", "score images without labels, one row each"),
         "validate": Command("--config NAME", "score the validation sets"),
         "attack": Command(
-            "--config NAME --attack METHOD", "attack the scores and test what is left", "mmood.cli.attack"
+            "--config NAME --attack METHOD", "attack the scores, and test what detection is left", "mmood.cli.attack"
         ),
     },
     "Train": {
-        "fit": Command("--config NAME", "train a probe or fine-tune both towers"),
+        "fit": Command("--config NAME", "train a probe, prompts or the towers"),
         "tune": Command("--config NAME --grid GRID", "choose settings of scores on validation sets", "mmood.cli.tune"),
     },
     "Data": {
@@ -48,7 +48,7 @@ GROUPS: dict[str, dict[str, Command]] = {
         ),
         "sets": Command("[SET ...]", "list benchmarks and sets, or show the card of a set", "mmood.cli.sets"),
         "pack": Command("--out SET --folder IMAGES", "make, index and verify WebDataset shards", "mmood.cli.pack"),
-        "embed": Command("--config NAME", "encode every set once; later runs read features", "mmood.cli.embed"),
+        "embed": Command("--config NAME", "store the features of every set for later runs", "mmood.cli.embed"),
         "negatives": Command("--config NAME --out FILE", "mine negative labels into a file", "mmood.cli.negatives"),
         "propose": Command(
             "--class_names FILE --method METHOD --out FILE", "propose names of outliers", "mmood.cli.propose"
@@ -64,17 +64,17 @@ GROUPS: dict[str, dict[str, Command]] = {
         "serve": Command("DETECTOR", "answer over HTTP, with a page to try it", "mmood.cli.serve", ends_by_itself=True),
         "detect": Command("DETECTOR INPUT ... --out FILE", "decide on images, folders, shards", "mmood.cli.detect"),
         "monitor": Command(
-            "DETECTOR DECISIONS ...", "check for drift since calibration; exit code 3", "mmood.cli.monitor"
+            "DETECTOR DECISIONS ...", "check for drift since calibration (then exit code 3)", "mmood.cli.monitor"
         ),
     },
     "Compare": {
-        "report": Command("RUN [RUN ...]", "compare runs in one page", "mmood.cli.report"),
-        "reproduce": Command("[PAPER[:TABLE]]", "run published tables again, and compare", "mmood.cli.reproduce"),
+        "report": Command("RUN [RUN ...]", "compare runs on one page", "mmood.cli.report"),
+        "reproduce": Command("[PAPER[:TABLE]]", "rerun published tables; compare the numbers", "mmood.cli.reproduce"),
         "leaderboard": Command(
-            "RUN ... --out SITE", "rank runs by their raw scores; refuse changed ones", "mmood.cli.leaderboard"
+            "RUN ... --out SITE", "rank runs by their raw scores; refuse altered ones", "mmood.cli.leaderboard"
         ),
     },
-    "Look around": {
+    "Set up and learn": {
         "demo": Command("", "run everything on a small synthetic world; no download", "mmood.cli.demo"),
         "doctor": Command(
             "[--config NAME]", "check the installation, and whether a config would run", "mmood.cli.doctor"

@@ -26,12 +26,15 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 _ABOUT = """\
 More
-  mmood COMMAND --help      the settings of a command
+  mmood COMMAND --help      flags and examples of a command
   mmood --version
 
-A config is a path, a file in ./configs, or one that comes with mmood; flags win over configs, and a later config over
-earlier ones. For a first result without a download, run: mmood demo
+A config is a path, a file in ./configs, or one that comes with mmood. Flags override configs, and a later config
+overrides earlier ones. For a first result without a download, run: mmood demo
 """
+
+_TYPED = 44
+"""Columns of the usage for what is typed behind `mmood`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,5 +108,11 @@ def _usage() -> str:
     lines = ["mmood: out-of-distribution image detection with vision-language models", ""]
     for title, commands in GROUPS.items():
         rows = ((f"{name} {command.arguments}", command.purpose) for name, command in commands.items())
-        lines += [title, *(f"  mmood {typed:43} {purpose}" for typed, purpose in rows), ""]
-    return "\n".join(lines) + _ABOUT
+        lines += [title, *(_row(typed, purpose) for typed, purpose in rows), ""]
+    return "\n".join([*lines, _ABOUT])
+
+
+def _row(typed: str, purpose: str) -> str:
+    """Return a line of the usage, or two where what is typed is long."""
+    gap = " " * (_TYPED - len(typed)) if len(typed) < _TYPED else f"\n{' ' * (_TYPED + len('  mmood '))}"
+    return f"  mmood {typed}{gap}{purpose}"

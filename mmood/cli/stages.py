@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mmood.cli.commands import COMMANDS
 from mmood.cli.imports import quick_imports
@@ -30,8 +30,8 @@ _TESTS = frozenset({"test", "validate"})
 
 SECTIONS: dict[str, list[Setting]] = {
     "What to run": [
-        Setting("--config NAME", "a file, or one of `mmood configs`; flags win"),
-        Setting("--ckpt_path FILE", "a checkpoint; it needs no config", EVALUATES),
+        Setting("--config NAME", "a YAML file, or one of `mmood configs`"),
+        Setting("--ckpt_path FILE", "a trained model; brings its own config", EVALUATES),
         Setting("--ckpt_path FILE", "resume training from this checkpoint", frozenset({"fit"})),
     ],
     "Data": [
@@ -39,8 +39,8 @@ SECTIONS: dict[str, list[Setting]] = {
         Setting("--data.benchmark NAME", "one of `mmood sets`, or a list of them", _TESTS),
         Setting("--data.id SET", "ID test set: name below root, or path", frozenset({"test"})),
         Setting("--data.ood '{far: [SET]}'", "the OoD test sets, by group", frozenset({"test"})),
-        Setting("--data.csid '[SET]'", "shifted ID test sets, for rows id+csid", frozenset({"test"})),
-        Setting("--data.corruption '{...}'", "such as '{name: fog, severity: 3}'", _TESTS),
+        Setting("--data.csid '[SET]'", "covariate-shifted ID sets, for rows id+csid", frozenset({"test"})),
+        Setting("--data.corruption '{...}'", "corrupted images: '{name: fog, severity: 3}'", _TESTS),
         Setting("--data.predict PATH", "a folder of images, one image, or a set", frozenset({"predict"})),
         Setting("--data.train SET", "the training set", frozenset({"fit"})),
         Setting(
@@ -51,11 +51,11 @@ SECTIONS: dict[str, list[Setting]] = {
         Setting("--data.class_names FILE", "one class name per line, or a known list"),
         Setting(
             "--data.ood_labels '[9, 10]'",
-            "labels of masks that are OoD (docs/dense.md)",
+            "mask labels that count as OoD (docs/dense.md)",
             _TESTS | {"fit"},
         ),
         Setting("--data.batch_size N", "images per batch on each device"),
-        Setting("--data.features MODE", "auto, off, or a folder of `mmood embed`"),
+        Setting("--data.features MODE", "stored features: auto, off, or their folder"),
         Setting("--data.loader.workers N", "number of processes that decode images"),
         Setting("--data.loader.on_error skip", "skip broken images and list them"),
     ],
@@ -64,18 +64,18 @@ SECTIONS: dict[str, list[Setting]] = {
         Setting("--model.encoder.name NAME", "ViT-L-14/openai, local-dir:X, hf-hub:X/Y, ..."),
         Setting("--model.prompts TEMPLATES", "'a photo of a {}', openai-80, learned:FOLDER"),
         Setting("--model.training.shots N", "images of each class", frozenset({"fit"})),
-        Setting("--model.scores.NAME CLASS", "one more score; then .NAME.SETTING VALUE"),
+        Setting("--model.scores.NAME CLASS", "add a score; set it by .NAME.SETTING VALUE"),
         Setting("--model.weight_interpolation W", "WiSE-FT of fine-tuned weights: '[0, 0.5, 1]'", _TESTS),
         Setting("--model.segmenter FILE", "the segmenter's checkpoint, for an Observer", frozenset({"fit"})),
-        Setting("--model.execution.strategy NAME", "fsdp shards the weights of big towers", frozenset({"fit"})),
+        Setting("--model.execution.strategy NAME", "fsdp shards the weights of large towers", frozenset({"fit"})),
         Setting("--model.optimizer.lr RATE", "learning rate of the config's optimiser", frozenset({"fit"})),
     ],
     "Evaluation": [
-        Setting("--evaluation.save_scores false", "do not write the scores of single images", _TESTS),
-        Setting("--maps.files npz", "write maps of local scores; png: as pictures"),
-        Setting("--evaluation.smoothing.copies N", "smoothed, certified scores; noisy copies", _TESTS),
-        Setting("--evaluation.save_maps N", "write N maps of scores of pixels, worst first", _TESTS),
-        Setting("--evaluation.stream.order ORDER", "of streams: shuffled, id-first, ood-first", _TESTS),
+        Setting("--evaluation.save_scores false", "do not write the scores of each image", _TESTS),
+        Setting("--maps.files npz", "write maps of local scores; png for pictures"),
+        Setting("--evaluation.smoothing.copies N", "smooth scores over noisy copies; certify them", _TESTS),
+        Setting("--evaluation.save_maps N", "for scores of pixels: write the N worst maps", _TESTS),
+        Setting("--evaluation.stream.order ORDER", "test streams: shuffled, id-first, ood-first", _TESTS),
         Setting("--evaluation.stream.seeds LIST", "one stream for each seed, such as '[0, 1, 2]'", _TESTS),
     ],
     "Run": [
@@ -83,15 +83,15 @@ SECTIONS: dict[str, list[Setting]] = {
         Setting("--run_dir FOLDER", "the run writes to FOLDER"),
         Setting("--seed_everything N", "seed of all random draws"),
         Setting("--trainer.max_epochs N", "number of epochs", frozenset({"fit"})),
-        Setting("--trainer.devices N", "with several, add --trainer.strategy ddp"),
+        Setting("--trainer.devices N", "several need --trainer.strategy ddp"),
         Setting("--trainer.precision TYPE", "32-true, bf16-mixed or 16-mixed"),
     ],
 }
 
 _MORE = (
-    Setting("mmood {stage} --help all", "every setting, Lightning's trainer included"),
-    Setting("mmood {stage} --model.help CLASS", "the settings of a model"),
-    Setting("mmood {stage} ... --print_config", "the resolved settings as a config"),
+    Setting("--help all", "all settings, including Lightning's Trainer"),
+    Setting("--model.help CLASS", "the settings of a model"),
+    Setting("--print_config", "print the resolved config, and run nothing"),
 )
 
 
@@ -118,8 +118,7 @@ def settings(stage: str) -> dict[str, list[Setting]]:
 
 def _help(stage: str) -> str:
     command = COMMANDS[stage]
-    more = [replace(row, flags=row.flags.format(stage=stage)) for row in _MORE]
     lines = [f"mmood {stage} {command.arguments} ...", "", f"  {command.purpose}"]
-    for title, rows in {**settings(stage), "More": more}.items():
+    for title, rows in {**settings(stage), "More": _MORE}.items():
         lines += ["", title, *(f"  {row.flags:31} {row.meaning}" for row in rows)]
     return "\n".join(lines) + "\n"
