@@ -178,6 +178,12 @@ class GMP(AbstractScore):
             _tensor(self, learned, name, len(rows), self.texts_)
             for name, rows in (("image_prototypes", self.texts_), ("image_to_text", self.texts_.T))
         )
+        unseen = int((self.images_.norm(dim=1) < 0.5).sum())
+        if unseen:
+            raise MmoodError(
+                f"GMP compares with the mean images of the few shots, but {unseen} of {len(self.images_)} classes have "
+                f"none: {learned.method} learns them when training begins; give the checkpoint of a run."
+            )
         return self
 
     def forward(self, embedded: Embedded) -> Scores:

@@ -163,7 +163,7 @@ class Table:
         if module.method.reads_support:
             pool, keys = self.images.outputs(model, "pool"), self.images.draw(seed, shots)
             module.method.learn_support(pool["embedding"][keys].float(), pool["label"][keys])
-            type(module.method).reads_support = False
+            module.method.reads_support = False  # of this one: `fit` has no data to read it from
         begun, rows = time.perf_counter(), self._rows(model, name, shots, seed, learner.batch_size)
         trainer = self._trainer(1 if self.tiny else learner.epochs)
         trainer.fit(module, FeatureTrainLoader(rows, seed))

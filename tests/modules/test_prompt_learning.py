@@ -460,6 +460,11 @@ def test_scores_of_other_prompts_say_what_they_need(clip):
         MmoodError, match=r"GMP needs image prototypes of shape \(5, 24\), but these prompts of CoOp have"
     ):
         GMP().fit(coop)
+    supreme = learner(clip, METHODS["supreme"]())
+    with pytest.raises(MmoodError, match="5 of 5 classes have none: SUPREME learns them when training begins"):
+        GMP().fit(supreme.reference())
+    supreme.method.learn_support(torch.eye(24)[:5], torch.arange(5))
+    GMP().fit(supreme.reference())
     plain = ZeroShot(clip, list(CLASSES), {"mcm": MCM()}).reference()
     with pytest.raises(MmoodError, match="NegPromptScore needs learned prompts; train them with PromptLearning"):
         NegPromptScore().fit(plain)
