@@ -25,6 +25,7 @@ from mmood.features.provider import FeatureProvider
 from mmood.features.store import StoredFeatures
 from mmood.loading.batch import Batch
 from mmood.loading.few_shot import FewShot
+from mmood.modules.checkpoint_checks import check_encoder, check_names, check_recipe, check_shapes
 from mmood.modules.evaluated import Evaluated, Scored
 from mmood.modules.joined import JoinData
 from mmood.modules.sharding import Shards
@@ -96,6 +97,13 @@ class AbstractDetector(Recorded, LightningModule, ABC):
     @abstractmethod
     def trained_state(self) -> dict[str, Tensor]:
         """Return the tensors that a checkpoint must hold, by their names in `state_dict`."""
+
+    def belongs_to(self) -> dict[str, object]:
+        """Return, as plain data, the settings that a checkpoint and who takes it must share; by default none.
+
+        While a run trains there may be more: a resumed run goes on as it began.
+        """
+        return {}
 
     def own_record(self) -> dict[str, object]:
         """Return settings and details besides encoder, class names and scores, of which there are records elsewhere."""
@@ -312,17 +320,19 @@ class AbstractDetector(Recorded, LightningModule, ABC):
             checkpoint["state_dict"] = self.shards.kept(self.trained_state())
             checkpoint["mmood_encoder"] = self.encoder.identity()
         checkpoint["mmood_training"] = training_record(self)
+        checkpoint["mmood_recipe"] = self.belongs_to()
         if _trains_encoder(self):
             checkpoint["mmood_scores"] = {name: score.learned() for name, score in self.named_scores()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose tensors or frozen encoder are not those of this module."""
         stored, own = checkpoint["state_dict"], self.trained_state()
-        _check_names(set(stored), set(own))
+        check_names(stored, own)
         # Weights of a trained tower come from the checkpoint: nothing to compare, nor to hash what is replaced.
         if not _trains_encoder(self):
-            _check_encoder(checkpoint.get("mmood_encoder", {}), self.encoder.identity())
-        _check_shapes(stored, own)
+            check_encoder(checkpoint.get("mmood_encoder", {}), self.encoder.identity())
+        check_recipe(checkpoint.get("mmood_recipe", {}), self.belongs_to())
+        check_shapes(stored, own)
         self.trained_with = checkpoint_record(checkpoint)
         for name, score in self.named_scores():
             score.restore(checkpoint.get("mmood_scores", {}).get(name, {}))
@@ -354,34 +364,6 @@ def _stored(batch: Batch) -> EncodedImages:
 
 def _trains_encoder(module: AbstractDetector) -> bool:
     return any(name.startswith("encoder.") for name in module.trained_state())
-
-
-def _check_names(found: set[str], wanted: set[str]) -> None:
-    if found == wanted:
-        return
-    missing, extra = sorted(wanted - found), sorted(found - wanted)
-    raise MmoodError(
-        f"The checkpoint does not fit the model: its state_dict lacks {missing[:4] or 'nothing'} and has the "
-        f"unexpected {extra[:4] or 'nothing'}; use the model settings that it was trained with."
-    )
-
-
-def _check_shapes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    for name, tensor in found.items():
-        if tensor.shape != wanted[name].shape:
-            raise MmoodError(
-                f"The checkpoint does not fit the model: {name} has the shape {tuple(tensor.shape)} there, and "
-                f"{tuple(wanted[name].shape)} in the model; use the model settings that it was trained with."
-            )
-
-
-def _check_encoder(stored: Mapping[str, object], own: Mapping[str, object]) -> None:
-    if stored.get("weights_sha256") != own["weights_sha256"]:
-        raise MmoodError(
-            f"The checkpoint belongs to the encoder {stored.get('name')!r} with weights "
-            f"{str(stored.get('weights_sha256'))[:12]}, but model.encoder gives {own['name']!r} with weights "
-            f"{str(own['weights_sha256'])[:12]}; name the same encoder and tag."
-        )
 
 
 def _checked(scores: Mapping[str, AbstractScore]) -> dict[str, AbstractScore]:

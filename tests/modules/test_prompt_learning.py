@@ -229,6 +229,48 @@ def test_a_checkpoint_with_other_shapes_is_refused(clip):
         module.on_load_checkpoint(stored)
 
 
+def saved(module) -> dict[str, object]:
+    """Return what a Trainer hands to a module that takes a checkpoint of this one."""
+    checkpoint: dict[str, object] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmood.modules.base.training_record", lambda _: {})
+        patch.setattr(PromptLearning, "fitting", lambda _: True)
+        module.on_save_checkpoint(checkpoint)
+    return checkpoint
+
+
+def test_a_checkpoint_belongs_to_its_method_and_what_is_one_class_to_its_name(clip):
+    coop, own = learner(clip, CoOp(SHORT)), learner(clip, CoOp(OWN))
+    learner(clip, CoOp(SHORT), classes=[*CLASSES[:-1], "another"]).on_load_checkpoint(saved(coop))
+    with pytest.raises(MmoodError, match=r"trained with model.method.class_path = .*CoOp, but now it is .*LoCoOp"):
+        learner(clip, LoCoOp(SHORT, top_k=1)).on_load_checkpoint(saved(coop))
+    with pytest.raises(MmoodError, match=rf"model.class_names\[0\] = {CLASSES[0]}, but now it is {CLASSES[-1]}"):
+        learner(clip, CoOp(OWN), classes=CLASSES[::-1]).on_load_checkpoint(saved(own))
+
+
+def test_a_checkpoint_on_top_of_other_positive_prompts_is_refused(clip, tmp_path):
+    first = NegPrompt(SHORT, positive=f"learned:{tmp_path}")
+    save_prompts(learner(clip, CoOp(SHORT)).learned_prompts(), tmp_path)
+    checkpoint = saved(learner(clip, first))
+    learner(clip, NegPrompt(SHORT, positive=str(tmp_path))).on_load_checkpoint(dict(checkpoint))
+    save_prompts(learner(clip, CoOp(SHORT), training=FewShotSettings(seed=9)).learned_prompts(), tmp_path)
+    with pytest.raises(MmoodError, match=r"trained with model.method.positive \(sha256\) = "):
+        learner(clip, NegPrompt(SHORT, positive=str(tmp_path))).on_load_checkpoint(dict(checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("training", "said"),
+    [(FewShotSettings(seed=4), "training.seed = None, but now it is 4"), (FewShotSettings(shots=2), "shots = 16, but")],
+)
+def test_a_run_goes_on_with_the_shots_and_the_seed_that_it_began_with(training, said, clip, monkeypatch):
+    checkpoint = saved(learner(clip, CoOp(SHORT)))
+    module = learner(clip, CoOp(SHORT), training=training)
+    module.on_load_checkpoint(dict(checkpoint))  # only for a test
+    monkeypatch.setattr(PromptLearning, "fitting", lambda _: True)
+    with pytest.raises(MmoodError, match=said):
+        module.on_load_checkpoint(dict(checkpoint))
+
+
 def test_supreme_needs_images_of_each_class(clip):
     method = learner(clip, SUPREME(ContextSettings(tokens=4, start="a photo"))).method
     with pytest.raises(

@@ -142,6 +142,10 @@ class AbstractPromptMethod(Recorded, nn.Module, ABC):
         """Return what else a score needs of the method; by default nothing."""
         return {}
 
+    def reads(self) -> dict[str, object]:
+        """Return hashes of what the prompts read besides the tensors of a checkpoint; by default nothing."""
+        return {}
+
     def learn_support(self, embedding: Float[Tensor, "images dim"], labels: Int[Tensor, " images"]) -> None:
         """Learn of the few-shot images under the eval transform; by default nothing."""
 

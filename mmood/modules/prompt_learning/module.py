@@ -188,6 +188,23 @@ class PromptLearning(AbstractDetector):
         """Return the tensors of the method, some kilobytes."""
         return {name: tensor for name, tensor in self.state_dict().items() if name.startswith("method.")}
 
+    def belongs_to(self) -> dict[str, object]:
+        """Return method and what it reads; the class names of prompts that belong to single classes.
+
+        While prompts are learned also how: one draw of the shots, one method and one augmentation belong to a run.
+        """
+        settings, fitting = self.settings(), self.fitting()
+        method = settings["method"]
+        assert isinstance(method, dict)
+        kept = method if fitting else {"class_path": method["class_path"]}
+        found: dict[str, object] = {"method": {**kept, **self.method.reads()}}
+        if fitting:
+            found |= {name: settings[name] for name in ("training", "images")}
+        single = any(family.layout.pairing == "own" for family in self.method.families().values())
+        if fitting or single or self.method.tensors():
+            found["class_names"] = list(self.class_names)
+        return found
+
     def details(self) -> dict[str, object]:
         """Return what stands in the place of prompt templates, which method learned it, and what it has settled."""
         described = self.learned_prompts().describe()

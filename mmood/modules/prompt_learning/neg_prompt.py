@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import final
 
 import torch
@@ -95,6 +96,13 @@ class NegPrompt(AbstractPromptMethod):
         if self.reference_behaviour:
             return rejected + self.distance_weight * near
         return rejected + self.distance_weight * (1 - near) + self.apart_weight * apart(negative)
+
+    def reads(self) -> dict[str, object]:
+        """Return the hash of the positive prompts of the first stage."""
+        if self._first is None:
+            return {}
+        context = self._first.families["positive"].context
+        return {"positive (sha256)": hashlib.sha256(context.numpy().tobytes()).hexdigest()}
 
     def families(self) -> dict[Role, PromptFamily]:
         """Return the negative contexts, and the positive ones of the first stage."""
