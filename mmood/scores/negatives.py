@@ -50,6 +50,11 @@ class NegativePrototypes:
     def __init__(self, negatives: str | None, mining: NegativeMiner, groups: int, seed: int | None) -> None:
         check_count("groups", groups)
         check_count("seed", seed, least=0, null="the run's")
+        if negatives is None and mining.count is not None and mining.count < groups:
+            raise MmoodError(
+                f"groups is {groups}, but mining.count keeps only {mining.count} negative labels; lower `groups`, or "
+                "raise `mining.count`."
+            )
         self.negatives = negatives
         self.mining = mining
         self.groups = groups

@@ -10,7 +10,7 @@ from mmood.errors import MmoodError
 from mmood.scores import functional_negatives as functional
 from mmood.scores.base import Embedded, Reference
 from mmood.scores.negatives import CSP, EOE, NegLabel
-from mmood.scores.test_time import TANL, AdaNeg, InterNeg
+from mmood.scores.test_time import TANL, TINS, AdaNeg, InterNeg
 from mmood.words import CorpusSettings, NegativeMiner
 from mmood.words import miner as presets
 from mmood.words.lists import load_negatives
@@ -85,6 +85,14 @@ def test_adding_a_negative_lowers_every_score():
     images, names, words = unit(0, 50, 8), unit(1, 5, 8), unit(2, 31, 8)
     fewer, more = (functional.neglabel_log_odds(images, names, part, 0.1) for part in (words[:30], words))
     assert (more < fewer).all()
+
+
+@pytest.mark.parametrize("kind", [NegLabel, CSP, TINS])
+def test_more_groups_than_mining_keeps_are_refused_before_anything_is_mined(kind):
+    with pytest.raises(MmoodError, match=r"groups is 5, but mining.count keeps only 4 negative labels; lower `groups`"):
+        kind(groups=5, mining=NegativeMiner(count=4))
+    kind(groups=4, mining=NegativeMiner(count=4))
+    kind(groups=5, mining=NegativeMiner(count=4), negatives="a-list.json")
 
 
 def test_order_inside_groups_does_not_matter():
