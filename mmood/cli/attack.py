@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
         "attack",
-        "Attack the scores of a detector by gradients to the pixels, and test it on what comes of it.",
+        "Attack the scores of a detector by gradients to the pixels, and test it on the attacked images.",
         usage="--config NAME | --ckpt_path FILE [--attack METHOD] [--eps EPS ...] [flags of mmood test]",
         examples=_EXAMPLES,
     )

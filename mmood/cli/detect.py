@@ -81,9 +81,11 @@ def _parser() -> argparse.ArgumentParser:
                              "rate")  # fmt: skip
     parser.add_argument("--embeddings", action="store_true", help="keep embeddings beside FILE, for `mmood monitor`")
     parser.add_argument("--memory", type=Path, metavar="FILE",
-                        help="of a test-time score: the memory to begin with, if FILE is there, and where to write "
-                             "that behind the last image")  # fmt: skip
+                        help="for a test-time score: the memory to start from, if FILE exists, and where to save it "
+                             "after the last image")  # fmt: skip
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="that read and decode (default: one for each core)")
-    parser.add_argument("--device", help="of torch, such as cuda or cpu (default: a GPU if there is one)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads that read and decode images (default: one for each core)"
+    )
+    parser.add_argument("--device", help="torch device, such as cuda or cpu (default: a GPU if there is one)")
     return parser

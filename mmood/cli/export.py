@@ -15,8 +15,8 @@ examples:
   mmood export det --out det-int8 --quantise int8
   mmood detect det-onnx PHOTOS --out decisions.csv
 
-The graph is the tower, the head and the score, for any number of images; transform and threshold stand in detector.json
-beside it. Whatever takes a detector takes it, and needs numpy, Pillow and onnxruntime, but no torch.
+The graph is the tower, the head and the score, for any number of images; transform and threshold are in detector.json
+beside it. Every command that takes a detector takes it; it needs numpy, Pillow and onnxruntime, but no torch.
 """
 
 

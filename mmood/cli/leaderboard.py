@@ -108,6 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", nargs="+", type=Path, help="run folder of `mmood test`")
     parser.add_argument("--out", type=Path, required=True, help="folder of the site")
     parser.add_argument(
-        "--resamples", type=int, default=1000, help="of the bootstrap; 0 for no intervals (default: %(default)s)"
+        "--resamples", type=int, default=1000, help="bootstrap resamples; 0 for no intervals (default: %(default)s)"
     )
     return parser

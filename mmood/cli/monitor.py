@@ -72,12 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         usage="DETECTOR DECISIONS [DECISIONS ...] [--out FILE.json]",
         examples=_EXAMPLES,
     )
-    parser.add_argument("detector", type=Path, metavar="DETECTOR", help="that made the decisions")
+    parser.add_argument("detector", type=Path, metavar="DETECTOR", help="the detector that made the decisions")
     parser.add_argument("decisions", nargs="+", type=Path, metavar="DECISIONS", help="files of `mmood detect`")
     parser.add_argument("--window", type=int, metavar="ROWS", help="rows of a window (default: all of a file)")
     parser.add_argument("--false_alarms", type=float, default=0.01, metavar="SHARE",
                         help="of windows without a change, at most this share raise an alarm "
                              "(default: %(default)s)")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help=".json; a picture (.svg) is written beside it")
-    parser.add_argument("--seed", type=int, default=0, help="of the permutations (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the permutations (default: %(default)s)")
     return parser

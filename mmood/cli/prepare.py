@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", default="data", help="folder of the sets (default: data)")
     parser.add_argument("--recipe", type=user_path, nargs="+", default=[], metavar="FILE", help="sets of your own")
     parser.add_argument("--from", dest="given", type=user_path, nargs="+", default=[], metavar="FOLDER",
-                        help="where files lie that you fetched yourself")  # fmt: skip
+                        help="folders of files that you downloaded yourself")  # fmt: skip
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="show the plan and stop")
     parser.add_argument("--offline", action="store_true", help="fetch nothing")
     parser.add_argument("--keep", action="store_true", help="keep the downloaded archives")

@@ -1,4 +1,4 @@
-"""`mmood report`: several runs in one page, and their numbers as Markdown, LaTeX and CSV."""
+"""`mmood report`: several runs on one page, and their numbers as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def write_report(folders: Sequence[Path], out: Path, resamples: int = 1000) -> l
 def _parser() -> argparse.ArgumentParser:
     parser = ToolParser(
         "report",
-        "Compare several runs in one page: numbers with intervals, paired comparisons, curves, the hardest images and "
+        "Compare several runs on one page: numbers with intervals, paired comparisons, curves, the hardest images and "
         "the settings. The page is one self-contained file; .md, .tex and .csv files are written beside it.",
         examples=_EXAMPLE,
     )

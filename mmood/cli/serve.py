@@ -79,17 +79,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("detector", type=Path, metavar="DETECTOR", help="folder of `mmood calibrate` or `mmood export`")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
-    parser.add_argument("--token_file", type=Path, metavar="FILE", help="file with what clients must send")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--token_file", type=Path, metavar="FILE", help="file with the token that clients must send")
     parser.add_argument("--max_batch", type=int, default=32, help="images at a time (default: %(default)s)")
-    parser.add_argument("--max_wait_ms", type=float, default=5, help="that an image waits for others (default: 5)")
-    parser.add_argument("--threads", type=int, default=0, help="that decode images (default: one for each core)")
-    parser.add_argument("--max_bytes", type=int, default=20 * 2**20, help="of a request (default: 20 MiB)")
-    parser.add_argument("--max_pixels", type=int, default=2**25, help="of an image (default: %(default)s)")
-    parser.add_argument("--max_images", type=int, default=16, help="of a request (default: %(default)s)")
-    parser.add_argument("--max_seconds", type=float, default=30, help="until an answer (default: %(default)s)")
-    parser.add_argument("--max_requests", type=int, default=64, help="in flight (default: %(default)s)")
-    parser.add_argument("--device", help="of torch, such as cuda or cpu (default: a GPU if there is one)")
+    parser.add_argument(
+        "--max_wait_ms", type=float, default=5, help="milliseconds that an image waits for others (default: 5)"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads that decode images (default: one for each core)"
+    )
+    parser.add_argument(
+        "--max_bytes", type=int, default=20 * 2**20, help="bytes of a request, at most (default: 20 MiB)"
+    )
+    parser.add_argument(
+        "--max_pixels", type=int, default=2**25, help="pixels of an image, at most (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max_images", type=int, default=16, help="images of a request, at most (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max_seconds", type=float, default=30, help="seconds until an answer, at most (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max_requests", type=int, default=64, help="requests in flight, at most (default: %(default)s)"
+    )
+    parser.add_argument("--device", help="torch device, such as cuda or cpu (default: a GPU if there is one)")
     return parser
 
 
