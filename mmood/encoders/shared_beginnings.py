@@ -59,13 +59,13 @@ class Begun:
     it. T texts then cost it S P + T L tokens instead of T (P + L).
 
     Attributes:
-        keys: (S, heads, P, width of a head) of each block.
+        keys: (B, S, heads, P, width of a head) of the B blocks.
         values: likewise.
         lengths: (S,) tokens of each beginning, behind which there is padding; None if all have P.
     """
 
-    keys: tuple[Float[Tensor, "beginnings heads before width"], ...]
-    values: tuple[Float[Tensor, "beginnings heads before width"], ...]
+    keys: Float[Tensor, "blocks beginnings heads before width"]
+    values: Float[Tensor, "blocks beginnings heads before width"]
     lengths: Int[Tensor, " beginnings"] | None
 
 
@@ -102,7 +102,7 @@ class Begin(nn.Module):
             states = _rest(
                 block, states, functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
             )
-        return Begun(tuple(all_keys), tuple(all_values), lengths)
+        return Begun(torch.stack(all_keys), torch.stack(all_values), lengths)
 
 
 @final
@@ -152,7 +152,7 @@ class End(nn.Module):
 
 def _around(begun: Begun, number: Tensor, after: int) -> tuple[Tensor, Bool[Tensor, "*texts after all"]]:
     """Return the positions of the tokens of endings, and which tokens of beginning and ending each of them sees."""
-    before, device = begun.keys[0].shape[2], number.device
+    before, device = begun.keys.shape[3], number.device
     own = torch.ones(after, before + after, dtype=torch.bool, device=device).tril(diagonal=before)
     if begun.lengths is None:
         return torch.arange(before, before + after, device=device), own
