@@ -155,8 +155,8 @@ def test_a_memory_moves_between_devices(method, flags, words, toy_root, tmp_path
     on_cpu = StreamDetector.from_settings([*stream_flags(flags, words), *on("cpu")], method)
     on_device.reset(seed=1)
     on_device.step(pictures[:8])
-    on_device.save(tmp_path / "state.safetensors")
-    on_cpu.load(tmp_path / "state.safetensors")
+    on_device.save_state(tmp_path / "state.safetensors")
+    on_cpu.load_state(tmp_path / "state.safetensors")
     assert on_cpu.score.counts() == on_device.score.counts()
     for stream in (on_cpu, on_device):
         assert stream.step(pictures[8:16]).isfinite().all()

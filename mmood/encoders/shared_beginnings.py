@@ -68,6 +68,11 @@ class Begun:
     values: Float[Tensor, "blocks beginnings heads before width"]
     lengths: Int[Tensor, " beginnings"] | None
 
+    def to(self, device: torch.device) -> Begun:
+        """Return the states on a device."""
+        lengths = None if self.lengths is None else self.lengths.to(device)
+        return Begun(self.keys.to(device), self.values.to(device), lengths)
+
 
 def can_share(part: Any) -> bool:
     """Return whether every block of a causal text tower is open_clip's plain one, whose attention is known here."""

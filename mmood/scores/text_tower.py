@@ -39,6 +39,11 @@ class TextTower:
 
     encoder: AbstractEncoder
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are; MmoodError if there is no text encoder."""
+        return with_texts(self.encoder).device
+
     def encode_text(self, texts: Sequence[str], normalise: bool = True) -> Float[Tensor, "texts dim"]:
         """Return float32 embeddings of whole texts (no template is applied), on the device of the encoder.
 

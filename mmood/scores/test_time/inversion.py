@@ -74,6 +74,13 @@ class Prompts:
     lengths: Int[Tensor, " templates"]
     begun: Begun | None = None
 
+    def on(self, device: torch.device) -> Prompts:
+        """Return the prompts on the device of a text tower, where those of a loaded detector are not yet."""
+        with torch.inference_mode(False), torch.no_grad():  # for autograd will use them
+            tokens = Tokens(self.tokens.ids.to(device), self.tokens.embeddings.to(device))
+            begun = None if self.begun is None else self.begun.to(device)
+        return Prompts(tokens, self.place.cpu(), self.lengths.cpu(), begun)
+
     def encode(
         self, words: Float[Tensor, "images width"], template: Int[Tensor, " images"], tower: TextTower
     ) -> Float[Tensor, "images dim"]:
@@ -135,7 +142,7 @@ def invert(
         settings: the optimisation.
         generator: a private generator on the CPU; what it yields depends on A alone, not on the chunks.
     """
-    count = len(targets)
+    count, prompts = len(targets), prompts.on(tower.device)
     start = INITIAL_STD * torch.randn(count, prompts.tokens.embeddings.shape[-1], generator=generator)
     drawn = torch.randint(len(prompts.place), (settings.steps, count), generator=generator)
 
@@ -149,7 +156,7 @@ def invert(
         )
         return _read_out(words, drawn[-1, part], prompts, tower, settings.read_out)
 
-    return in_chunks(targets, prompts.tokens.ids.device, settings.chunk, inverted)
+    return in_chunks(targets, tower.device, settings.chunk, inverted)
 
 
 def in_chunks(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int, Int64
@@ -138,7 +138,8 @@ def invert_from_words(
         tower: the text tower.
         settings: the optimisation.
     """
-    count, device = len(targets), starts.embedding.device
+    count, device = len(targets), tower.device
+    starts = replace(starts, last=starts.last.to(device), embedding=starts.embedding.to(device))
     # mean_c cos(e, p_c) is linear in the proxies.
     away = proxies.mean(dim=0).to(device)
 

@@ -202,6 +202,13 @@ def test_what_was_learned_moves_and_the_text_tower_stays(fitted):
     assert device_of(learned).type == "cpu"
     assert {rows.device.type for rows in (there.positive, there.proxies, there.negative)} == {"meta"}
     assert there.prompts is learned.prompts
+    with torch.inference_mode():
+        prompts = learned.prompts.on(torch.device("meta"))
+    begun = prompts.begun
+    tensors = (prompts.tokens.ids, prompts.tokens.embeddings, begun.keys, begun.values, begun.lengths)
+    assert {rows.device.type for rows in tensors} == {"meta"}
+    assert not any(rows.is_inference() for rows in tensors)
+    assert {prompts.place.device.type, prompts.lengths.device.type} == {"cpu"}
 
 
 def test_a_field_without_a_shape_is_refused_when_the_score_is_written():
