@@ -114,8 +114,8 @@ def killed(arguments):
     import mmood.configuration.lightning as cli
 
     torch.set_num_threads(1)  # as the tests themselves: sums of more threads round otherwise
-    before = cli._with_progress
-    cli._with_progress = lambda settings: [*before(settings), KilledAt()]
+    before = cli.with_progress
+    cli.with_progress = lambda *settings: [*before(*settings), KilledAt()]
     return mmood(arguments)
 
 

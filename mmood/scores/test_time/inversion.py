@@ -142,7 +142,10 @@ def invert(
         settings: the optimisation.
         generator: a private generator on the CPU; what it yields depends on A alone, not on the chunks.
     """
-    count, prompts = len(targets), prompts.on(tower.device)
+    count = len(targets)
+    if not count:
+        return targets
+    prompts = prompts.on(tower.device)
     start = INITIAL_STD * torch.randn(count, prompts.tokens.embeddings.shape[-1], generator=generator)
     drawn = torch.randint(len(prompts.place), (settings.steps, count), generator=generator)
 

@@ -138,7 +138,10 @@ def invert_from_words(
         tower: the text tower.
         settings: the optimisation.
     """
-    count, device = len(targets), tower.device
+    count = len(targets)
+    if not count:
+        return targets
+    device = tower.device
     starts = replace(starts, last=starts.last.to(device), embedding=starts.embedding.to(device))
     # mean_c cos(e, p_c) is linear in the proxies.
     away = proxies.mean(dim=0).to(device)
