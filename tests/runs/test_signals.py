@@ -100,6 +100,8 @@ def test_a_forked_worker_leaves_the_signals_to_the_main_process():
 def blocked():
     """Wait in a library that never comes back, and does not let Python's handlers run."""
     signals.GRACE = 0.3
+    # Tests that a script runs in the background ignore Ctrl-C, and so would this process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     libc.pthread_mutex_init(mutex, None)
     libc.pthread_mutex_lock(mutex)
