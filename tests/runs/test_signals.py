@@ -14,6 +14,14 @@ from mmood.runs.signals import Ended, ends_at_signals, leaves, starting_workers,
 BOTH = [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")]
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """As in a terminal: what a script runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def come(number):
     """Let a signal come to this process, which does not go on after it."""
     os.kill(os.getpid(), number)
@@ -100,8 +108,9 @@ def test_a_forked_worker_leaves_the_signals_to_the_main_process():
 def blocked():
     """Wait in a library that never comes back, and does not let Python's handlers run."""
     signals.GRACE = 0.3
-    # Tests that a script runs in the background ignore Ctrl-C, and so would this process.
+    # The process that it was forked from may have been started where Ctrl-C is ignored, or held back.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     libc.pthread_mutex_init(mutex, None)
     libc.pthread_mutex_lock(mutex)
