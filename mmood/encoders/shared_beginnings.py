@@ -74,6 +74,21 @@ class Begun:
         return Begun(self.keys.to(device), self.values.to(device), lengths)
 
 
+@dataclass(frozen=True)
+class Endings:
+    """What follows the beginnings in T texts.
+
+    Attributes:
+        number: (T,) of each text's beginning.
+        embeddings: (T, L, W) token embeddings.
+        last: (T,) the position in each ending at which the tower reads a text.
+    """
+
+    number: Int[Tensor, " texts"]
+    embeddings: Float[Tensor, "texts after width"]
+    last: Int[Tensor, " texts"]
+
+
 def can_share(part: Any) -> bool:
     """Return whether every block of a causal text tower is open_clip's plain one, whose attention is known here."""
     blocks = part.transformer.resblocks
@@ -122,32 +137,20 @@ class End(nn.Module):
         super().__init__()
         self.part = part
 
-    def forward(
-        self,
-        begun: Begun,
-        number: Int[Tensor, " texts"],
-        endings: Float[Tensor, "texts after width"],
-        last: Int[Tensor, " texts"],
-    ) -> Float[Tensor, "texts dim"]:
-        """Return the projected embeddings of texts, those of the whole texts up to rounding.
-
-        Args:
-            begun: the states of the beginnings.
-            number: of each text's beginning.
-            endings: token embeddings of what follows.
-            last: the position in each ending at which the text is read.
-        """
-        positions, seen = _around(begun, number, endings.shape[1])
+    def forward(self, begun: Begun, endings: Endings) -> Float[Tensor, "texts dim"]:
+        """Return the projected embeddings of texts, those of the whole texts up to rounding."""
+        number = endings.number
+        positions, seen = _around(begun, number, endings.embeddings.shape[1])
         table = self.part.positional_embedding
         # Padding behind a short ending may have positions that the tower has not.
-        states = endings + table[positions.clamp_max(len(table) - 1)]
+        states = endings.embeddings + table[positions.clamp_max(len(table) - 1)]
         for block, keys, values in zip(self.part.transformer.resblocks, begun.keys, begun.values, strict=True):
             queries, own_keys, own_values = _heads(block, states)
             all_keys = torch.cat([keys[number], own_keys], dim=2)
             all_values = torch.cat([values[number], own_values], dim=2)
             attended = functional.scaled_dot_product_attention(queries, all_keys, all_values, attn_mask=seen)
             states = _rest(block, states, attended)
-        ends: Tensor = self.part.ln_final(states[torch.arange(len(states), device=states.device), last])
+        ends: Tensor = self.part.ln_final(states[torch.arange(len(states), device=states.device), endings.last])
         projection = self.part.text_projection
         if projection is None:
             return ends

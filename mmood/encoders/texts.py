@@ -12,7 +12,7 @@ from open_clip import CLIP
 from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
-from mmood.encoders.shared_beginnings import Begin, Beginnings, Begun, End, can_share, common_beginnings
+from mmood.encoders.shared_beginnings import Begin, Beginnings, Begun, End, Endings, can_share, common_beginnings
 from mmood.encoders.towers import VisionLanguageModel
 from mmood.errors import MmoodError
 
@@ -99,7 +99,7 @@ def encode_tokens(
     length, embed = beginnings.length, token_embedding(model)
     begun = Begin(part)(embed(tokens[beginnings.first, :length]))
     last = deciding_tokens(model, tokens) - 1 - length
-    encoded: Tensor = End(part)(begun, beginnings.number, embed(tokens[:, length:]), last)
+    encoded: Tensor = End(part)(begun, Endings(beginnings.number, embed(tokens[:, length:]), last))
     return encoded
 
 
@@ -134,7 +134,7 @@ def encode_frozen_endings(
     if begun is None:
         return encode_frozen(model, torch.cat([beginnings[beginning], endings], dim=1), tokens)
     last = deciding_tokens(model, tokens) - 1 - beginnings.shape[1]
-    return end_frozen(model, begun, beginning, endings, last)
+    return end_frozen(model, begun, Endings(beginning, endings, last))
 
 
 def begin_frozen(
@@ -153,16 +153,10 @@ def begin_frozen(
     return begun
 
 
-def end_frozen(
-    model: VisionLanguageModel,
-    begun: Begun,
-    number: Int[Tensor, " texts"],
-    endings: Float[Tensor, "texts after width"],
-    last: Int[Tensor, " texts"],
-) -> Float[Tensor, "texts dim"]:
-    """Return the projected embeddings of texts that begin as `begin_frozen` has it; arguments as of `End`."""
+def end_frozen(model: VisionLanguageModel, begun: Begun, endings: Endings) -> Float[Tensor, "texts dim"]:
+    """Return the projected embeddings of texts that begin as `begin_frozen` has it."""
     part, _ = _part(model)
-    encoded: Tensor = torch.func.functional_call(End(part), _constants(part, "part."), (begun, number, endings, last))
+    encoded: Tensor = torch.func.functional_call(End(part), _constants(part, "part."), (begun, endings))
     return encoded
 
 

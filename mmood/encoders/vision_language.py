@@ -14,7 +14,7 @@ from mmood.encoders.base import AbstractEncoder, EncodedImages, EncoderSettings,
 from mmood.encoders.large_tables import filled
 from mmood.encoders.loading import check_open_clip, load_model, load_tokenizer
 from mmood.encoders.prompts import check_templates, fill
-from mmood.encoders.shared_beginnings import Beginnings, Begun
+from mmood.encoders.shared_beginnings import Beginnings, Begun, Endings
 from mmood.encoders.splitting import image_tower
 from mmood.encoders.texts import (
     begin_frozen,
@@ -232,22 +232,9 @@ class VisionLanguageEncoder(AbstractEncoder):
         """
         return begin_frozen(self.model, beginnings, lengths)
 
-    def end_frozen(
-        self,
-        begun: Begun,
-        number: Int[Tensor, " texts"],
-        endings: Float[Tensor, "texts after width"],
-        last: Int[Tensor, " texts"],
-    ) -> Float[Tensor, "texts dim"]:
-        """Return unit-norm embeddings of texts whose beginnings are known; the weights are constants.
-
-        Args:
-            begun: by `begin_frozen`.
-            number: of the beginning of each text.
-            endings: token embeddings of what follows.
-            last: the position in each ending of the token at which the tower reads a text.
-        """
-        return functional.normalize(end_frozen(self.model, begun, number, endings, last).float(), dim=-1)
+    def end_frozen(self, begun: Begun, endings: Endings) -> Float[Tensor, "texts dim"]:
+        """Return unit-norm embeddings of texts whose beginnings `begin_frozen` knows; the weights are constants."""
+        return functional.normalize(end_frozen(self.model, begun, endings).float(), dim=-1)
 
     def transform(self, train: bool = False) -> ImageTransform:
         """Return open_clip's eval transform for this model, or the training transform."""

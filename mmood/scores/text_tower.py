@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmood.encoders.base import AbstractEncoder
-from mmood.encoders.shared_beginnings import Begun
+from mmood.encoders.shared_beginnings import Begun, Endings
 from mmood.encoders.vision_language import with_texts
 
 
@@ -90,21 +90,11 @@ class TextTower:
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
             return encoder.begin_frozen(beginnings, lengths)
 
-    def encode_endings(
-        self,
-        begun: Begun,
-        number: Int[Tensor, " texts"],
-        endings: Float[Tensor, "texts after width"],
-        last: Int[Tensor, " texts"],
-    ) -> Float[Tensor, "texts dim"]:
-        """Return the embeddings of texts as `encode_tokens` does, each of a beginning that is known and an ending.
+    def encode_endings(self, begun: Begun, endings: Endings) -> Float[Tensor, "texts dim"]:
+        """Return the embeddings of texts as `encode_tokens` does, their beginnings known by `begin`.
 
-        Args:
-            begun: by `begin`.
-            number: of the beginning of each text.
-            endings: token embeddings of what follows; the gradient flows to them.
-            last: the position of the last token of each ending.
+        The gradient flows to the token embeddings of the endings.
         """
         encoder = with_texts(self.encoder)
         with torch.autocast(encoder.device.type, enabled=False):
-            return encoder.end_frozen(begun, number, endings, last)
+            return encoder.end_frozen(begun, endings)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mmood.encoders.prompts import load_templates
-from mmood.encoders.shared_beginnings import Begun
+from mmood.encoders.shared_beginnings import Begun, Endings
 from mmood.encoders.texts import begin_frozen, cut, encode_frozen, end_frozen
 from mmood.scores import InterNeg
 from mmood.scores.base import Embedded
@@ -56,8 +56,8 @@ class Tower:
         with torch.no_grad():
             return begin_frozen(self.model, beginnings, lengths) if self.cut else None
 
-    def encode_endings(self, begun: Begun, number: Tensor, endings: Tensor, last: Tensor) -> Tensor:
-        return normalize(end_frozen(self.model, begun, number, endings, last), dim=-1)
+    def encode_endings(self, begun: Begun, endings: Endings) -> Tensor:
+        return normalize(end_frozen(self.model, begun, endings), dim=-1)
 
 
 def unit(rows: int, device: torch.device, seed: int) -> Tensor:
@@ -67,8 +67,8 @@ def unit(rows: int, device: torch.device, seed: int) -> Tensor:
 class NoTower(Tower):
     """Stands in for the tower at almost no cost: what is left of a step is what the tower does not take."""
 
-    def encode_endings(self, begun: Begun, number: Tensor, endings: Tensor, last: Tensor) -> Tensor:
-        return normalize(endings.mean(dim=1), dim=-1)
+    def encode_endings(self, begun: Begun, endings: Endings) -> Tensor:
+        return normalize(endings.embeddings.mean(dim=1), dim=-1)
 
 
 def fitted(tower: Tower, settings: Inversion) -> InterNeg:

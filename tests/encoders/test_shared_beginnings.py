@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from mmood.encoders.shared_beginnings import common_beginnings
+from mmood.encoders.shared_beginnings import Endings, common_beginnings
 from mmood.encoders.texts import deciding_tokens, encode_frozen
 
 BEFORE = 6  # positions of a beginning: the start token and five words
@@ -106,7 +106,7 @@ def test_padded_beginnings_of_several_lengths(causal):
     after = deciding_tokens(causal.model, ids) - lengths
     places = (lengths.unsqueeze(1) + torch.arange(int(after.max()))).clamp_max(ids.shape[1] - 1)
     endings = causal.embed_tokens(ids.gather(1, places))
-    found = causal.end_frozen(begun, order, endings[order], (after - 1)[order])
+    found = causal.end_frozen(begun, Endings(order, endings[order], (after - 1)[order]))
     torch.testing.assert_close(found, expected[order], atol=1e-5, rtol=1e-4)
 
 

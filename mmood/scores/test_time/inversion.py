@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mmood.encoders.prompts import fill, load_templates
-from mmood.encoders.shared_beginnings import Begun
+from mmood.encoders.shared_beginnings import Begun, Endings
 from mmood.errors import MmoodError
 from mmood.scores.text_tower import TextTower, Tokens
 from mmood.settings import check_choice, check_count, check_number
@@ -94,8 +94,8 @@ class Prompts:
         place, last = self.place[template], (self.lengths - 1 - self.place)[template]
         behind = place.unsqueeze(1) + torch.arange(1, int(last.max()) + 1)
         rest = self.tokens.embeddings[template.unsqueeze(1), behind.clamp_max(self.tokens.ids.shape[1] - 1)]
-        endings = torch.cat([words.unsqueeze(1), rest], dim=1)
-        return tower.encode_endings(self.begun, template.to(device), endings, last.to(device))
+        embeddings = torch.cat([words.unsqueeze(1), rest], dim=1)
+        return tower.encode_endings(self.begun, Endings(template.to(device), embeddings, last.to(device)))
 
 
 def read_prompts(tower: TextTower, templates: str | tuple[str, ...]) -> Prompts:
