@@ -246,9 +246,7 @@ class OoDDataModule(LightningDataModule):
 
     def val_dataloader(self) -> dict[str, EvaluationLoader]:
         """Return the loader of each validation set by name; none if `val` is unset."""
-        if not self._validates():
-            return {}
-        return self._evaluation_loaders("validate", persistent=self.loader.persistent)
+        return self._evaluation_loaders("validate", persistent=self.loader.persistent) if self._validates() else {}
 
     def train_dataloader(self) -> TrainLoader | FeatureTrainLoader:
         """Return the training loader over `train`, without what `val.id` holds out; a probe chooses its own rows."""
@@ -264,10 +262,9 @@ class OoDDataModule(LightningDataModule):
         index = self.catalog.index(self.train_name())
         classes = self._classes(index)
         if few is not None:
-            rank, world = self._rank_and_world()
-            keys, decoder = drawn_keys(index, self.train_keys(), few), self._decoder(few.transform, classes)
-            size = few.of_a_rank(len(keys), world)
-            return TrainLoader(index, keys, decoder, size, self.loader, rank, world, hold=True)
+            keys, ranks = drawn_keys(index, self.train_keys(), few), self._rank_and_world()
+            decoder, size = self._decoder(few.transform, classes), few.of_a_rank(len(keys), ranks[1])
+            return TrainLoader(index, keys, decoder, size, self.loader, *ranks, hold=True)
         self._say(self._lacking(None))
         decoder = self._decoder(self._transform(train=True), classes)
         return TrainLoader(index, self.train_keys(), decoder, self.batch_size, self.loader, *self._rank_and_world())
